@@ -1,0 +1,1 @@
+"""What goes over the wire: bytes in, objects out, no I/O."""

@@ -1,0 +1,51 @@
+"""Fanwire: a WebSocket publish/subscribe broker and its client, on trio.
+
+Four packages, each of which imports only what stands below it:
+
+* `fanwire.client`, the SDK, and `fanwire.broker`, the server; neither imports the other;
+* `fanwire.transport`, the stream that both put under trio-websocket;
+* `fanwire.protocol`, what goes over the wire, without any I/O.
+
+The client's names are here as soon as `fanwire` is imported. `Broker` and `Config` are loaded when they are first
+asked for, because they need the packages of the extra `fanwire[broker]`.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fanwire.broker import Broker as Broker
+    from fanwire.broker import Config as Config
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Broker",
+    "Config",
+    "__version__",
+]
+
+_OF_BROKER = frozenset({"Broker", "Config"})
+
+
+def __getattr__(name: str) -> object:
+    """Load the broker when it is first asked for (PEP 562)."""
+    if name not in _OF_BROKER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        import fanwire.broker as broker
+    except ModuleNotFoundError as error:
+        raise _missing_extra(name, error) from error
+    return globals().setdefault(name, getattr(broker, name))
+
+
+def _missing_extra(name: str, error: ModuleNotFoundError) -> ImportError:
+    """What to tell someone who has the client only; a module of our own that is missing is a defect, and said as such."""
+    if error.name is None or error.name.partition(".")[0] == "fanwire":
+        return error
+    return ImportError(
+        f"fanwire.{name} needs the package {error.name!r}: pip install 'fanwire[broker]'", name=error.name
+    )
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
