@@ -1,0 +1,77 @@
+"""The words and numbers of a board's row, the same for a terminal and for a pipe."""
+
+import math
+
+import attrs
+
+from .board import Board, Row
+from .sparkline import sparkline
+
+HEADINGS = ("SYMBOL", "DATE", "PRICE", "CHANGE", "CHANGE%", "TREND", "MESSAGES", "MSG/S", "AGE")
+NOTHING = "-"
+
+
+@attrs.frozen(slots=True)
+class Cells:
+    """One row as text, in the order of `HEADINGS`; no cell is empty or holds a blank."""
+
+    symbol: str
+    date: str
+    price: str
+    change: str
+    change_percent: str
+    trend: str
+    messages: str
+    rate: str
+    age: str
+
+
+def cells_of(row: Row, now: float) -> Cells:
+    """What to show of a row at a time."""
+    return Cells(
+        symbol=row.symbol.replace(" ", "_"),
+        date=(row.date or NOTHING).replace(" ", "T"),
+        price=number_text(row.price),
+        change=number_text(row.change, signed=True),
+        change_percent=percent_text(row.change_percent),
+        trend=sparkline(row.trend) or NOTHING,
+        messages=f"{row.messages}",
+        rate=f"{row.rate.per_second(now):.1f}",
+        age=age_text(now - row.seen_at),
+    )
+
+
+def number_text(number: float | None, *, signed: bool = False) -> str:
+    """A price with its cents; more digits where it is small, fewer where it would not fit."""
+    if number is None:
+        return NOTHING
+    sign = "+" if signed else ""
+    if number and not 0.01 <= abs(number) < 1e9:
+        return f"{number:{sign}.4g}"
+    return f"{number:{sign}.2f}"
+
+
+def percent_text(percent: float | None) -> str:
+    """A change in percent; one beyond all measure is no number to read."""
+    if percent is None:
+        return NOTHING
+    return f"{percent:+.2f}%" if abs(percent) < 10_000 else "+>9999%" if percent > 0 else "->9999%"
+
+
+def age_text(seconds: float) -> str:
+    """How long ago: `0.3s`, `42s`, `7m`, `3h`."""
+    if seconds < 10:
+        return f"{max(seconds, 0):.1f}s"
+    if seconds < 120:
+        return f"{math.floor(seconds)}s"
+    minutes = seconds / 60
+    return f"{math.floor(minutes)}m" if minutes < 120 else f"{math.floor(minutes / 60)}h"
+
+
+def totals_text(board: Board, now: float) -> str:
+    """One line on the whole: `250 messages of 5 topics in 5.0 s, 50.0 messages/s`."""
+    line = (
+        f"{board.messages} messages of {len(board)} topics in {now - board.began_at:.1f} s, "
+        f"{board.rate.per_second(now):.1f} messages/s"
+    )
+    return f"{line}; {board.left_out} of further topics not shown" if board.left_out else line

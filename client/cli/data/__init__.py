@@ -1,0 +1,1 @@
+"""Real prices for `fanwire feed` and `fanwire demo`; README.md beside this file names their source."""

@@ -1,0 +1,113 @@
+"""The root of the command line: which commands there are, where they live, and how errors are shown.
+
+A command's module is imported when the command is run, and not before: `fanwire --help` and `fanwire serve` must not
+wait for what `fanwire bench` needs.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import attrs
+import click
+
+from fanwire import __version__
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+@attrs.frozen(slots=True)
+class _Place:
+    """Where a command lives, and what the list of commands says of it."""
+
+    module: str
+    short_help: str
+
+
+COMMANDS = {
+    "serve": _Place("fanwire.broker.cli", "Run a broker."),
+    "pub": _Place("fanwire.client.cli.pub", "Publish messages."),
+    "sub": _Place("fanwire.client.cli.sub", "Print the messages of topics."),
+    "watch": _Place("fanwire.client.cli.watch", "Show a live table of prices."),
+    "feed": _Place("fanwire.client.cli.feed", "Publish stock prices: real ones, or a random walk."),
+    "demo": _Place("fanwire.broker.cli_demo", "See it work: a broker, a feed and a live table."),
+    "bench": _Place("fanwire.client.cli.bench.command", "Measure a broker's throughput and latency."),
+}
+"""Every command is the attribute of its own name in its module."""
+
+
+class _Commands(click.Group):
+    """A group that imports a command when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        place = COMMANDS.get(cmd_name)
+        if place is None:
+            return None
+        try:
+            command = getattr(import_module(place.module), cmd_name)
+        except ModuleNotFoundError as error:
+            raise _missing_package(cmd_name, error) from error
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, place.short_help) for name, place in COMMANDS.items()])
+
+
+def _missing_package(command: str, error: ModuleNotFoundError) -> Exception:
+    """What to install; a module of our own that is missing is a defect, and shown as one."""
+    if error.name is None or error.name.partition(".")[0] == "fanwire":
+        return error
+    return click.ClickException(f"`fanwire {command}` needs the package {error.name!r}: pip install 'fanwire[all]'")
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="fanwire", message="%(prog)s %(version)s")
+def root() -> None:
+    """Fanwire: a WebSocket publish/subscribe broker, and its clients.
+
+    \b
+    See it work in one terminal:
+      fanwire demo
+    Or in three:
+      fanwire serve
+      fanwire sub 'stocks.>'
+      fanwire pub stocks.AAPL 130.31
+
+    Commands exit with 0 when they are done, 1 when something failed, 2 when they were asked wrongly and 130 when
+    they were interrupted before they were done. The broker's URL comes from --url, or from the environment variable
+    FANWIRE_URL.
+    """
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line.
+
+    Args:
+        arguments: what stands behind the program's name; none is `--help`.
+
+    Returns:
+        The exit status.
+    """
+    try:
+        status = root.main(list(arguments) or ["--help"], prog_name="fanwire", standalone_mode=False)
+    except click.ClickException as error:
+        _show(error)
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    return status if isinstance(status, int) else 0
+
+
+def _show(error: click.ClickException) -> None:
+    """`error: …` on one line, with the way to the help where the command line was the fault."""
+    message = " ".join(error.format_message().split())
+    if message[1:2].islower():
+        message = message[0].lower() + message[1:]
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        message = f"{message.rstrip('.')} (see {error.ctx.command_path} --help)"
+    click.echo(f"{click.style('error:', fg='red', bold=True)} {message}", file=sys.stderr)
