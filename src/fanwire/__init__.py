@@ -39,7 +39,7 @@ def __getattr__(name: str) -> object:
 
 
 def _missing_extra(name: str, error: ModuleNotFoundError) -> ImportError:
-    """What to tell someone who has the client only; a module of our own that is missing is a defect, and said as such."""
+    """What to tell someone who has the client only. A module of our own that is missing is a defect and stays one."""
     if error.name is None or error.name.partition(".")[0] == "fanwire":
         return error
     return ImportError(
