@@ -1,0 +1,203 @@
+"""Bytes of a peer to values, bounded: whatever comes, it costs no more than its length is worth.
+
+What msgpack's C code does by itself, and what is added here (measured with 1.2; `tests/unit/protocol` watches over it):
+
+* An array's list is allocated when its header is read, for the announced length; only the latest versions have a bound
+  for that. So small values are unpacked under small limits (64 elements, at most 1,024 levels: under 1 MiB for a
+  moment), and anything else only after `Unpacker.skip` has walked over it, which allocates nothing and finds out
+  whether all that is announced is really there.
+* It goes 1,024 levels deep, and then raises StackError. We want 16, and look afterwards, level by level.
+* Map keys other than text or bytes are refused by ``strict_map_key``; bytes and repeated keys by our hook.
+* Extension types go to a hook, except timestamps. ``max_ext_len=0`` refuses those with a body, the hook the rest.
+* An Unpacker that is iterated ends silently at a cut-off value, and `tell()` counts the bytes of it; one that failed
+  is unusable. So each message gets its own, and positions are noted between whole values only.
+* An Unpacker's buffer has 1 MiB unless ``read_size`` says otherwise; ours is as large as the message.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NoReturn
+
+import msgpack
+
+from .codes import MAX_NESTING, Encoding
+from .errors import Malformed, RemoteProtocolError
+from .fields import shown
+
+_SMALL: Final = 64
+
+MAX_MIXED_MAP: Final = 128
+"""Entries of a map in a user's data whose keys are not all text or bytes.
+
+Integers can be chosen so that all have the same hash: 128 of them cost 0.2 ms, 100,000 would cost minutes.
+"""
+
+
+class _Refused(ValueError):
+    """Well-formed msgpack that we don't take."""
+
+
+def _text_keyed(pairs: list[tuple[object, object]]) -> dict[object, object]:
+    result = dict(pairs)
+    for key in result:
+        if type(key) is not str:
+            raise _Refused("a map has a key that is no text")
+    if len(result) != len(pairs):
+        seen: set[object] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise _Refused(f"a map has the key {shown(twice)} twice")
+    return result
+
+
+def _no_extension(code: int, _data: bytes) -> NoReturn:
+    raise _Refused(f"extension type {code} is not taken")
+
+
+def _unpack_small(data: bytes) -> Any:
+    """The one value that ``data`` is. Raises ValueError for anything wrong, large, or more than one."""
+    return msgpack.unpackb(
+        data,
+        object_pairs_hook=_text_keyed,
+        ext_hook=_no_extension,
+        max_ext_len=0,
+        max_array_len=_SMALL,
+        max_map_len=_SMALL,
+    )
+
+
+def _unpack_whole(data: bytes) -> Any:
+    """As `_unpack_small`, of any size: ``data`` must be a value that `_Walker` has found to be whole."""
+    return msgpack.unpackb(data, object_pairs_hook=_text_keyed, ext_hook=_no_extension, max_ext_len=0)
+
+
+def unpack(data: bytes, start: int = 0) -> Iterator[object]:
+    """The msgpack values of one message, in their order.
+
+    They are nested at most `MAX_NESTING` deep and have no extension types; maps have text as keys, none of them twice.
+
+    Args:
+        data: One whole message. An empty one has no values.
+        start: Where the first value to be read begins.
+
+    Raises:
+        Malformed: After all values that stand before the fault.
+    """
+    if not start:  # most messages of a client are one small envelope
+        try:
+            value = _unpack_small(data)
+        except ValueError:
+            pass
+        else:
+            _check_depth(value, 0)
+            yield value
+            return
+    for at, end in _values(data, start):
+        try:
+            value = _unpack_whole(data[at:end])
+        except ValueError as error:
+            raise Malformed(f"at byte {at}: {_reason(error)}") from None
+        _check_depth(value, at)
+        yield value
+
+
+def _values(data: bytes, start: int) -> Iterator[tuple[int, int]]:
+    """Where each value begins and ends. Nothing is allocated for them."""
+    size = len(data)
+    if start >= size:
+        return
+    walker = msgpack.Unpacker(max_buffer_size=size - start, read_size=size - start)
+    walker.feed(memoryview(data)[start:])
+    at = start
+    while at < size:
+        try:
+            walker.skip()
+        except msgpack.OutOfData:
+            raise Malformed(f"at byte {at}: the message ends, {size - at} bytes into a value") from None
+        except ValueError as error:
+            raise Malformed(f"at byte {at}: {_reason(error)}") from None
+        end = start + walker.tell()
+        yield at, end
+        at = end
+
+
+def _reason(error: ValueError) -> str:
+    if isinstance(error, msgpack.StackError):
+        return _TOO_DEEP
+    if isinstance(error, msgpack.FormatError):
+        return "0xC1 is no msgpack"
+    if isinstance(error, UnicodeDecodeError):
+        return f"text is not UTF-8: {error.reason}"
+    if "max_ext_len" in str(error):
+        return "extension types are not taken"
+    return str(error)
+
+
+_TOO_DEEP: Final = f"nested more than {MAX_NESTING} deep"
+
+
+def _check_depth(value: Any, at: int) -> None:
+    """By levels and not by recursion: there may be a thousand of them."""
+    level = [value] if type(value) is list or type(value) is dict else []
+    depth = 0
+    while level:
+        depth += 1
+        if depth > MAX_NESTING:
+            raise Malformed(f"at byte {at}: {_TOO_DEEP}")
+        level = [
+            item
+            for container in level
+            for item in (container.values() if isinstance(container, dict) else container)
+            if type(item) is list or type(item) is dict
+        ]
+
+
+# ---------------------------------------------------------------- users' data
+
+
+def unpack_data(payload: bytes, encoding: int) -> Any:
+    """What a payload means to the user: bytes, a msgpack value, text, or a JSON value.
+
+    A map of more than `MAX_MIXED_MAP` entries must have only text or bytes as keys. msgpack's extension types come as
+    `msgpack.ExtType` and `msgpack.Timestamp`.
+
+    Raises:
+        RemoteProtocolError: code ``malformed``: the payload is not what its encoding says. Nothing else is amiss.
+    """
+    read = _READERS.get(encoding)
+    if read is None:
+        raise RemoteProtocolError(f"encoding {shown(encoding)} is not known here", code="malformed")
+    try:
+        return read(payload)
+    except (ValueError, TypeError, OverflowError, RecursionError, msgpack.OutOfData) as error:
+        what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        raise RemoteProtocolError(f"payload is no {Encoding(encoding).name}: {what}", code="malformed") from None
+
+
+def _unpack_user_data(payload: bytes) -> Any:
+    try:
+        return msgpack.unpackb(payload, strict_map_key=False, max_array_len=1024, max_map_len=MAX_MIXED_MAP)
+    except ValueError:  # large, or wrong
+        walker = msgpack.Unpacker(max_buffer_size=len(payload), read_size=len(payload))
+        walker.feed(payload)
+        walker.skip()
+        return msgpack.unpackb(payload, strict_map_key=False, object_pairs_hook=_user_map)
+
+
+def _user_map(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    if len(pairs) > MAX_MIXED_MAP and not all(type(key) is str or type(key) is bytes for key, _ in pairs):
+        raise _Refused(f"a map of {len(pairs)} entries has keys that are neither text nor bytes")
+    return dict(pairs)
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise _Refused(f"{name} is no JSON")
+
+
+_READERS: Final[dict[int, Callable[[bytes], Any]]] = {
+    Encoding.RAW: lambda payload: payload,
+    Encoding.MSGPACK: _unpack_user_data,
+    Encoding.TEXT: lambda payload: payload.decode(),
+    Encoding.JSON: lambda payload: json.loads(payload.decode(), parse_constant=_no_constant),
+}
