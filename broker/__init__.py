@@ -1,1 +1,15 @@
-"""The broker."""
+"""The broker. `Broker` (server) is what one starts; `Config` holds every limit.
+
+The way of a message through the files: `accept` → `handshake` → `session` (one client) → `registry` (who gets it:
+`patterns`, `routes`) → `fanout` (gather and sweep) → `outbox` (one client's way out). Beside them: `requests` (what is
+asked for, envelope by envelope), `endings` (how a connection ends), `watchdog` (clocks), `hub` (what all share),
+`statistics`, and `process` (for a process that does nothing else).
+"""
+
+from __future__ import annotations
+
+from .config import Config as Config
+from .server import Broker as Broker
+from .statistics import BrokerStatistics as BrokerStatistics
+
+__all__ = ["Broker", "BrokerStatistics", "Config"]

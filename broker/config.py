@@ -1,0 +1,111 @@
+"""Every limit and setting of a broker, in one frozen object that is passed whole.
+
+Units stand in the names: ``_s`` seconds, ``_bytes``. Where a limit may be None, None means "no limit"; 0 is refused.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from fanwire.protocol import DEFAULT_PORT
+
+
+def _positive(_instance: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
+    if value is not None and value <= 0:
+        raise ValueError(f"{attribute.name} must be greater than 0, not {value!r} (None means: no limit)")
+
+
+def _needed(instance: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
+    if value is None:
+        raise ValueError(f"{attribute.name} needs a value: without it memory would have no bound")
+    _positive(instance, attribute, value)
+
+
+def _path(_instance: object, attribute: attrs.Attribute[Any], value: str) -> None:
+    if not value.startswith("/"):
+        raise ValueError(f"{attribute.name} must begin with '/', not {value!r}")
+
+
+def _port(_instance: object, attribute: attrs.Attribute[Any], value: int) -> None:
+    if not 0 <= value <= 65535:
+        raise ValueError(f"{attribute.name} must be between 0 (any free one) and 65535, not {value!r}")
+
+
+@attrs.frozen(kw_only=True)
+class Config:
+    """Settings of one `Broker`.
+
+    The memory that subscribers can make the broker hold is bounded by
+    ``max_connections × (max_pending_bytes + one sweep)``; see docs/architecture.md for the arithmetic.
+    """
+
+    listen: bool = True
+    """Whether to open a port at all; without one the broker is reached by `Broker.open_stream`."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Loopback by default: opening a broker to the network is a decision."""
+
+    port: int = attrs.field(default=DEFAULT_PORT, validator=_port)
+    """TCP port; 0 takes any free one (`Broker.port` tells which)."""
+
+    path: str = attrs.field(default="/", validator=_path)
+    """Request path of the WebSocket endpoint."""
+
+    backlog: int = attrs.field(default=4096, validator=_needed)
+    """Connections that the kernel keeps until we accept them; 10,000 clients coming back at once need more than 128."""
+
+    max_connections: int | None = attrs.field(default=20_000, validator=_positive)
+    """Clients at a time; one more is told `too_many` and closed with 4029."""
+
+    max_subscriptions: int | None = attrs.field(default=1_000, validator=_positive)
+    """Subscriptions of one connection; one more is answered `too_many`."""
+
+    max_message_bytes: int = attrs.field(default=1024 * 1024, validator=_needed)
+    """One WebSocket message from a client; a longer one is refused at its header, close 1009."""
+
+    queue: int = attrs.field(default=10_000, validator=_needed)
+    """Messages that may wait for one subscription that asks for nothing else."""
+
+    max_queue: int = attrs.field(default=100_000, validator=_needed)
+    """The most a subscription may ask for. It is also the capacity of a connection's channel, in chunks."""
+
+    max_pending_bytes: int | None = attrs.field(default=16 * 1024 * 1024, validator=_positive)
+    """Bytes that may wait for one connection."""
+
+    stall_timeout_s: float | None = attrs.field(default=10.0, validator=_positive)
+    """Time without one byte taken by a socket for which something waits."""
+
+    max_age_s: float | None = attrs.field(default=30.0, validator=_positive)
+    """Age of the oldest message waiting for a connection: catches a reader of one byte a second."""
+
+    ping_interval_s: float | None = attrs.field(default=25.0, validator=_positive)
+    """Silence after which a client is pinged. Below 30 s, where the first NAT gateways forget a connection."""
+
+    ping_timeout_s: float = attrs.field(default=10.0, validator=_needed)
+    """How long a pinged client may show no sign of life before it is closed with 4010."""
+
+    handshake_timeout_s: float = attrs.field(default=5.0, validator=_needed)
+    """From accept to the answered handshake. trio-websocket alone holds a silent connection for 60 s."""
+
+    require_hello: bool = False
+    """Whether WELCOME waits for HELLO; without it anonymous clients are welcomed at once."""
+
+    hello_timeout_s: float = attrs.field(default=5.0, validator=_needed)
+    """From the handshake to HELLO, where HELLO is required."""
+
+    message_timeout_s: float = attrs.field(default=30.0, validator=_needed)
+    """How long one message may take to come in: nobody needs that for 1 MiB but who sends it byte by byte."""
+
+    linger_s: float = attrs.field(default=1.0, validator=_needed)
+    """How long a client that is being closed may take to read why."""
+
+    drain_timeout_s: float = attrs.field(default=5.0, validator=_needed)
+    """How long `Broker.drain` waits for what is queued to go out."""
+
+    drain_spread_s: float = attrs.field(default=5.0, validator=_needed)
+    """A drained client's `retry_after_ms` is drawn from 0 to this, so that they do not all come back at once."""
+
+    server: str = "fanwire"
+    """What WELCOME says the server is."""

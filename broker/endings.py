@@ -1,0 +1,93 @@
+"""How a connection ends when the broker ends it: which close code, and what the client is told before.
+
+One table of what can happen (protocol.md, Errors and closing); the session carries an `Ending` out.
+"""
+
+from __future__ import annotations
+
+import random
+
+import attrs
+
+from fanwire.protocol import Error, Goodbye, encode
+
+from .outbox import SlowConsumer
+
+
+@attrs.frozen
+class Ending:
+    """What to say and do at the end of one connection."""
+
+    code: int
+    """The close code."""
+    reason: str
+    """For the close frame and the log."""
+    farewell: bytes = b""
+    """The last envelopes: GOODBYE, or the ERROR that led here."""
+    discard: bool = False
+    """Whether what still waits for the client is thrown away, since it would not get through anyway."""
+
+
+GONE = Ending(1006, "connection lost", discard=True)
+
+
+def _goodbye(close: int, code: str, message: str, spread_s: float, detail: dict[str, object] | None = None) -> bytes:
+    return encode(Goodbye(code, message, int(random.uniform(0, spread_s) * 1000), detail or {}))
+
+
+def slow_consumer(verdict: SlowConsumer) -> Ending:
+    """Dropped by backpressure: 4008, with the facts."""
+    what = {
+        "queue": "more messages waited than the subscription's queue holds",
+        "max_pending": "more bytes waited than a connection may have waiting",
+        "stall_timeout": "the socket took nothing for too long",
+        "max_age": "the oldest waiting message became too old",
+    }[verdict.measure]
+    detail: dict[str, object] = {
+        "measure": verdict.measure,
+        "route": verdict.route,
+        "queued": verdict.messages,
+        "queued_bytes": verdict.queued_bytes,
+        "oldest_ms": int(verdict.oldest_s * 1000),
+    }
+    farewell = _goodbye(4008, "slow_consumer", what, 1.0, detail)
+    return Ending(4008, f"slow consumer: {what}", farewell, discard=True)
+
+
+def idle(timeout_s: float) -> Ending:
+    """Pinged, and no sign of life: 4010."""
+    message = f"no sign of life for {timeout_s:g} s after a ping"
+    return Ending(4010, message, _goodbye(4010, "slow_consumer", message, 1.0), discard=True)
+
+
+def unfinished(timeout_s: float) -> Ending:
+    """A message that never ends: 1008 (RFC 6455 section 7.4.1, policy)."""
+    return Ending(1008, f"message not finished within {timeout_s:g} s", discard=True)
+
+
+def too_many_connections(spread_s: float) -> Ending:
+    """The broker is full: 4029."""
+    message = "the broker has as many connections as it may have"
+    return Ending(4029, message, _goodbye(4029, "too_many", message, spread_s))
+
+
+def no_hello(timeout_s: float) -> Ending:
+    """HELLO is required and did not come: 4001."""
+    message = f"no HELLO within {timeout_s:g} s"
+    return Ending(4001, message, _goodbye(4001, "unauthenticated", message, 1.0))
+
+
+def malformed(message: str) -> Ending:
+    """Bytes that cannot be resynchronised: ERROR id 0, then 1007."""
+    return Ending(1007, message, encode(Error(0, "malformed", message)))
+
+
+def draining(spread_s: float) -> Ending:
+    """The broker shuts down: 1001, and a moment to come back that differs for each client."""
+    message = "the broker is shutting down"
+    return Ending(1001, message, _goodbye(1001, "shutting_down", message, spread_s))
+
+
+def internal() -> Ending:
+    """A defect of ours: 1011."""
+    return Ending(1011, "internal error", encode(Error(0, "internal", "internal error; see the broker's log")), True)

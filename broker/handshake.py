@@ -1,0 +1,164 @@
+"""The HTTP request that opens a connection (RFC 6455 section 4.2.1), checked before trio-websocket sees any of it.
+
+trio-websocket falls over header bytes that are not ASCII, and loses what came in the same packet. So the request is
+read and judged here, with h11, and what goes on to trio-websocket is a request written afresh from what was found good.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from http import HTTPStatus
+
+import attrs
+import h11
+import trio
+
+from fanwire.protocol import SUBPROTOCOL
+
+# A request head over this is refused with 431. Browsers' are under 2 KiB without cookies; nginx allows 8 KiB a line.
+MAX_HEAD = 16 * 1024
+
+_END = b"\r\n\r\n"
+
+
+class Refused(Exception):
+    """The request cannot become a connection; `response` is what the client is told."""
+
+    def __init__(self, status: HTTPStatus, message: str, *headers: tuple[str, str]) -> None:
+        super().__init__(f"{status.value} {status.phrase}: {message}")
+        self.status = status
+        self.message = message
+        self.headers = headers
+
+    def response(self) -> bytes:
+        """A whole HTTP/1.1 response; the connection ends with it."""
+        body = f"{self.message}\n".encode()
+        head = [
+            f"HTTP/1.1 {self.status.value} {self.status.phrase}",
+            "Content-Type: text/plain; charset=utf-8",
+            f"Content-Length: {len(body)}",
+            "Connection: close",
+            *(f"{name}: {value}" for name, value in self.headers),
+        ]
+        return "\r\n".join(head).encode() + _END + body
+
+
+@attrs.frozen
+class Opening:
+    """A good request."""
+
+    head: bytes
+    """For trio-websocket: the request line and the headers that matter, nothing else."""
+    rest: bytes
+    """What came after the head: frames already."""
+    subprotocol: str | None
+    """What to answer in Sec-WebSocket-Protocol; None: the client offered nothing."""
+    agent: str
+    """The User-Agent, for logs."""
+
+
+async def read_opening(stream: trio.abc.ReceiveStream, path: str) -> Opening | None:
+    """Read and check one request.
+
+    Args:
+        stream: Where it comes from. The caller sets the deadline.
+        path: The one request path that is served.
+
+    Returns:
+        The opening; None if the client hung up before it had said it all.
+
+    Raises:
+        Refused: It is no request for a WebSocket of ours.
+    """
+    received = bytearray()
+    while (end := received.find(_END)) < 0:
+        if len(received) > MAX_HEAD:
+            raise Refused(
+                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"the request head is longer than {MAX_HEAD} bytes"
+            )
+        data = await stream.receive_some(4096)
+        if not data:
+            return None
+        received += data
+    end += len(_END)
+    return check_opening(bytes(received[:end]), bytes(received[end:]), path)
+
+
+def check_opening(head: bytes, rest: bytes, path: str) -> Opening:
+    """Judge a complete request head. Raises `Refused`."""
+    request = _parse(head)
+    headers = _headers(request)
+    if request.method != b"GET":
+        raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "a WebSocket begins with GET", ("Allow", "GET"))
+    target = request.target.decode("latin-1").partition("?")[0]
+    if target != path:
+        raise Refused(HTTPStatus.NOT_FOUND, f"nothing is served at {target}; the broker is at {path}")
+    _check_upgrade(headers)
+    key = _key(headers)
+    offered = _tokens(headers.get("sec-websocket-protocol", ""))
+    if offered and SUBPROTOCOL not in offered:
+        raise Refused(
+            HTTPStatus.BAD_REQUEST, f"none of the offered subprotocols is spoken here, only {SUBPROTOCOL}: {offered!r}"
+        )
+    return Opening(_canonical(path, key), rest, SUBPROTOCOL if offered else None, headers.get("user-agent", ""))
+
+
+def _parse(head: bytes) -> h11.Request:
+    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
+    connection.receive_data(head)
+    try:
+        event = connection.next_event()
+    except h11.RemoteProtocolError as error:
+        raise Refused(HTTPStatus.BAD_REQUEST, f"this is no HTTP request: {error}") from None
+    if not isinstance(event, h11.Request):
+        raise Refused(HTTPStatus.BAD_REQUEST, "this is no HTTP request")
+    if event.http_version != b"1.1":
+        raise Refused(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "WebSocket needs HTTP/1.1")
+    return event
+
+
+def _headers(request: h11.Request) -> dict[str, str]:
+    """Lower-case names; repeated headers are joined, as RFC 9110 section 5.3 has it."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in request.headers:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
+
+
+def _tokens(value: str) -> list[str]:
+    return [token for part in value.split(",") if (token := part.strip())]
+
+
+def _check_upgrade(headers: dict[str, str]) -> None:
+    if "websocket" not in _tokens(headers.get("upgrade", "").lower()) or "upgrade" not in _tokens(
+        headers.get("connection", "").lower()
+    ):
+        raise Refused(
+            HTTPStatus.UPGRADE_REQUIRED,
+            "this is a WebSocket endpoint: connect with a WebSocket client (ws://)",
+            ("Upgrade", "websocket"),
+        )
+    if headers.get("sec-websocket-version") != "13":
+        raise Refused(
+            HTTPStatus.UPGRADE_REQUIRED, "WebSocket version 13 is spoken here", ("Sec-WebSocket-Version", "13")
+        )
+
+
+def _key(headers: dict[str, str]) -> str:
+    key = headers.get("sec-websocket-key", "")
+    try:
+        nonce = base64.b64decode(key, validate=True)
+    except (binascii.Error, ValueError):
+        nonce = b""
+    if len(nonce) != 16:
+        raise Refused(HTTPStatus.BAD_REQUEST, "Sec-WebSocket-Key is not 16 bytes in base64")
+    return key
+
+
+def _canonical(path: str, key: str) -> bytes:
+    return (
+        f"GET {path} HTTP/1.1\r\nHost: fanwire\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: {SUBPROTOCOL}\r\n\r\n"
+    ).encode("ascii")

@@ -1,0 +1,65 @@
+"""What all sessions of one broker share: registry, fanout, watchdog, counters, and the list of sessions."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+from fanwire.protocol.masking import fastest_mask
+
+from . import endings
+from .fanout import Fanout
+from .registry import Registry
+from .statistics import BrokerStatistics, Counters
+from .watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from .config import Config
+    from .session import Session
+
+
+class Hub:
+    """One for each broker."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.epoch = secrets.token_hex(8)
+        self.counters = Counters()
+        self.registry = Registry()
+        self.fanout = Fanout(self.counters)
+        self.watchdog = Watchdog()
+        self.sessions: dict[Session, None] = {}
+        self.subscriptions = 0
+        self.mask = fastest_mask()
+        self.draining = False
+
+    def enter(self, session: Session) -> None:
+        """A handshake was answered. The session is told to end at once if there is no room for it."""
+        limit = self.config.max_connections
+        full = limit is not None and len(self.sessions) >= limit
+        self.sessions[session] = None
+        self.counters.connections_total += 1
+        if self.draining:
+            session.end(endings.draining(self.config.drain_spread_s))
+        elif full:
+            session.end(endings.too_many_connections(self.config.drain_spread_s))
+
+    def leave(self, session: Session) -> None:
+        """A session has ended, entered or not."""
+        self.sessions.pop(session, None)
+
+    def statistics(self) -> BrokerStatistics:
+        """A frozen copy of the figures."""
+        counters = self.counters
+        return BrokerStatistics(
+            connections=len(self.sessions),
+            subscriptions=self.subscriptions,
+            routes=len(self.registry.routes),
+            connections_total=counters.connections_total,
+            connections_refused=counters.connections_refused,
+            published=counters.published,
+            delivered=counters.delivered,
+            rejected=counters.rejected,
+            slow_consumers=counters.slow_consumers,
+            closed_by_broker=dict(counters.closed_by_broker),
+        )

@@ -1,0 +1,103 @@
+"""The topic registry: who gets what is published. A pure data structure, no socket, no await.
+
+Both directions are indexed: pattern to route to outboxes here, connection to its subscriptions in the outbox. Costs: a
+publish on a topic seen before is one look-up; on a new topic, or after the wildcard patterns changed, a walk over its
+tokens (`patterns`). Nothing here calls back; nothing is called while a publish walks over a route.
+"""
+
+from __future__ import annotations
+
+import msgpack
+
+from fanwire.protocol import check_topic, is_wildcard
+from fanwire.protocol.errors import LocalProtocolError
+from fanwire.protocol.fastpath import Heads
+
+from .patterns import PatternTree
+from .routes import Route, Topic
+
+# Topics remembered with their matching routes. Beyond that all are forgotten at once and looked up again: publishers
+# can name topics without end. About 500 bytes each, so 32 MiB.
+MAX_TOPICS = 65_536
+
+
+class Registry:
+    """Patterns, routes, and the topics they match."""
+
+    def __init__(self) -> None:
+        self.routes: dict[int, Route] = {}
+        self._by_pattern: dict[str, Route] = {}
+        self._wildcards: PatternTree[Route] = PatternTree()
+        self.heads: Heads[Topic] = {}
+        """For `take_publishes`. Only fresh topics are in it: it is emptied when wildcard patterns change."""
+        self._topics: dict[bytes, Topic] = {}
+        self._by_name: dict[str, Topic] = {}
+        self._version = 0
+        self._numbers = 0
+
+    def topic(self, packed: bytes) -> Topic:
+        """The topic of a msgpack-encoded name, with its routes up to date.
+
+        Raises:
+            LocalProtocolError: The name is no topic (`bad_topic`).
+        """
+        topic = self._topics.get(packed)
+        if topic is None:
+            topic = self._learn(packed)
+        if topic.fresh != self._version:
+            self._refresh(topic)
+        return topic
+
+    def topic_named(self, name: str) -> Topic:
+        """As `topic`, by name."""
+        return self.topic(msgpack.packb(name))
+
+    def route(self, pattern: str) -> Route:
+        """The route of a (valid) pattern, made if there is none. Call `release` when a subscriber leaves it."""
+        route = self._by_pattern.get(pattern)
+        if route is None:
+            self._numbers += 1  # never reused while the broker lives
+            route = Route(self._numbers, pattern, is_wildcard(pattern))
+            self.routes[route.number] = route
+            self._by_pattern[pattern] = route
+            if route.wildcard:
+                self._wildcards.add(pattern, route)
+            self._changed(route)
+        return route
+
+    def release(self, route: Route) -> None:
+        """Forget the route if nobody is left on it."""
+        if route.outboxes or self.routes.get(route.number) is not route:
+            return
+        del self.routes[route.number], self._by_pattern[route.pattern]
+        if route.wildcard:
+            self._wildcards.remove(route.pattern)
+        self._changed(route)
+
+    def _changed(self, route: Route) -> None:
+        if route.wildcard:
+            self._version += 1
+            self.heads.clear()
+        elif topic := self._by_name.get(route.pattern):
+            self._refresh(topic)  # an exact pattern concerns one topic; the others stay fresh
+
+    def _learn(self, packed: bytes) -> Topic:
+        try:
+            name = packed[1 + (packed[0] == 0xD9) :].decode()
+        except UnicodeDecodeError:
+            raise LocalProtocolError("topic is not valid UTF-8", code="bad_topic") from None
+        check_topic(name)
+        if len(self._topics) >= MAX_TOPICS:
+            self._topics.clear()
+            self._by_name.clear()
+            self.heads.clear()
+        topic = self._topics[packed] = self._by_name.setdefault(name, Topic(name))
+        return topic
+
+    def _refresh(self, topic: Topic) -> None:
+        routes = self._wildcards.match(topic.name)
+        if exact := self._by_pattern.get(topic.name):
+            routes.append(exact)
+        topic.routes = routes
+        topic.in_order = any(route.wildcard for route in routes)
+        topic.fresh = self._version

@@ -1,0 +1,184 @@
+"""`Broker`: what one starts, embeds, drains and asks for figures."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Self
+
+import msgpack
+import trio
+
+from fanwire.protocol import Encoding
+from fanwire.transport import memory_stream_pair
+
+from . import endings
+from .accept import accept_connections
+from .config import Config
+from .fanout import time_stamp
+from .hub import Hub
+from .session import Session, check_publishable
+from .statistics import BrokerStatistics
+
+# Beyond the limit on connections some more are let in, to be told so (4029); beyond these they are just cut off.
+_ROOM_TO_REFUSE = 1000
+
+
+class Broker:
+    """A publish/subscribe broker, for as long as `serving` or `serve` runs."""
+
+    def __init__(self, config: Config | None = None) -> None:
+        """Nothing is opened yet.
+
+        Args:
+            config: All settings; the default listens on ws://127.0.0.1:9473/.
+        """
+        self.config = config or Config()
+        self._hub = Hub(self.config)
+        self._connections: trio.Nursery | None = None
+        self._accepting: trio.CancelScope | None = None
+        self._handled = 0
+        self._gone = trio.lowlevel.ParkingLot()
+        self._drained = trio.Event()
+        self._started = False
+        self.port: int | None = None
+        """The TCP port it listens on, while it does."""
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Where clients reach it; none without a port."""
+        if self.port is None:
+            return ()
+        host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
+        return (f"ws://{host}:{self.port}{self.config.path}",)
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[Self]:
+        """Serve while the body of ``async with`` runs; clients are drained when it ends.
+
+        Raises:
+            OSError: The port cannot be opened.
+        """
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.serve)
+            try:
+                yield self
+            finally:
+                with trio.CancelScope(shield=True):
+                    await self.drain()
+                nursery.cancel_scope.cancel()
+
+    async def serve(self, *, task_status: trio.TaskStatus[Broker] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled or drained; ``task_status`` gets the broker once clients can come.
+
+        Raises:
+            OSError: The port cannot be opened.
+            RuntimeError: This broker has been started before.
+        """
+        if self._started:
+            raise RuntimeError("a Broker serves once; make a new one")
+        self._started = True
+        listeners = await self._listen()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._hub.fanout.run)
+                nursery.start_soon(self._hub.watchdog.run)
+                async with trio.open_nursery() as self._connections:
+                    self._connections.start_soon(self._accept, listeners, self._connections)
+                    task_status.started(self)
+                    await self._drained.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._connections = None
+            self.port = None
+
+    async def _listen(self) -> list[trio.SocketListener]:
+        if not self.config.listen:
+            return []
+        listeners = await trio.open_tcp_listeners(self.config.port, host=self.config.host, backlog=self.config.backlog)
+        self.port = listeners[0].socket.getsockname()[1]
+        return listeners
+
+    async def _accept(self, listeners: list[trio.SocketListener], nursery: trio.Nursery) -> None:
+        with trio.CancelScope() as self._accepting:
+            async with trio.open_nursery() as accepting:
+                for listener in listeners:
+                    accepting.start_soon(accept_connections, listener, nursery, self._handle)
+        for listener in listeners:
+            await listener.aclose()
+
+    async def _handle(self, stream: trio.abc.Stream) -> None:
+        limit = self.config.max_connections
+        if limit is not None and self._handled >= limit + _ROOM_TO_REFUSE:
+            self._hub.counters.connections_refused += 1
+            await trio.aclose_forcefully(stream)
+            return
+        self._handled += 1
+        try:
+            await Session(self._hub).run(stream)
+        finally:
+            self._handled -= 1
+            self._gone.unpark_all()
+
+    async def open_stream(self) -> trio.abc.Stream:
+        """A client's end of a connection in memory: speak WebSocket on it. No port is needed.
+
+        Raises:
+            RuntimeError: The broker does not serve.
+        """
+        if self._connections is None:
+            raise RuntimeError("the broker does not serve: use `async with broker.serving()`")
+        ours, theirs = memory_stream_pair()
+        self._connections.start_soon(self._handle, ours)
+        await trio.lowlevel.checkpoint()
+        return theirs
+
+    def publish(self, topic: str, payload: bytes, *, encoding: int = Encoding.RAW) -> int:
+        """Publish from inside the broker's own program; never waits.
+
+        Args:
+            topic: Where to.
+            payload: Opaque bytes.
+            encoding: What they are, for the receivers (`fanwire.protocol.Encoding`).
+
+        Returns:
+            The number of subscriptions reached.
+
+        Raises:
+            LocalProtocolError: ``topic`` is no topic, or the broker's own.
+        """
+        entry = self._hub.registry.topic_named(topic)
+        check_publishable(entry.name)
+        tail: bytes = msgpack.packb(payload)
+        elements = 6
+        if encoding:
+            tail, elements = tail + bytes((Encoding(encoding),)), 7
+        return self._hub.fanout.publish(entry, elements, [tail], time_stamp(), trio.current_time())
+
+    def statistics(self) -> BrokerStatistics:
+        """What has been counted so far."""
+        return self._hub.statistics()
+
+    async def drain(self) -> None:
+        """Take no more clients, tell those there are to go (GOODBYE, 1001), wait for them within the deadlines, end.
+
+        What is queued for a client is sent first, within ``drain_timeout_s``. `serve` returns afterwards.
+        """
+        hub, config = self._hub, self.config
+        hub.draining = True
+        if self._accepting is not None:
+            self._accepting.cancel()
+        for session in list(hub.sessions):
+            session.end(endings.draining(config.drain_spread_s))
+        with trio.move_on_after(config.drain_timeout_s + 2 * config.linger_s):
+            await self._all_gone()
+        self._drained.set()
+        if self._connections is not None:
+            self._connections.cancel_scope.cancel()
+
+    async def _all_gone(self) -> None:
+        while self._handled:
+            await self._gone.park()
+
+    def __repr__(self) -> str:
+        return f"<Broker {', '.join(self.urls) or 'without a port'}>"

@@ -1,0 +1,457 @@
+"""One client's connection, from its first byte to its last.
+
+The session owns the socket (through `FrameStream`), the outbox and every task of the connection. Others that find it
+at fault (a sweep, the watchdog, a drain) call `end` with what is to be said; the session's own task carries it out.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+from typing import TYPE_CHECKING
+
+import msgpack
+import structlog
+import trio
+import trio_websocket
+
+from fanwire.protocol import MAX_BATCH, Error, LocalProtocolError, Malformed, Welcome, decode_from_client, encode
+from fanwire.protocol.fastpath import Run, take_publishes
+from fanwire.protocol.frames import Fault, Opcode, frame_header
+from fanwire.transport import FrameStream
+
+from . import endings
+from .endings import Ending
+from .fanout import time_stamp
+from .handshake import Refused, read_opening
+from .outbox import Outbox, Owner, SlowConsumer, Subscription
+from .requests import RequestError, handle
+from .watchdog import Watched
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Any
+
+    from .config import Config
+    from .hub import Hub
+    from .registry import Registry
+    from .routes import Topic
+
+log = structlog.get_logger("fanwire.broker")
+
+_pack = msgpack.Packer().pack
+_PING = frame_header(0, Opcode.PING)
+
+# Answers that a client has not read, in bytes, beyond which it is not read from: whoever asks must listen.
+MAX_ANSWERS = 256 * 1024
+
+# Answer to PUBLISH, around the number of subscribers.
+_OK = b"\x93\x11"
+_RESULT = b"\x83\xa6offset\x00\xabsubscribers"
+_NONE_LAGGING = b"\xa7lagging\x00"
+
+
+class Session(Owner, Watched):
+    """A connection. `Hub` has what it shares with the others."""
+
+    __slots__ = (
+        "_ending",
+        "_nursery",
+        "_ping_due",
+        "_pinged",
+        "_seen",
+        "_serving",
+        "_unacked",
+        "_welcome_due",
+        "_writer",
+        "_written",
+        "agent",
+        "config",
+        "hub",
+        "id",
+        "name",
+        "outbox",
+        "stream",
+        "welcomed",
+    )
+
+    outbox: Outbox
+    stream: FrameStream
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+        self.config: Config = hub.config
+        self.id = secrets.token_hex(8)
+        self.name = ""
+        self.agent = ""
+        self.welcomed = False
+        self._ending: Ending | None = None
+        self._serving: trio.CancelScope | None = None
+        self._nursery: trio.Nursery | None = None
+        self._writer: trio.CancelScope | None = None
+        self._written: trio.Event | None = None
+        self._welcome_due = 0.0
+        self._ping_due = 0.0
+        self._pinged = False
+        self._seen = 0
+        self._unacked = 0
+
+    @property
+    def registry(self) -> Registry:
+        """The broker's."""
+        return self.hub.registry
+
+    @property
+    def epoch(self) -> str:
+        """The life of the broker's store."""
+        return self.hub.epoch
+
+    # -------------------------------------------------------------- its life
+
+    async def run(self, raw: trio.abc.Stream) -> None:
+        """Serve one client to the end. Whatever it does, only its own connection ends; ``raw`` is closed afterwards."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                await self._serve(raw, nursery)
+                nursery.cancel_scope.cancel()
+        except* (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the peer is gone, or we cut it off
+        except* Exception as group:
+            log.error("connection failed", session=self.id, exc_info=group)
+            self.hub.counters.count_close(1011)
+        finally:
+            self._leave()
+            self._nursery = None
+            await trio.aclose_forcefully(raw)
+
+    async def _serve(self, raw: trio.abc.Stream, nursery: trio.Nursery) -> None:
+        connection = await self._open(raw, nursery)
+        if connection is None:
+            self.hub.counters.connections_refused += 1
+            return
+        self.hub.enter(self)
+        if self._ending is None:
+            self._start_clocks()
+            if not self.config.require_hello:
+                self.welcome()
+        with trio.CancelScope() as self._serving:
+            if self._ending is None:
+                self.stream.open()
+                await self._read(connection)
+        if self._ending is not None:
+            await self._part(connection, self._ending)
+
+    async def _open(self, raw: trio.abc.Stream, nursery: trio.Nursery) -> trio_websocket.WebSocketConnection | None:
+        """The handshake, under its deadline. None: there is no connection, and the client was told why."""
+        with trio.move_on_after(self.config.handshake_timeout_s):
+            try:
+                opening = await read_opening(raw, self.config.path)
+            except Refused as refusal:
+                await self._refuse(raw, refusal)
+                return None
+            if opening is None:
+                return None
+            self.agent = opening.agent
+            self.stream = FrameStream(
+                raw,
+                client=False,
+                max_message=self.config.max_message_bytes,
+                on_messages=self._on_messages,
+                mask=self.hub.mask,
+                head=opening.head,
+                rest=opening.rest,
+                linger_s=self.config.linger_s,
+            )
+            self.outbox = Outbox(self, self.stream, self.config)
+            # FrameStream counts and limits sizes itself; trio-websocket's own limit must never be the first to strike.
+            request = await trio_websocket.wrap_server_stream(
+                nursery, self.stream, max_message_size=2 * self.config.max_message_bytes, receive_buffer_size=None
+            )
+            connection = await request.accept(subprotocol=opening.subprotocol)
+            self.stream.why_closing = lambda: _fault_of(connection)
+            return connection
+        return None
+
+    async def _refuse(self, raw: trio.abc.Stream, refusal: Refused) -> None:
+        log.info("handshake refused", reason=str(refusal))
+        with trio.move_on_after(self.config.linger_s):
+            await raw.send_all(refusal.response())
+            if isinstance(raw, trio.abc.HalfCloseableStream):
+                await raw.send_eof()
+            while await raw.receive_some(4096):  # closing with unread input would reset the response away
+                pass
+
+    async def _read(self, connection: trio_websocket.WebSocketConnection) -> None:
+        """Take what comes over the slow road; the fast one calls `_on_messages` by itself. Ends with the connection."""
+        while True:
+            try:
+                message = await connection.get_message()
+            except trio_websocket.ConnectionClosed:
+                return
+            assert isinstance(message, bytes), "FrameStream refuses text"
+            if hold := self._on_messages([message]):
+                await hold()
+
+    def _leave(self) -> None:
+        """Nothing more is gathered for this connection. Idempotent, synchronous."""
+        if hasattr(self, "outbox"):
+            for subscription in self.outbox.subscriptions.values():
+                self._unroute(subscription)
+        self.hub.leave(self)
+
+    # ---------------------------------------------------------------- ending
+
+    def end(self, ending: Ending) -> None:
+        """Have the connection closed. The first reason counts; nothing it sends is listened to any more."""
+        if self._ending is not None:
+            return
+        self._ending = ending
+        if hasattr(self, "outbox"):
+            for subscription in self.outbox.subscriptions.values():
+                self._unroute(subscription)
+        if self._serving is not None:
+            self._serving.cancel()
+
+    async def _part(self, connection: trio_websocket.WebSocketConnection, ending: Ending) -> None:
+        """Say goodbye, as far as the socket takes it, and close."""
+        if ending is endings.GONE:
+            return
+        self.hub.counters.count_close(ending.code)
+        log.info("closing", session=self.id, name=self.name, code=ending.code, reason=ending.reason)
+        try:
+            await self._empty_outbox(ending)
+            with trio.move_on_after(self.config.linger_s):
+                if ending.farewell:
+                    await self.stream.send_all(frame_header(len(ending.farewell)) + ending.farewell)
+                await connection.aclose(ending.code, ending.reason)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+
+    async def _empty_outbox(self, ending: Ending) -> None:
+        """Let what waits go out first, or throw it away."""
+        if not ending.discard:
+            self.hub.fanout.flush(self.outbox)
+            if self._written is not None:
+                with trio.move_on_after(self.config.drain_timeout_s):
+                    await self._written.wait()
+        if self._writer is not None and self._written is not None:
+            # Not before it has stopped may what it writes be changed: it could be about to write it.
+            self._writer.cancel()
+            await self._written.wait()
+        self.outbox.discard()
+
+    # ------------------------------------------- asked by sweeps (see Owner)
+
+    def need_writer(self) -> None:
+        """See `Owner`."""
+        if self._written is None and self._nursery is not None and self._ending is None:
+            self._written = trio.Event()
+            self._nursery.start_soon(self._write)
+
+    def too_slow(self, verdict: SlowConsumer) -> None:
+        """See `Owner`."""
+        if self._ending is None:
+            self.hub.counters.slow_consumers += 1
+            self.end(endings.slow_consumer(verdict))
+
+    def gone(self) -> None:
+        """See `Owner`."""
+        self.end(endings.GONE)
+
+    async def _write(self) -> None:
+        assert self._written is not None
+        try:
+            with trio.CancelScope() as self._writer:
+                if verdict := await self.outbox.write_out():
+                    self.too_slow(verdict)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self.gone()
+        finally:
+            self._written.set()
+            self._writer = self._written = None
+
+    # ------------------------------------------------------------- listening
+
+    def _on_messages(self, messages: list[bytes]) -> Callable[[], Coroutine[Any, Any, None]] | None:
+        """Everything one read of the socket held. Synchronous, so that nobody's messages get in between."""
+        if self._ending is not None:
+            return None
+        index, count = 0, len(messages)
+        while index < count:
+            if self.welcomed:
+                runs: list[Run[Topic]] = []
+                index, at = take_publishes(messages, index, self.registry.heads, self._learn, runs)
+                if runs:
+                    self._publish_runs(runs)
+            else:
+                at = 0
+            if index < count:
+                self._take_others(messages[index], at)
+                if self._ending is not None:
+                    return None
+                index += 1
+        if self.hub.fanout.full or self.outbox.answer_bytes > MAX_ANSWERS:
+            return self._hold
+        return None
+
+    async def _hold(self) -> None:
+        """Wait, instead of reading more, until others (or this client) have taken what this client caused."""
+        await self.hub.fanout.swept()
+        while self.outbox.answer_bytes > MAX_ANSWERS and self._written is not None:
+            await self._written.wait()
+
+    def _learn(self, packed: bytes) -> Topic | None:
+        """A topic that this connection may publish on; what is wrong with others is said on the slow road."""
+        try:
+            topic = self.registry.topic(packed)
+            check_publishable(topic.name)
+        except (LocalProtocolError, RequestError):
+            return None
+        return topic
+
+    def _publish_runs(self, runs: list[Run[Topic]]) -> None:
+        publish = self.hub.fanout.publish
+        stamp, now = time_stamp(), trio.current_time()
+        for topic, wide, tails, requests in runs:
+            topic.tails = None
+            if not tails:
+                continue
+            reached = publish(topic, 7 if wide else 6, tails, stamp, now)
+            if requests:
+                result = b"".join((_RESULT, _pack(reached), _NONE_LAGGING))
+                self.answer(b"".join([part for request in requests for part in (_OK, _pack(request), result)]))
+
+    def publish(self, packed_topic: bytes, elements: int, tails: list[bytes]) -> int:
+        """Publish what came over the slow road. Raises LocalProtocolError, RequestError."""
+        topic = self.registry.topic(packed_topic)
+        check_publishable(topic.name)
+        return self.hub.fanout.publish(topic, elements, tails, time_stamp(), trio.current_time())
+
+    def _take_others(self, message: bytes, at: int) -> None:
+        """The slow road of dispatch, from ``at`` to the end of one message."""
+        try:
+            for envelope in decode_from_client(message, at):
+                handle(self, envelope)
+        except Malformed as error:
+            self.end(endings.malformed(str(error)))
+
+    # ------------------------------------------------- what requests act with
+
+    def answer(self, envelopes: bytes) -> None:
+        """Send answers to this client."""
+        for start in range(0, len(envelopes), MAX_BATCH):
+            self.hub.fanout.answer(self.outbox, envelopes[start : start + MAX_BATCH])
+
+    def reject(self, error: Error) -> None:
+        """Answer with ERROR, and count it."""
+        self.hub.counters.rejected += 1
+        self.answer(encode(error))
+
+    def welcome(self) -> None:
+        """Send WELCOME, once."""
+        if self.welcomed:
+            return
+        self.welcomed = True
+        greeting: dict[str, Any] = {
+            "session": self.id,
+            "server": self.config.server,
+            "version": 1,
+            "max_message": self.config.max_message_bytes,
+            "max_batch": MAX_BATCH,
+            "ping_interval": self.config.ping_interval_s,
+        }
+        self.answer(encode(Welcome(greeting)))
+
+    def join(self, subscription: Subscription) -> None:
+        """From now on this connection gets what is published on the route."""
+        self.outbox.subscriptions[subscription.route.number] = subscription
+        subscription.route.add(self.outbox)
+        self.hub.subscriptions += 1
+
+    def part(self, subscription: Subscription) -> None:
+        """The contrary; nothing of the route that waits is sent any more."""
+        self.hub.fanout.flush(self.outbox)
+        self._unroute(subscription)
+        self.outbox.forget(subscription)
+
+    def _unroute(self, subscription: Subscription) -> None:
+        if self.outbox in subscription.route.outboxes:
+            subscription.route.remove(self.outbox)
+            self.registry.release(subscription.route)
+            self.hub.subscriptions -= 1
+
+    # ----------------------------------------------------------------- clocks
+
+    def _start_clocks(self) -> None:
+        now = trio.current_time()
+        interval = self.config.ping_interval_s
+        # The first at a random point: ten thousand clients that came together must not be pinged together for ever.
+        self._ping_due = now + interval * random.random() if interval is not None else float("inf")
+        self._welcome_due = now + self.config.hello_timeout_s
+        self.hub.watchdog.watch(self, min(self._ping_due, self._next_check(now)))
+
+    def _next_check(self, now: float) -> float:
+        since = self.stream.unfinished_since()
+        message = (now if since is None else since) + self.config.message_timeout_s
+        return message if self.welcomed else min(message, self._welcome_due)
+
+    def look(self, now: float) -> float | None:
+        """See `Watched`."""
+        if self._ending is not None or self._nursery is None:
+            return None
+        if not self.welcomed and now >= self._welcome_due:
+            self.end(endings.no_hello(self.config.hello_timeout_s))
+            return None
+        since = self.stream.unfinished_since()
+        if since is not None and now >= since + self.config.message_timeout_s:
+            self.end(endings.unfinished(self.config.message_timeout_s))
+            return None
+        if now >= self._ping_due:
+            self._keep_alive(now)
+        return None if self._ending is not None else min(self._ping_due, self._next_check(now))
+
+    def _keep_alive(self, now: float) -> None:
+        """Ping who was silent; end who stays silent. Bytes received count as life, and bytes that its kernel took."""
+        interval = self.config.ping_interval_s
+        assert interval is not None
+        activity = self.stream.bytes_received + self.stream.progress
+        in_flight = self.stream.in_flight()
+        alive = activity != self._seen or in_flight < self._unacked
+        self._seen, self._unacked = activity, in_flight
+        if self._pinged and not alive:
+            self.end(endings.idle(self.config.ping_timeout_s))
+        elif alive and not in_flight:
+            self._pinged = False
+            self._ping_due = now + interval
+        else:
+            if not self._pinged:
+                self._ping()
+            self._pinged = True
+            self._ping_due = now + self.config.ping_timeout_s
+
+    def _ping(self) -> None:
+        if not self.stream.clear:
+            return  # the socket is full: whether it moves is the sign of life that counts
+        try:
+            self.stream.write_nowait(_PING)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self.gone()
+            return
+        self._unacked = self.stream.in_flight()
+        if not self.stream.clear:
+            self.need_writer()
+
+
+def check_publishable(name: str) -> None:
+    """Raise RequestError for topics that only the broker publishes on."""
+    if name.startswith("$") and not name.startswith("$inbox."):
+        raise RequestError("forbidden", f"{name}: topics that begin with '$' are the broker's own")
+
+
+def _fault_of(connection: trio_websocket.WebSocketConnection) -> Fault | None:
+    """The close frame that trio-websocket owes the peer when it cuts the connection: for what it found wrong itself."""
+    reason = connection.closed
+    if reason is None or reason.code in (1005, 1006):
+        return None
+    return Fault(reason.code, reason.reason or "")

@@ -1,0 +1,335 @@
+"""`FrameStream`: the stream under trio-websocket that takes whole data frames out itself.
+
+trio-websocket's reader task calls `receive_some`; on the way whole binary messages are handed to the application in one
+batch for each read of the socket. Handshake, control frames, fragments and text go through to trio-websocket. In the
+other direction frames of ours and trio-websocket's share the socket without ever landing inside each other.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import trio
+
+from fanwire.protocol.frames import (
+    Fault,
+    FrameSplitter,
+    Opcode,
+    close_payload,
+    end_of_frame,
+    frame_header,
+    masked_frame,
+)
+from fanwire.protocol.masking import Mask, mask_in_python
+
+from .writers import TaskWriter, writer_for
+
+# How much one read asks for. It grows while reads come back full and shrinks again: under load one read holds
+# hundreds of publishes (that is the batch), an idle connection asks for little.
+LEAST_READ = 4 * 1024
+MOST_READ = 256 * 1024
+
+_END_OF_HEAD = b"\r\n\r\n"
+_CLOSE_FRAME = bytes((0x80 | Opcode.CLOSE,))
+_NONE = -1
+
+# Response heads over this are no fanwire broker's. (h11's default limit is 16 KiB.)
+MOST_HEAD = 64 * 1024
+
+Hold = Callable[[], Coroutine[Any, Any, None]]
+OnMessages = Callable[[list[bytes]], "Hold | None"]
+
+
+class FrameStream(trio.abc.Stream):
+    """Owns a byte stream on which WebSocket is spoken; `trio_websocket.wrap_server_stream` gets this.
+
+    Hand what trio-websocket's ``get_message`` returns to the same handler as ``on_messages``: those are the messages
+    of the slow road.
+    """
+
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        *,
+        client: bool,
+        max_message: int,
+        on_messages: OnMessages,
+        mask: Mask = mask_in_python,
+        key: Callable[[], bytes] | None = None,
+        head: bytes = b"",
+        rest: bytes = b"",
+        linger_s: float = 1.0,
+    ) -> None:
+        """Take over ``stream``: nobody else may read, write or close it from now on.
+
+        Args:
+            stream: Any trio stream.
+            client: Whose end this is.
+            max_message: Bytes that one received message may have.
+            on_messages: Called with the messages of one read, in order, never with none. Must not block. What it
+                returns, if anything, is called and awaited before more is read: so one stops reading for a while.
+            mask: See `fanwire.protocol.masking`.
+            key: Clients: makes a fresh masking key for a frame.
+            head: Server: the request head, already read.
+            rest: Server: what was read after it.
+            linger_s: How long a refused peer may take to read why, in seconds.
+        """
+        self._stream = stream
+        self._writer = writer_for(stream)
+        self._client = client
+        self._splitter = FrameSplitter(client=client, max_message=max_message, mask=mask)
+        self._on_messages = on_messages
+        self._mask = mask
+        self._key = key
+        self._head = head
+        if rest:
+            self._splitter.feed(rest)
+        self._linger_s = linger_s
+        self._opened: trio.Event | None = None if client else trio.Event()
+        self._ask = LEAST_READ
+        self._lock: trio.StrictFIFOLock | None = None
+        self._closed = False
+        self._close_sent = False
+        self._unfinished_message = _NONE
+        self._unfinished_since = 0.0
+        self._receive: Callable[[], Coroutine[Any, Any, bytes]] = (
+            self._receive_response_head if client else self._receive_request_head
+        )
+        self.why_closing: Callable[[], Fault | None] = lambda: None
+        """Set by the owner: asked at `aclose` which close frame to send if none was sent yet (None: none)."""
+        self.direct = not isinstance(self._writer, TaskWriter)
+        """Whether `write_nowait` writes anything without a task."""
+        self.fileno: Callable[[], int] | None = getattr(self._writer, "fileno", None)
+        """Sockets: asks for the descriptor, for a caller that writes to it itself (see `keep`)."""
+        self.clear = True
+        """Whether `write_nowait` may be called: nothing is half written, nobody is sending, nothing is queued."""
+        self.queued = False
+        """Set by the owner while it has something waiting that must go before any later `write_nowait`."""
+        self.left: memoryview | bytes = b""
+        """What the stream has not taken of the last write. It goes before anything else."""
+        self.bytes_received = 0
+        self.progress = 0
+        """Bytes taken by a stream that had refused more: a sign of life, as received bytes are."""
+        self.refusal: Fault | None = None
+        """Why the peer was refused, if it was."""
+
+    def open(self) -> None:
+        """Server: the handshake was answered; frames are read from now on."""
+        if self._opened is not None:
+            self._opened.set()
+            self._opened = None
+
+    def unfinished_since(self) -> float | None:
+        """Since when (trio's clock) the peer owes us the rest of one and the same message; None: it owes nothing."""
+        return None if self._unfinished_message == _NONE else self._unfinished_since
+
+    # -------------------------------------------------------------- receiving
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Called by trio-websocket's reader task: bytes that are for it; b"" at the end. ``max_bytes`` is ignored."""
+        return await self._receive()
+
+    async def _receive_request_head(self) -> bytes:
+        """Server: the request head, and nothing after it before the handshake was answered."""
+        if self._head:
+            head, self._head = self._head, b""
+            return head
+        if self._opened is not None:
+            await self._opened.wait()
+        self._receive = self._receive_frames
+        return await self._receive_frames()
+
+    async def _receive_response_head(self) -> bytes:
+        """Client: the response head; what came with it is frames already (trio-websocket would lose them)."""
+        received = bytearray()
+        while (end := received.find(_END_OF_HEAD)) < 0:
+            data = await self._stream.receive_some(LEAST_READ)
+            if not data:
+                return b""
+            received += data
+            if len(received) > MOST_HEAD:
+                raise trio.BrokenResourceError(f"response head over {MOST_HEAD} bytes: that is no WebSocket server")
+        if not received.startswith(b"HTTP/1.1 101"):
+            self._receive = self._read  # a refusal: its body is not frames
+            return bytes(received)
+        end += len(_END_OF_HEAD)
+        self._splitter.feed(bytes(received[end:]))
+        self._receive = self._receive_frames
+        return bytes(received[:end])
+
+    async def _receive_frames(self) -> bytes:
+        splitter = self._splitter
+        while True:
+            messages: list[bytes] = []
+            passed = splitter.take(messages)
+            if messages:
+                hold = self._on_messages(messages)
+                if hold is not None:
+                    await hold()
+            if passed:
+                return passed
+            if splitter.fault:
+                return await self._refuse(splitter.fault)
+            data = await self._read()
+            if not data:
+                return b""
+            if not splitter.peer_closed:
+                splitter.feed(data)
+
+    async def _read(self) -> bytes:
+        """One read, as large as the last ones suggest."""
+        splitter = self._splitter
+        if not splitter.unfinished:
+            self._unfinished_message = _NONE
+        elif self._unfinished_message != splitter.messages:
+            self._unfinished_message, self._unfinished_since = splitter.messages, trio.current_time()
+        data = await self._stream.receive_some(self._ask)
+        size = len(data)
+        self.bytes_received += size
+        if size == self._ask:
+            self._ask = min(self._ask * 4, MOST_READ)
+        elif size * 4 < self._ask:
+            self._ask = max(self._ask // 2, LEAST_READ)
+        return bytes(data)
+
+    async def _refuse(self, fault: Fault) -> bytes:
+        """Say why, give the peer a moment to read it, end the input."""
+        self.refusal = fault
+        with trio.move_on_after(self._linger_s):
+            await self._send_close(fault)
+            await self._drain_input()
+        return b""
+
+    # ---------------------------------------------------------------- sending
+
+    def write_nowait(self, data: bytes) -> None:
+        """Write whole frames: what goes at once goes, the rest is `left`. Only while `clear`.
+
+        After calling this you must see to it that `finish` is called if `clear` has become False.
+
+        Raises:
+            trio.BrokenResourceError: The peer is gone.
+            trio.ClosedResourceError: This stream was closed.
+        """
+        taken = self._writer.accept(data)
+        if taken != len(data):
+            self.keep(data, taken)
+
+    def keep(self, data: bytes, taken: int) -> None:
+        """Remember the rest of whole frames of which the stream took ``taken`` bytes."""
+        self.left = memoryview(data)[taken:]
+        self.clear = False
+
+    async def finish(self) -> None:
+        """Wait until `left` has gone. Only while holding `sending`, or when nobody else sends."""
+        while self.left:
+            await self.push()
+
+    async def push(self) -> None:
+        """Wait until at least one byte of `left` has gone."""
+        taken = await self._writer.push(self.left)
+        self.progress += taken
+        self.left = memoryview(self.left)[taken:] if taken < len(self.left) else b""
+
+    def sending(self) -> trio.StrictFIFOLock:
+        """The lock under which everything that has to wait for the stream is sent, whole frames at a time."""
+        if self._lock is None:
+            self._lock = trio.StrictFIFOLock()
+        return self._lock
+
+    def keep_half_written(self) -> None:
+        """Drop from `left` all but the rest of the frame that is already partly on its way."""
+        if isinstance(self.left, bytes):  # nothing of it has gone yet
+            self.left = b""
+            return
+        whole = self.left.obj
+        assert isinstance(whole, bytes)
+        gone = len(whole) - len(self.left)
+        self.left = memoryview(whole)[gone : end_of_frame(whole, gone)]
+
+    def in_flight(self) -> int:
+        """Bytes written that the peer's kernel has not acknowledged, as far as the stream can tell (else 0)."""
+        return self._writer.in_flight()
+
+    def settle(self) -> None:
+        """Recompute `clear`, after `queued` changed or a send has ended."""
+        self.clear = not (self.left or self.queued or self._closed or (self._lock is not None and self._lock.locked()))
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Called by trio-websocket, always with whole frames: they wait for their turn, never inside another frame."""
+        if self._closed:
+            raise trio.ClosedResourceError("this stream was closed")
+        whole = bytes(data)
+        self._note_close_frame(whole)
+        if self.clear:
+            self.write_nowait(whole)
+            if self.clear:
+                await trio.lowlevel.checkpoint()
+                return
+            whole = b""
+        try:
+            async with self.sending():
+                self.clear = False
+                await self.finish()
+                if whole:
+                    self.left = whole
+                    await self.finish()
+        finally:
+            self.settle()
+
+    def _note_close_frame(self, data: bytes) -> None:
+        if data[:1] == _CLOSE_FRAME:
+            self._close_sent = self._splitter.closing = True
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """See `trio.abc.SendStream.wait_send_all_might_not_block`."""
+        await self._stream.wait_send_all_might_not_block()
+
+    # ---------------------------------------------------------------- closing
+
+    async def aclose(self) -> None:
+        """Close; before that, unless cancelled, tell a peer that broke the protocol so, and let it read that.
+
+        trio-websocket cuts the connection without a close frame when a peer breaks RFC 6455.
+        """
+        if self._closed:
+            await self._stream.aclose()
+            return
+        try:
+            with trio.move_on_after(self._linger_s):
+                if not self._close_sent and (fault := self.why_closing()):
+                    self.refusal = fault
+                    await self._send_close(fault)
+                if self._close_sent:
+                    await self._drain_input()
+        finally:
+            self._closed = True
+            self.clear = False
+            await self._stream.aclose()
+
+    async def _send_close(self, fault: Fault) -> None:
+        if self._close_sent or self._closed:
+            return
+        payload = close_payload(*fault)
+        try:
+            if self._client:
+                await self.send_all(masked_frame(payload, self._make_key(), opcode=Opcode.CLOSE))
+            else:
+                await self.send_all(frame_header(len(payload), Opcode.CLOSE) + payload)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # whom should we tell
+
+    def _make_key(self) -> bytes:
+        return self._key() if self._key else os.urandom(4)
+
+    async def _drain_input(self) -> None:
+        """Half-close and read on: closing a socket with unread input resets it, and the peer never sees why."""
+        try:
+            if isinstance(self._stream, trio.abc.HalfCloseableStream):
+                await self._stream.send_eof()
+            while await self._stream.receive_some(LEAST_READ):
+                pass
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
+            pass

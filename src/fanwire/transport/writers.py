@@ -1,0 +1,114 @@
+"""Writing without waiting, for each kind of stream: what it takes at once, and waiting until it takes more.
+
+Plain sockets and in-memory streams can say at once how much they take. Any other trio stream (TLS, a user's own) can
+only be handed bytes and waited for: `TaskWriter` never takes anything at once.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+import termios
+from typing import Protocol
+
+import trio
+
+from .memory import MemoryStream
+
+# A stream that can only be waited for shows no progress inside one `send_all`. Small slices keep the stall measure
+# honest: 16 KiB is one TLS record.
+SLICE = 16 * 1024
+
+
+class Writer(Protocol):
+    """What `FrameStream` needs of the stream that it writes to."""
+
+    def accept(self, data: bytes | memoryview) -> int:
+        """Write what goes without waiting; return the number of bytes.
+
+        Raises:
+            trio.BrokenResourceError: The peer is gone.
+            trio.ClosedResourceError: We closed it.
+        """
+
+    async def push(self, data: bytes | memoryview) -> int:
+        """Wait until at least one byte of ``data`` was taken; return how many."""
+
+    def in_flight(self) -> int:
+        """Bytes that were taken and have not reached the peer's machine, as far as is known."""
+
+
+class SocketWriter:
+    """Plain TCP: one system call, no task switch."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._socket = stream.socket
+        # Asked for at every write: a cached descriptor can belong to somebody else's connection after a close.
+        self.fileno = stream.socket.fileno
+
+    def accept(self, data: bytes | memoryview) -> int:
+        try:
+            return os.write(self.fileno(), data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise trio.BrokenResourceError(f"socket connection broken: {error}") from error
+
+    async def push(self, data: bytes | memoryview) -> int:
+        while True:
+            await trio.lowlevel.wait_writable(self._socket)
+            if taken := self.accept(data):
+                return taken
+
+    def in_flight(self) -> int:
+        """The send queue of the socket (Linux: SIOCOUTQ, the same number as TIOCOUTQ)."""
+        try:
+            answer = fcntl.ioctl(self.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
+        except (OSError, ValueError):
+            return 0
+        return int.from_bytes(answer, sys.byteorder)
+
+
+class MemoryWriter:
+    """As `SocketWriter`, in memory."""
+
+    def __init__(self, stream: MemoryStream) -> None:
+        self._stream = stream
+        self.accept = stream.accept
+
+    async def push(self, data: bytes | memoryview) -> int:
+        while True:
+            await self._stream.wait_send_all_might_not_block()
+            if taken := self.accept(data):
+                return taken
+
+    def in_flight(self) -> int:
+        return self._stream.in_flight()
+
+
+class TaskWriter:
+    """Any other stream: a task has to wait for it. Cancelled half-way, the stream is of no more use."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+
+    def accept(self, data: bytes | memoryview) -> int:
+        return 0
+
+    async def push(self, data: bytes | memoryview) -> int:
+        part = data[:SLICE]
+        await self._stream.send_all(part)
+        return len(part)
+
+    def in_flight(self) -> int:
+        return 0
+
+
+def writer_for(stream: trio.abc.Stream) -> Writer:
+    """The quickest writer that the stream allows."""
+    if isinstance(stream, trio.SocketStream):
+        return SocketWriter(stream)
+    if isinstance(stream, MemoryStream):
+        return MemoryWriter(stream)
+    return TaskWriter(stream)
