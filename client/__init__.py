@@ -1,1 +1,31 @@
-"""The client."""
+"""The client: connect, publish, subscribe.
+
+* `client`: what a program holds in its hand; `link` keeps its connection up (`reconnect`: when to try again,
+  `states`: how it is); `connection`: one WebSocket, from opening to closing (`url`: where to);
+* out: `publisher` (encoding), `outgoing` (the buffer and its writer), `pipeline` (acknowledged, a window at a time),
+  `requests` (who waits for which answer);
+* in: `decoding` (bytes to lists), `receiver` (lists to whom they concern), `feeds` and `feed` (patterns on the wire),
+  `subscription` (a handler's end), `buffer` and `buffering` (what waits for it), `message`;
+* `config`: all settings; `errors`: all that can go wrong.
+"""
+
+from fanwire.protocol.errors import LocalProtocolError as LocalProtocolError
+
+from .client import Client as Client
+from .client import PublishResult as PublishResult
+from .client import connect as connect
+from .config import Options as Options
+from .errors import BufferFull as BufferFull
+from .errors import Closed as Closed
+from .errors import ConnectionFailed as ConnectionFailed
+from .errors import ConnectionLost as ConnectionLost
+from .errors import FanwireError as FanwireError
+from .errors import Refused as Refused
+from .errors import RequestFailed as RequestFailed
+from .errors import SlowConsumer as SlowConsumer
+from .errors import Undecodable as Undecodable
+from .message import LostMessages as LostMessages
+from .message import Message as Message
+from .pipeline import Pipeline as Pipeline
+from .states import State as State
+from .subscription import Subscription as Subscription

@@ -1,0 +1,181 @@
+"""What waits in this process for one subscription's handler: bounded in messages and in bytes.
+
+A verdict, not a side effect: `Buffer.offer` says what happened, its owner acts on it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import Protocol
+
+from attrs import frozen
+
+from .message import Raw
+
+
+@frozen
+class Bounds:
+    """How much may wait."""
+
+    messages: int
+    size: int
+    """Bytes of payload."""
+
+
+class Buffer(Protocol):
+    """Messages on their way to a handler, oldest first."""
+
+    size: int
+    """Bytes of payload that wait."""
+
+    def __len__(self) -> int:
+        """Messages that wait."""
+
+    def offer(self, run: list[Raw], size: int) -> int | None:
+        """Take in ``run`` (``size`` bytes of payload); return how many messages were lost by it, None: refused, not
+        kept."""
+
+    def add_mark(self, mark: Raw) -> None:
+        """Put a loss's mark behind what waits; adjoining ones are the caller's to merge."""
+
+    def take(self) -> Raw:
+        """Remove the oldest. Raises KeyError or IndexError if nothing waits."""
+
+    def take_up_to(self, most: int) -> list[Raw]:
+        """Remove the oldest ``most``, or as many as there are."""
+
+    def clear(self) -> None:
+        """Forget all."""
+
+
+def _size_of(run: list[Raw]) -> int:
+    return sum([len(raw[5]) for raw in run])
+
+
+class Line:
+    """First in, first out. What does not fit is refused, or makes room by ``shed``."""
+
+    def __init__(self, bounds: Bounds, shed: Callable[[Line, list[Raw], int], int | None]) -> None:
+        """``shed`` is asked when a run does not fit; see `refuse`, `drop_oldest`, `drop_newest`."""
+        self.bounds = bounds
+        self.waiting: deque[Raw] = deque()
+        self.size = 0
+        self._shed = shed
+
+    def __len__(self) -> int:
+        return len(self.waiting)
+
+    def offer(self, run: list[Raw], size: int) -> int | None:
+        if len(self.waiting) + len(run) > self.bounds.messages or self.size + size > self.bounds.size:
+            return self._shed(self, run, size)
+        self.waiting.extend(run)
+        self.size += size
+        return 0
+
+    def add_mark(self, mark: Raw) -> None:
+        self.waiting.append(mark)
+
+    def take(self) -> Raw:
+        raw = self.waiting.popleft()
+        self.size -= len(raw[5])
+        return raw
+
+    def take_up_to(self, most: int) -> list[Raw]:
+        waiting = self.waiting
+        if len(waiting) <= most:
+            taken = list(waiting)
+            self.clear()
+            return taken
+        taken = [waiting.popleft() for _ in range(most)]
+        self.size -= _size_of(taken)
+        return taken
+
+    def clear(self) -> None:
+        self.waiting.clear()
+        self.size = 0
+
+
+def refuse(line: Line, run: list[Raw], size: int) -> None:
+    """Nothing of the run is kept."""
+
+
+def drop_oldest(line: Line, run: list[Raw], size: int) -> int:
+    """The new ones stay; what waited longest goes."""
+    waiting, bounds = line.waiting, line.bounds
+    waiting.extend(run)
+    line.size += size
+    lost = 0
+    while len(waiting) > bounds.messages or (line.size > bounds.size and len(waiting) > 1):
+        line.take()
+        lost += 1
+    return lost
+
+
+def drop_newest(line: Line, run: list[Raw], size: int) -> int:
+    """What waits stays; of the run the first ones, as far as there is room."""
+    waiting, bounds = line.waiting, line.bounds
+    for kept, raw in enumerate(run):
+        wide = len(raw[5])
+        if len(waiting) >= bounds.messages or (line.size + wide > bounds.size and waiting):
+            return len(run) - kept
+        waiting.append(raw)
+        line.size += wide
+    return 0
+
+
+class Conflating:
+    """Of each topic (or topic and ``key``) only the newest waits, in the place of the first. Replacing is not loss.
+
+    More keys than may wait: the oldest key is lost.
+    """
+
+    def __init__(self, bounds: Bounds) -> None:
+        self.bounds = bounds
+        # OrderedDict: taking the first of a dict again and again has to step over all the removed ones.
+        self._waiting: OrderedDict[object, Raw] = OrderedDict()
+        self._marks = 0
+        self.size = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def offer(self, run: list[Raw], size: int) -> int:
+        waiting = self._waiting
+        for raw in run:
+            key = _key_of(raw)
+            old = waiting.get(key)
+            if old is not None:
+                self.size -= len(old[5])
+            waiting[key] = raw
+        self.size += size
+        return self._lose_keys(run)
+
+    def _lose_keys(self, run: list[Raw]) -> int:
+        lost = 0
+        while len(self._waiting) > self.bounds.messages or (self.size > self.bounds.size and len(self._waiting) > 1):
+            self.take()
+            lost += 1
+        return lost
+
+    def add_mark(self, mark: Raw) -> None:
+        self._marks += 1
+        self._waiting[self._marks] = mark
+
+    def take(self) -> Raw:
+        raw = self._waiting.popitem(last=False)[1]
+        self.size -= len(raw[5])
+        return raw
+
+    def take_up_to(self, most: int) -> list[Raw]:
+        return [self.take() for _ in range(min(most, len(self._waiting)))]
+
+    def clear(self) -> None:
+        self._waiting.clear()
+        self.size = 0
+
+
+def _key_of(raw: Raw) -> object:
+    meta = raw[7] if len(raw) > 7 else None
+    key = meta.get("key") if isinstance(meta, dict) else None
+    return raw[2] if not isinstance(key, str) else (raw[2], key)

@@ -1,0 +1,59 @@
+"""How much may wait for one subscription, what becomes of the rest, and how old what waits is."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import ClassVar
+
+import trio
+from attrs import field, frozen, validators
+
+from .buffer import Bounds, Buffer, Conflating, Line, drop_newest, drop_oldest, refuse
+from .config import OnFull
+
+# The broker hears that a buffer fills up, and when there is room again; the distance keeps it from hearing so all the
+# time.
+BACKLOG_ABOVE = 0.75
+BACKLOG_BELOW = 0.50
+
+_SHEDDERS = {"disconnect": refuse, "drop_oldest": drop_oldest, "drop_newest": drop_newest}
+
+
+@frozen
+class BufferOptions:
+    """A subscription's buffer in this process. `Client.subscribe` explains the fields."""
+
+    # 65,536 messages of 128 bytes are some 30 MiB of Python objects, and a tenth of a second at full speed.
+    BUFFER: ClassVar[int] = 65_536
+    BUFFER_BYTES: ClassVar[int] = 64 * 1024 * 1024
+
+    buffer: int = field(validator=validators.gt(0))
+    buffer_bytes: int = field(validator=validators.gt(0))
+    on_full: OnFull = field(validator=validators.in_(("disconnect", "drop_oldest", "drop_newest", "conflate")))
+    report_loss: bool
+
+    def new_buffer(self) -> Buffer:
+        """An empty one."""
+        bounds = Bounds(self.buffer, self.buffer_bytes)
+        return Conflating(bounds) if self.on_full == "conflate" else Line(bounds, _SHEDDERS[self.on_full])
+
+
+class Ages:
+    """When what waits came in: one mark a run, not one a message."""
+
+    def __init__(self) -> None:
+        self._marks: deque[tuple[int, float]] = deque()
+
+    def add(self, received: int, taken: int) -> None:
+        """``received`` messages have come in so far and ``taken`` have gone out."""
+        marks = self._marks
+        while marks and marks[0][0] <= taken:
+            marks.popleft()
+        marks.append((received, trio.current_time()))
+
+    def oldest_s(self, taken: int) -> float:
+        """How long the oldest waiting message has waited, in seconds."""
+        for received, since in self._marks:
+            if received > taken:
+                return trio.current_time() - since
+        return 0.0

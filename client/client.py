@@ -1,0 +1,245 @@
+"""The client: what a program holds in its hand."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Unpack
+
+import trio
+from attrs import frozen
+
+from fanwire.protocol import Ping, SubscribeOptions, check_pattern, encode
+
+from .buffering import BufferOptions
+from .config import OnFull, OnSlow, Options, Settings
+from .errors import FanwireError
+from .feeds import Feeds
+from .link import Link
+from .outgoing import Outgoing
+from .pipeline import Pipeline
+from .publisher import Publisher
+from .requests import Request, Requests, Result
+from .states import State, StateIterator, States
+from .subscription import Subscription
+from .url import DEFAULT_URL, Address, parse_url
+
+
+@frozen
+class PublishResult:
+    """What the broker says about a publish that it has taken."""
+
+    offset: int
+    """Its number in the topic's history; 0: the topic keeps none."""
+    subscribers: int
+    """How many subscribers it goes to."""
+    lagging: int
+    """How many of those are far behind: a publisher may slow itself."""
+
+
+def _result_of(result: Result) -> PublishResult:
+    values = [result.get(name, 0) for name in ("offset", "subscribers", "lagging")]
+    return PublishResult(*(value if isinstance(value, int) else 0 for value in values))
+
+
+@asynccontextmanager
+async def connect(url: str = DEFAULT_URL, **settings: Unpack[Settings]) -> AsyncIterator[Client]:
+    """Connect to a broker, stay connected while the block runs, close at its end.
+
+    What was published is sent before the connection is closed, if that takes no longer than ``close_timeout_s`` and the
+    block ends without an exception. An exception of the block comes out as it is, in no group.
+
+    Args:
+        url: ``ws://host:port/`` or ``wss://…``; see `fanwire.client.url.parse_url`.
+        **settings: See `Options`, which explains each of them.
+
+    Yields:
+        The client, connected.
+
+    Raises:
+        ConnectionFailed: The first connection could not be made; `Refused`: the broker does not want us.
+        ValueError: The URL or a setting is wrong.
+    """
+    client = Client(parse_url(url), Options(**settings))
+    failure: BaseException | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            try:
+                await nursery.start(client._link.run)
+                yield client
+            except BaseException as error:
+                failure = error
+                raise
+            finally:
+                await client._link.stop(flush=failure is None)
+    except BaseExceptionGroup as group:
+        # The nursery puts what the block raised into a group. Taken out again, unless something else went wrong too.
+        if len(group.exceptions) > 1 or group.exceptions[0] is not failure:
+            raise
+    if failure is not None:
+        raise failure
+
+
+class Client:
+    """A connection to a broker, kept up. Comes from `connect`; may be used by any number of tasks of one trio
+    program."""
+
+    def __init__(self, address: Address, options: Options) -> None:
+        """Does nothing yet; use `connect`."""
+        self._states = States()
+        self._requests = Requests()
+        self._outgoing = Outgoing(options)
+        self._publisher = Publisher(self._outgoing)
+        self._feeds = Feeds(self._requests, self._outgoing, options)
+        self._link = Link(address, options, self._states, self._requests, self._feeds, self._outgoing)
+        self._publish_nowait = self._publisher.publish_nowait
+
+    # ------------------------------------------------------------ publishing
+
+    async def publish(
+        self, topic: str, data: object, *, raw: bool = False, headers: Mapping[str, str] | None = None
+    ) -> PublishResult:
+        """Publish, and wait until the broker has taken it.
+
+        Args:
+            topic: Where to.
+            data: What msgpack can say: None, bool, int, float, str, bytes, lists, dicts.
+            raw: Send ``data``, bytes or str, as it is: subscribers get the same bytes (or str), and other programs need
+                no msgpack to read it.
+            headers: Text to text, beside the data.
+
+        Returns:
+            What the broker says of it.
+
+        Raises:
+            RequestFailed: The broker did not take it.
+            ConnectionLost: The connection went before the answer came. Whether it was taken is not known. A publish
+                that was not sent yet waits for the next connection instead, unless ``on_outage="raise"``.
+            LocalProtocolError: The topic, the data or the size is wrong; nothing was sent.
+        """
+        publisher, requests = self._publisher, self._requests
+        number = requests.number()
+        envelope = publisher.encode(publisher.packed_number(number), topic, data, raw, headers)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        publish = await self._outgoing.add_when_possible(envelope)
+        return _result_of(await self._answer(number, publish))
+
+    def publish_nowait(
+        self, topic: str, data: object, *, raw: bool = False, headers: Mapping[str, str] | None = None
+    ) -> None:
+        """Publish without waiting, and without an answer; what is published together travels together.
+
+        Messages of one client arrive in the order published. If the connection breaks those on the way are lost; those
+        that were not sent yet are sent on the next one.
+
+        Args:
+            topic: As for `publish`.
+            data: As for `publish`.
+            raw: As for `publish`.
+            headers: As for `publish`.
+
+        Raises:
+            BufferFull: Too much waits to be sent; ``await client.flush()`` waits until it is.
+            ConnectionLost: There is no connection, and ``on_outage="raise"``.
+            LocalProtocolError: The topic, the data or the size is wrong.
+        """
+        self._publish_nowait(topic, data, raw, headers)
+
+    async def flush(self) -> None:
+        """Wait until all that was published so far was handed to the operating system.
+
+        Raises:
+            ConnectionLost: There is no connection, and none will come, or ``on_outage="raise"``.
+        """
+        await self._outgoing.flush()
+
+    def pipeline(self, window: int = 1024) -> Pipeline:
+        """Acknowledged publishes without waiting for each one.
+
+        Args:
+            window: Publishes that may be unanswered at a time.
+        """
+        return Pipeline(self._requests, self._outgoing, self._publisher, window)
+
+    # ----------------------------------------------------------- subscribing
+
+    def subscribe(
+        self,
+        pattern: str,
+        *,
+        queue: int | None = None,
+        on_slow: OnSlow = "disconnect",
+        buffer: int = BufferOptions.BUFFER,
+        buffer_bytes: int = BufferOptions.BUFFER_BYTES,
+        on_full: OnFull = "disconnect",
+        report_loss: bool = False,
+    ) -> Subscription:
+        """Subscribe to a topic, or to all topics that a pattern matches.
+
+        Two queues stand between publisher and handler. ``queue`` and ``on_slow`` are the broker's, for a network or a
+        process that does not keep up; the client always reads, so a slow handler fills ``buffer``, and ``on_full`` is
+        for that: "disconnect" ends this subscription with `SlowConsumer` and leaves the connection and its other
+        subscriptions alone.
+
+        Args:
+            pattern: ``*`` stands for one token, a final ``>`` for one or more.
+            queue: Messages that may wait at the broker; None: as it likes.
+            on_slow: What the broker does when more would.
+            buffer: Messages that may wait here.
+            buffer_bytes: Bytes of payload that may wait here.
+            on_full: What happens when more would: "disconnect", "drop_oldest", "drop_newest", or "conflate" (of each
+                topic only the newest waits).
+            report_loss: Also give `LostMessages` in the place of messages that are missing.
+
+        Returns:
+            Something to use with ``async with``; entering it subscribes.
+
+        Raises:
+            LocalProtocolError: The pattern or an option is wrong.
+        """
+        wanted = SubscribeOptions(queue=queue, on_slow=on_slow)
+        options = BufferOptions(buffer, buffer_bytes, on_full, report_loss)
+        return Subscription(self._feeds, check_pattern(pattern), wanted, options)
+
+    # -------------------------------------------------------- the connection
+
+    async def ping(self) -> float:
+        """Ask the broker for a sign of life; return how long it took, in seconds.
+
+        Raises:
+            ConnectionLost: There is no connection at the moment, or it went before the answer came.
+        """
+        if self._link.error:
+            raise self._link.error.with_traceback(None)
+        began = trio.current_time()
+        number = self._requests.number()
+        self._outgoing.add_control(encode(Ping(number)))
+        await self._answer(number, 0)
+        return trio.current_time() - began
+
+    async def _answer(self, number: int, publish: int) -> Result:
+        request = Request()
+        self._requests.expect(number, request, publish)
+        try:
+            return await request.result()
+        finally:
+            self._requests.forget(number)
+
+    @property
+    def state(self) -> State:
+        """How the connection is."""
+        return self._states.current
+
+    def states(self) -> StateIterator:
+        """Follow how the connection is: the present `State`, then every change, ending after "closed"."""
+        return self._states.listen()
+
+    @property
+    def error(self) -> FanwireError | None:
+        """Why there is no connection at the moment; None if there is one."""
+        return self._link.error
+
+    @property
+    def welcome(self) -> Mapping[str, Any]:
+        """What the broker told of itself: session, server, version, max_message …"""
+        return self._link.welcome

@@ -1,0 +1,170 @@
+"""Keeping a connection up: opening it, noticing its end, waiting, opening the next one.
+
+One task, `Link.run`, does all of it, one connection at a time, each in a nursery of its own. Only `Link.stop` ends
+it, so that a cancelled program still says goodbye to the broker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import trio
+
+from fanwire.protocol import Hello, encode
+
+from .config import Options
+from .connection import Connection, Ending
+from .errors import Closed, ConnectionFailed, FanwireError, Refused
+from .feeds import Feeds
+from .outgoing import Outgoing
+from .receiver import Receiver
+from .reconnect import Backoff
+from .requests import Requests
+from .states import State, States
+from .url import Address
+
+AGENT = "fanwire-python"
+
+
+class Link:
+    """A client's connections, one after the other."""
+
+    def __init__(
+        self, address: Address, options: Options, states: States, requests: Requests, feeds: Feeds, outgoing: Outgoing
+    ) -> None:
+        self._address = address
+        self._options = options
+        self._states = states
+        self._requests = requests
+        self._feeds = feeds
+        self._outgoing = outgoing
+        self._backoff = Backoff(options)
+        self._scope = trio.CancelScope()
+        self._connection: Connection | None = None  # while it can be used
+        self._closing = False
+        self.error: FanwireError | None = None
+        """Why the last connection ended, if there is none now."""
+        self.welcome: Mapping[str, Any] = {}
+        """What the broker told of itself."""
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Started when the first connection stands. Ends when no other one is to be made.
+
+        Raises:
+            ConnectionFailed: The first connection could not be made.
+        """
+
+        def started() -> None:
+            self._scope.shield = True
+            task_status.started()
+
+        with self._scope:
+            ending = await self._live(started)
+            if not self._scope.shield:
+                raise ending.error
+            while self._wants_another(ending):
+                self._states.set(State.WAITING)
+                await trio.sleep(self._backoff.next_wait(ending.hint_s))
+                self._states.set(State.CONNECTING)
+                ending = await self._live(lambda: None)
+        self._finish(self.error if self.error and not self._closing else Closed("the client was closed"))
+
+    def _wants_another(self, ending: Ending) -> bool:
+        return ending.again and self._options.reconnect and not self._closing
+
+    async def stop(self, *, flush: bool) -> None:
+        """End: send what waits if ``flush``, say goodbye; all within the closing timeout each. Not to be cancelled."""
+        if flush and self._connection:
+            with trio.move_on_after(self._options.close_timeout_s, shield=True):
+                try:
+                    await self._outgoing.flush()
+                except FanwireError:
+                    pass
+        self._closing = True
+        if self._connection:
+            self._connection.end()
+        else:
+            self._scope.cancel()
+
+    # -------------------------------------------------------- one connection
+
+    async def _live(self, started: Callable[[], None]) -> Ending:
+        """One connection from beginning to end. ``started`` is called when it can be used."""
+        connection = Connection(self._address, self._options)
+        receiver = Receiver(self._requests, self._feeds, connection.end)
+        grace_s = 0.0
+        async with trio.open_nursery() as nursery:
+            try:
+                ending = await self._open(connection, receiver, nursery)
+                if ending is None:
+                    grace_s = self._options.close_timeout_s
+                    ending = await self._serve(connection, receiver, started)
+            finally:
+                await connection.close(grace_s)
+                nursery.cancel_scope.cancel()
+        self._lost(ending, receiver)
+        return ending
+
+    async def _open(self, connection: Connection, receiver: Receiver, nursery: trio.Nursery) -> Ending | None:
+        """Until WELCOME. Returns how it failed, None if it did not."""
+        try:
+            with trio.fail_after(self._options.connect_timeout_s):
+                await connection.open(nursery, receiver)
+                self._outgoing.begin(connection.mask)
+                self._outgoing.add_control(encode(Hello(0, name=self._options.name, agent=AGENT)))
+                await self._outgoing.write_control(connection.stream)
+                await receiver.welcomed.wait()
+        except ConnectionFailed as failed:
+            return Ending(failed, again=not isinstance(failed, Refused))
+        except trio.TooSlowError:
+            return Ending(self._too_slow(), again=True)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        if receiver.welcome:
+            return None
+        ending = connection.ending()
+        error = ending.error if isinstance(ending.error, Refused) else ConnectionFailed(str(ending.error))
+        return Ending(error, ending.again, ending.hint_s)
+
+    def _too_slow(self) -> ConnectionFailed:
+        return ConnectionFailed(
+            f"{self._address} did not become a connection within {self._options.connect_timeout_s:g} s"
+            " (connect_timeout_s); is that a fanwire broker?"
+        )
+
+    async def _serve(self, connection: Connection, receiver: Receiver, started: Callable[[], None]) -> Ending:
+        """While it can be used."""
+        assert receiver.welcome
+        self.welcome = receiver.welcome.greeting
+        began = trio.current_time()
+        self._connection = connection
+        self.error = None
+        try:
+            async with trio.open_nursery() as nursery:
+                self._outgoing.limit_to(self.welcome["max_message"])
+                self._feeds.resubscribe()
+                nursery.start_soon(self._outgoing.write, connection.stream)
+                nursery.start_soon(connection.watch_for_silence)
+                self._states.set(State.CONNECTED)
+                started()
+                await connection.ended.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._connection = None
+            self._backoff.lived(trio.current_time() - began)
+        return connection.ending()
+
+    def _lost(self, ending: Ending, receiver: Receiver) -> None:
+        self.error = ending.error
+        self._feeds.lost(receiver.goodbye)
+        # Closing because of a fault of the broker's, we may still have sent the batch in hand.
+        self._outgoing.lost(ending.error, sent_in_hand=receiver.fault is not None)
+        self._requests.lost(ending.error, self._outgoing.written)
+
+    def _finish(self, error: FanwireError) -> None:
+        self.error = error
+        self._feeds.close(error)
+        self._outgoing.close(error)
+        self._requests.lost(error, None)
+        self._states.set(State.CLOSED)

@@ -1,0 +1,228 @@
+"""What waits to be sent, and the task that sends it.
+
+Envelopes are gathered into WebSocket messages as they come and go out when the writer task has its turn: under load
+many travel in one message, at rest each goes at once. Publishes outlive a connection: those not handed over
+completely are sent on the next one. Everything else (subscribing, pings) belongs to one connection and goes first.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+
+import trio
+
+from fanwire.protocol.codes import MAX_BATCH
+from fanwire.protocol.frames import masked_frame
+from fanwire.protocol.masking import Mask, mask_in_python
+from fanwire.transport import FrameStream
+
+from .config import Options
+from .errors import BufferFull, FanwireError
+
+
+class Outgoing:
+    """The outgoing side of a client, over all its connections."""
+
+    def __init__(self, options: Options) -> None:
+        self._most_messages = options.outgoing_messages
+        self._most_bytes = options.outgoing_bytes
+        self._raise_on_outage = options.on_outage == "raise"
+        self._batch_limit = MAX_BATCH
+        self._control: list[bytes] = []
+        self._sealed: deque[list[bytes]] = deque()  # whole batches, each one WebSocket message
+        self._open: list[bytes] = []
+        self._open_bytes = 0
+        self._sealed_bytes = 0
+        self._in_hand: list[bytes] = []  # the batch being written
+        self._stream: FrameStream | None = None
+        self._mask: Mask = mask_in_python
+        self._work = trio.lowlevel.ParkingLot()
+        self._progress = trio.lowlevel.ParkingLot()
+        self.accepted = 0
+        """Publishes taken in so far: also the number of the last one."""
+        self.written = 0
+        """Publishes handed to the kernel so far. One with a number above this has surely not reached the broker."""
+        self.connected = False
+        self.outage: FanwireError | None = None
+        """Why publishes are refused at the moment, if they are: with ``on_outage="raise"``, and after the end."""
+        self.limit = 1 << 62
+        """Bytes that one envelope may have: the broker's ``max_message``."""
+
+    # ------------------------------------------------------------ taking in
+
+    def add(self, envelope: bytes) -> int:
+        """Take in a publish; return its number.
+
+        Raises:
+            BufferFull: Nothing was taken in.
+            FanwireError: There is no connection, and none is to be waited for.
+        """
+        size = len(envelope)
+        waiting = self.accepted - self.written
+        if waiting >= self._most_messages or (waiting and self.waiting_bytes + size > self._most_bytes):
+            raise BufferFull(waiting, self.waiting_bytes, connected=self.connected)
+        if self.outage:
+            raise self.outage.with_traceback(None)
+        total = self._open_bytes + size
+        if total > self._batch_limit and self._open:
+            self._seal()
+            total = size
+        self._open.append(envelope)
+        self._open_bytes = total
+        self.accepted += 1
+        if self._work:
+            self._work.unpark()
+        return self.accepted
+
+    def _seal(self) -> None:
+        self._sealed.append(self._open)
+        self._sealed_bytes += self._open_bytes
+        self._open = []
+        self._open_bytes = 0
+        stream = self._stream
+        if stream is not None and stream.clear and not self._in_hand and not self._control:
+            self._write_through(stream)
+
+    def _write_through(self, stream: FrameStream) -> None:
+        """A program that publishes without ever awaiting: a full batch need not wait until it does."""
+        frame = self._next_frame()
+        try:
+            stream.write_nowait(frame)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return  # the reader learns of it too; the batch stays in hand
+        if stream.clear:
+            self._written_in_hand()
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of publishes that wait."""
+        return self._open_bytes + self._sealed_bytes
+
+    async def add_when_possible(self, envelope: bytes) -> int:
+        """As `add`, but waits for room. No checkpoint if there is some."""
+        while True:
+            try:
+                return self.add(envelope)
+            except BufferFull:
+                await self._progress.park()
+
+    def add_control(self, envelope: bytes) -> None:
+        """Send on the present connection, before any publish; forgotten when there is none."""
+        if self.connected:
+            self._control.append(envelope)
+            if self._work:
+                self._work.unpark()
+
+    async def flush(self) -> None:
+        """Wait until everything taken in before was handed to the kernel.
+
+        Raises:
+            FanwireError: There is no connection, and none is to be waited for.
+        """
+        target = self.accepted
+        await trio.lowlevel.checkpoint()
+        while self.written < target:
+            if self.outage:
+                raise self.outage.with_traceback(None)
+            await self._progress.park()
+
+    # -------------------------------------------------------------- writing
+
+    def begin(self, mask: Mask) -> None:
+        """A connection begins; what `add_control` takes in goes to it. Publishes wait until `write` runs."""
+        self._mask = mask
+        self._control.clear()
+        self.connected = True
+
+    def limit_to(self, max_message: int) -> None:
+        """Keep to what the broker takes, in bytes a WebSocket message."""
+        self.limit = max_message
+        self._batch_limit = min(MAX_BATCH, max_message)
+
+    def lost(self, error: FanwireError, *, sent_in_hand: bool) -> None:
+        """The connection is gone.
+
+        Args:
+            error: Why.
+            sent_in_hand: Whether the batch in hand may have been handed over completely after all. If not, the broker
+                cannot have seen any of it (a message counts when it is whole), and it is sent again.
+        """
+        self.connected = False
+        self._control.clear()
+        if self._in_hand and sent_in_hand:
+            self._written_in_hand()
+        elif self._in_hand:
+            self._sealed.appendleft(self._in_hand)
+            self._in_hand = []
+        self.outage = error if self._raise_on_outage else None
+        self._progress.unpark_all()
+
+    def close(self, error: FanwireError) -> None:
+        """No connection will come any more."""
+        self._sealed.clear()
+        self._open.clear()
+        self.outage = error
+        self._progress.unpark_all()
+
+    async def write_control(self, stream: FrameStream) -> None:
+        """Send what `add_control` took in, now: the first envelopes of a connection, before its writer runs."""
+        while self._control:
+            await stream.send_all(self._frame(self._take_control()))
+
+    async def write(self, stream: FrameStream) -> None:
+        """The writer task of one connection; ends when the stream does."""
+        self._stream = stream
+        self.outage = None
+        try:
+            while True:
+                if not stream.clear:
+                    await stream.send_all(b"")  # finishes what was left half written
+                    if self._in_hand:
+                        self._written_in_hand()
+                elif self._control or self._sealed or self._open:
+                    await self._write_batch(stream)
+                else:
+                    await self._work.park()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return
+        finally:
+            self._stream = None
+
+    async def _write_batch(self, stream: FrameStream) -> None:
+        if self._control:
+            await stream.send_all(self._frame(self._take_control()))
+            return
+        await stream.send_all(self._next_frame())
+        self._written_in_hand()
+
+    def _take_control(self) -> bytes:
+        """As many whole envelopes as go into one WebSocket message."""
+        size = taken = 0
+        for envelope in self._control:
+            size += len(envelope)
+            if taken and size > self._batch_limit:
+                break
+            taken += 1
+        batch = b"".join(self._control[:taken])
+        del self._control[:taken]
+        return batch
+
+    def _next_frame(self) -> bytes:
+        if self._sealed:
+            self._in_hand = self._sealed.popleft()
+        else:
+            self._in_hand, self._open = self._open, []
+            self._sealed_bytes += self._open_bytes
+            self._open_bytes = 0
+        return self._frame(b"".join(self._in_hand))
+
+    def _frame(self, payload: bytes) -> bytes:
+        return masked_frame(payload, os.urandom(4), self._mask)
+
+    def _written_in_hand(self) -> None:
+        batch, self._in_hand = self._in_hand, []
+        self.written += len(batch)
+        self._sealed_bytes -= sum([len(envelope) for envelope in batch])
+        if self._progress:
+            self._progress.unpark_all()

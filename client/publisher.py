@@ -1,0 +1,98 @@
+"""Encoding publishes: `[4, id, topic, payload, encoding?, options?]`, most of which is the same every time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgpack
+
+from fanwire.protocol import LocalProtocolError, PublishOptions, check_topic, pack
+
+from .outgoing import Outgoing
+
+# Topics whose encoded form is kept. A program that makes up more names than this pays some 2 us for each.
+KEPT_TOPICS = 4096
+
+_NO_ID = b"\x00"
+_FOUR, _FIVE, _SIX = b"\x94\x04", b"\x95\x04", b"\x96\x04"  # arrays of 4, 5, 6 elements, the first of which is PUBLISH
+_MSGPACK, _TEXT = b"\x01", b"\x02"
+_BIN8 = tuple(bytes((0xC4, size)) for size in range(256))
+
+
+class Publisher:
+    """Turns topic and data into bytes and hands them to the outgoing side."""
+
+    def __init__(self, outgoing: Outgoing) -> None:
+        self._outgoing = outgoing
+        self._topics: dict[str, tuple[bytes, bytes, bytes]] = {}
+        self._pack: Callable[[object], bytes] = msgpack.Packer(autoreset=True).pack
+        self._add = outgoing.add
+
+    def publish_nowait(self, topic: str, data: object, raw: bool, headers: Mapping[str, str] | None) -> None:
+        """See `Client.publish_nowait`."""
+        found = self._topics.get(topic) or self._encode_topic(topic)
+        if headers or raw or self._outgoing.limit < 1024:
+            self.add(_NO_ID, topic, data, raw, headers)
+            return
+        try:
+            packed = self._pack(data)
+        except (TypeError, ValueError, OverflowError):
+            packed = pack(data)  # knows what to say about it
+        size = len(packed)
+        if size < 256:
+            self._add(b"".join((found[1], _BIN8[size], packed, _MSGPACK)))
+        else:
+            self._add(self._checked(b"".join((found[1], self._pack(packed), _MSGPACK)), topic))
+
+    def add(self, number: bytes, topic: str, data: object, raw: bool, headers: Mapping[str, str] | None) -> int:
+        """Encode with request ``number`` (packed) and hand on; return the publish's number in `Outgoing`."""
+        return self._add(self.encode(number, topic, data, raw, headers))
+
+    def packed_number(self, number: int) -> bytes:
+        """A request's number, as it stands in an envelope."""
+        return self._pack(number)
+
+    def encode(self, number: bytes, topic: str, data: object, raw: bool, headers: Mapping[str, str] | None) -> bytes:
+        """The whole envelope."""
+        found = self._topics.get(topic) or self._encode_topic(topic)
+        payload, encoding = self._payload(data, raw)
+        if headers:
+            options = self._pack(PublishOptions(headers=headers).to_map())
+            parts: tuple[bytes, ...] = (_SIX, number, found[2], payload, encoding or b"\x00", options)
+        elif encoding:
+            parts = (_FIVE, number, found[2], payload, encoding)
+        elif number is _NO_ID:
+            parts = (found[0], payload)
+        else:
+            parts = (_FOUR, number, found[2], payload)
+        return self._checked(b"".join(parts), topic)
+
+    def _payload(self, data: Any, raw: bool) -> tuple[bytes, bytes]:
+        if not raw:
+            return self._pack(pack(data)), _MSGPACK
+        if isinstance(data, str):
+            return self._pack(data.encode()), _TEXT
+        if isinstance(data, (bytes, bytearray, memoryview)):
+            return self._pack(bytes(data)), b""
+        raise LocalProtocolError(
+            f"raw=True sends bytes or str as they are, not {type(data).__name__}; leave it out and the data is packed",
+            code="bad_option",
+        )
+
+    def _encode_topic(self, topic: str) -> tuple[bytes, bytes, bytes]:
+        """Three beginnings of an envelope: raw without id, msgpack without id, and the topic alone."""
+        packed = self._pack(check_topic(topic))
+        if len(self._topics) >= KEPT_TOPICS:
+            del self._topics[next(iter(self._topics))]
+        found = (_FOUR + _NO_ID + packed, _FIVE + _NO_ID + packed, packed)
+        self._topics[topic] = found
+        return found
+
+    def _checked(self, envelope: bytes, topic: str) -> bytes:
+        limit = self._outgoing.limit
+        if len(envelope) > limit:
+            raise LocalProtocolError(
+                f"a message of {len(envelope)} bytes on {topic!r}; the broker takes {limit} at most", code="too_large"
+            )
+        return envelope

@@ -1,0 +1,164 @@
+"""What the broker says, handed to whom it concerns: synchronously, from the task that reads.
+
+Messages of one route mostly come in runs, and a whole read is often a single run: it is looked at by columns, in C, and
+handed on as one list.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import trio
+
+from fanwire.protocol import (
+    Error,
+    Goodbye,
+    Lagging,
+    Lost,
+    Malformed,
+    ProtocolError,
+    Welcome,
+    decode_from_broker,
+)
+from fanwire.protocol.frames import Fault
+from fanwire.protocol.packing import pack_elements
+
+from .decoding import Decoder, strictly
+from .errors import RequestFailed
+from .feeds import Feeds
+from .message import LostMessages, Raw
+from .requests import Requests
+
+_MESSAGE, _OK = 19, 17
+
+# How long the reader lets a handler with a long buffer go on before it reads again, in seconds. The broker and its
+# pings wait that long at most; a handler that is slow all the time meets the bound of its own buffer.
+MOST_GIVING_WAY = 0.05
+
+_log = logging.getLogger("fanwire.client")
+
+
+class Receiver:
+    """The incoming side of one connection."""
+
+    def __init__(self, requests: Requests, feeds: Feeds, on_fault: Callable[[], None]) -> None:
+        """``on_fault`` is called once, when ``fault`` is set: the connection has to be closed."""
+        self._requests = requests
+        self._feeds = feeds
+        self._on_fault = on_fault
+        self._decoder = Decoder()
+        self._logged: set[str] = set()
+        self.welcome: Welcome | None = None
+        self.welcomed = trio.Event()
+        self.goodbye: Goodbye | None = None
+        self.fault: Fault | None = None
+        """Why the broker cannot be understood, if it cannot: close code and reason."""
+        self.rejected = 0
+        """Errors that answered no request: mostly publishes without acknowledgement that were refused."""
+
+    def on_messages(self, messages: list[bytes]) -> Callable[[], Coroutine[Any, Any, None]] | None:
+        """Take in WebSocket messages, in order. What is returned is to be awaited before more is read."""
+        if self.fault:
+            return None
+        try:
+            self._receive(messages)
+        except Malformed as error:
+            self._refuse(1007, str(error))
+        except (ProtocolError, TypeError, ValueError) as error:
+            self._refuse(1002, str(error))
+        return self._give_way if self._feeds.should_give_way() else None
+
+    def _receive(self, messages: list[bytes]) -> None:
+        values = self._decoder.decode(messages)
+        if values is not None:
+            self._handle(values)
+            return
+        for value in strictly(messages):
+            self._handle([value])
+
+    def _refuse(self, code: int, reason: str) -> None:
+        self.fault = Fault(code, f"the broker sent what is not in the protocol: {reason}")
+        self._on_fault()
+
+    async def _give_way(self) -> None:
+        deadline = trio.current_time() + MOST_GIVING_WAY
+        while self._feeds.should_give_way() and trio.current_time() < deadline:
+            await trio.lowlevel.checkpoint()
+
+    # --------------------------------------------------------------- values
+
+    def _handle(self, values: list[Any]) -> None:
+        if not values:
+            return
+        columns = list(zip(*values, strict=False))  # TypeError: a number, say, which is no envelope
+        if len(columns) > 5 and columns[0].count(_MESSAGE) == len(values):
+            routes = columns[1]
+            if routes.count(routes[0]) == len(routes):
+                self._deliver(routes[0], values, columns)
+                return
+        self._handle_mixed(values)
+
+    def _handle_mixed(self, values: list[Any]) -> None:
+        run: list[Raw] = []
+        route: object = None
+        for value in values:
+            if type(value) is list and len(value) > 5 and value[0] == _MESSAGE:
+                if value[1] != route and run:
+                    self._deliver(route, run)
+                    run = []
+                route = value[1]
+                run.append(value)
+                continue
+            if run:
+                self._deliver(route, run)
+                run = []
+            self._handle_other(value)
+        if run:
+            self._deliver(route, run)
+
+    def _deliver(self, route: Any, run: list[Raw], columns: list[tuple[Any, ...]] | None = None) -> None:
+        feed = self._feeds.by_route.get(route)
+        if feed:  # else it was sent before the broker knew that we left
+            feed.receive(run, columns or list(zip(*run, strict=False)))
+
+    def _handle_other(self, value: Any) -> None:
+        if type(value) is list and len(value) > 1 and value[0] == _OK and type(value[1]) is int:
+            result = value[2] if len(value) > 2 else {}
+            if type(result) is dict:
+                self._requests.answered(value[1], result)
+                return
+        # Rare ones: packing them again is cheaper than a second way to check them.
+        for envelope in decode_from_broker(pack_elements(value)):
+            self._handle_envelope(envelope)
+
+    def _handle_envelope(self, envelope: object) -> None:
+        match envelope:
+            case Error():
+                self._error(envelope)
+            case Welcome():
+                self.welcome = envelope
+                self.welcomed.set()
+            case Goodbye():
+                self.goodbye = envelope
+            case Lost():
+                self._feeds.lose(envelope.route, LostMessages(envelope.count, envelope.reason, envelope.topic))
+            case Lagging():
+                _log.warning(
+                    "the broker's queue for this client fills up: %d of %d messages", envelope.queued, envelope.limit
+                )
+            case _:
+                pass  # of a later version, or never asked for
+
+    def _error(self, error: Error) -> None:
+        if error.id:
+            self._requests.failed(error.id, RequestFailed(error.code, error.message, error.detail))
+        elif error.detail.get("about") == "BACKLOG":
+            pass  # a broker that does not want to know
+        elif not self._feeds.route_failed(error.detail, error.code, error.message):
+            self.rejected += 1
+            if error.code not in self._logged:  # once a connection: there may be 100,000 a second
+                self._logged.add(error.code)
+                _log.warning("the broker refused what needs no answer: %s (%s) %s", error.message, error.code,
+                error.detail)

@@ -1,0 +1,229 @@
+"""A subscription: a bounded buffer in this process, and the ways to take messages out of it."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import trio
+
+from fanwire.protocol import SubscribeOptions, is_wildcard
+
+from .buffering import BACKLOG_ABOVE, BACKLOG_BELOW, Ages, BufferOptions
+from .errors import Closed, FanwireError, SlowConsumer
+from .message import LostMessages, Message, Raw, lost_of, mark_of
+
+if TYPE_CHECKING:
+    from .feed import Feed
+    from .feeds import Feeds
+
+# A checkpoint costs 2.7 us, several times what taking a message does. So iterating passes one every so many messages or
+# so many seconds, whichever comes first.
+MESSAGES_A_CHECKPOINT = 64
+SECONDS_A_CHECKPOINT = 0.001
+
+class Subscription:
+    """Use it as a context manager, then iterate over it, or over `batches`.
+
+    ::
+
+        async with client.subscribe("stocks.>") as subscription:
+            async for message in subscription:
+                ...
+
+    Iterating passes a checkpoint (where other tasks run, and cancellation arrives) every 64 messages or every
+    millisecond, whichever comes first, and whenever it has to wait.
+    """
+
+    def __init__(self, feeds: Feeds, pattern: str, wanted: SubscribeOptions, options: BufferOptions) -> None:
+        """Made by `Client.subscribe`."""
+        self._feeds = feeds
+        self._feed: Feed | None = None
+        self._wanted = wanted
+        self._options = options
+        self._buffer = options.new_buffer()
+        self._topic = None if is_wildcard(pattern) else pattern
+        self._arrived = trio.lowlevel.ParkingLot()
+        self._ages = Ages()
+        self._received = 0
+        self._error: FanwireError | None = None
+        self._budget = 0
+        self._give_way_at = 0.0
+        self._crowded = False
+        self.pattern = pattern
+        """What is subscribed to."""
+        self.giving_way = False
+        """The handler is at its checkpoint: it would go on at once if the others let it."""
+        self.lost = 0
+        """Messages known to be lost to this subscription, at the broker or here. Replaced ones (conflation) are not
+        lost."""
+        self.gaps = 0
+        """Times that an unknown number of messages was missed: the connection was away, or the broker could not count
+        them."""
+
+    @property
+    def waiting(self) -> int:
+        """Messages that have come and were not taken yet."""
+        return len(self._buffer)
+
+    # ------------------------------------------------------- beginning, ending
+
+    async def __aenter__(self) -> Subscription:
+        """Subscribe; returns once the broker has said yes.
+
+        Raises:
+            RequestFailed: It said no.
+            LocalProtocolError: The client has the pattern already, with other options for the broker.
+            FanwireError: There is no connection, and none will come.
+        """
+        if self._feed or self._error:
+            raise RuntimeError("a subscription can be entered once; call client.subscribe(…) again")
+        self._feed = await self._feeds.join(self, self._wanted)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.end(Closed(f"the subscription of {self.pattern!r} was closed"), at_once=True)
+        if self._feed:
+            await self._feeds.leave(self._feed, self)
+
+    def raise_if_ended(self) -> None:
+        """Raise what `end` was called with, if it was."""
+        if self._error:
+            raise self._error.with_traceback(None)
+
+    def end(self, error: FanwireError, *, at_once: bool = False) -> None:
+        """Nothing more comes. ``at_once``: what waits is thrown away; else it can be taken before ``error`` is
+        raised."""
+        if self._error is None:
+            self._error = error
+            if at_once:
+                self._buffer.clear()
+            self._arrived.unpark_all()
+
+    # ---------------------------------------------------------- the reader's side
+
+    def receive(self, feed: Feed, run: list[Raw], size: int) -> None:
+        """Take in messages: ``size`` bytes of payload. Called by the reader; never waits."""
+        if self._error:
+            return
+        buffer = self._buffer
+        lost = buffer.offer(run, size)
+        if lost is None:
+            self._feeds.too_slow(feed, self, self._facts(len(run), size))
+            return
+        self._received += len(run)
+        self._ages.add(self._received, self._received - len(buffer))
+        if lost:
+            self.note_loss(LostMessages(lost, "buffer", self._topic))
+        if len(buffer) > self._options.buffer * BACKLOG_ABOVE and not self._crowded:
+            self._set_crowded(feed, True)
+        if self._arrived:
+            self._arrived.unpark_all()
+
+    def note_loss(self, lost: LostMessages) -> None:
+        """Count it, and put it into the stream if asked for."""
+        if lost.count is None:
+            self.gaps += 1
+        else:
+            self.lost += lost.count
+        if self._options.report_loss and not self._error:
+            self._buffer.add_mark(mark_of(lost))
+            self._arrived.unpark_all()
+
+    def should_give_way(self) -> bool:
+        """Whether the reader should let the handler go on before it reads more: it can, and much waits for it
+        already."""
+        return self.giving_way and len(self._buffer) * 4 > self._options.buffer
+
+    def _facts(self, more: int, size: int) -> SlowConsumer:
+        queued, waiting, limit = len(self._buffer), self._buffer.size, self._options.buffer
+        oldest_s = self._ages.oldest_s(self._received - queued)
+        return SlowConsumer(
+            f"the subscription of {self.pattern!r} was ended: {queued} messages ({waiting} bytes) waited in its buffer,"
+            f" the oldest for {oldest_s:.3f} s, and {more} more ({size} bytes) did not fit (buffer={limit},"
+            f" buffer_bytes={self._options.buffer_bytes}); handle messages more quickly, hand them to other tasks, make"
+            " the buffer larger, or allow loss with on_full='drop_oldest' or 'conflate'",
+            pattern=self.pattern,
+            queued=queued,
+            queued_bytes=waiting,
+            oldest_s=oldest_s,
+            limit=limit,
+            at_broker=False,
+        )
+
+    def _set_crowded(self, feed: Feed, crowded: bool) -> None:
+        self._crowded = crowded
+        self._feeds.crowded(feed, self, crowded, len(self._buffer), self._options.buffer)
+
+    # --------------------------------------------------------- the handler's side
+
+    def __aiter__(self) -> Subscription:
+        return self
+
+    async def __anext__(self) -> Message:
+        """The next message. With ``report_loss`` it may be a `LostMessages`.
+
+        Raises:
+            SlowConsumer: Messages came more quickly than they were taken.
+            ConnectionLost: The connection is gone for good.
+            Closed: The subscription was left.
+        """
+        if self._budget > 0 and perf_counter() < self._give_way_at:
+            try:
+                raw = self._buffer.take()
+            except LookupError:
+                pass
+            else:
+                self._budget -= 1
+                return Message(raw, self._topic) if raw[0] == 19 else lost_of(raw)  # type: ignore[return-value]
+        await self._wait()
+        self._budget = MESSAGES_A_CHECKPOINT - 1
+        self._give_way_at = perf_counter() + SECONDS_A_CHECKPOINT
+        raw = self._buffer.take()
+        return Message(raw, self._topic) if raw[0] == 19 else lost_of(raw)  # type: ignore[return-value]
+
+    def batches(self, most: int = 4096) -> Batches:
+        """Iterate over lists of messages instead: all that wait, ``most`` at a time. Passes a checkpoint for each
+        list."""
+        return Batches(self, most)
+
+    async def next_batch(self, most: int) -> list[Message]:
+        """What waits, up to ``most`` messages; waits for the first. Raises as `__anext__`."""
+        await self._wait()
+        topic = self._topic
+        batch = self._buffer.take_up_to(most)
+        if self._options.report_loss:
+            return [Message(raw, topic) if raw[0] == 19 else lost_of(raw) for raw in batch]  # type: ignore[misc]
+        return [Message(raw, topic) for raw in batch]
+
+    async def _wait(self) -> None:
+        """A checkpoint; then wait for something to take."""
+        if self._crowded and self._feed and len(self._buffer) < self._options.buffer * BACKLOG_BELOW:
+            self._set_crowded(self._feed, False)
+        self.giving_way = True
+        try:
+            await trio.lowlevel.checkpoint()
+            while not self._buffer:
+                self.raise_if_ended()
+                await self._arrived.park()
+        finally:
+            self.giving_way = False
+
+
+class Batches:
+    """See `Subscription.batches`."""
+
+    def __init__(self, subscription: Subscription, most: int) -> None:
+        if most < 1:
+            raise ValueError(f"a batch holds at least one message, not {most}")
+        self._subscription = subscription
+        self._most = most
+
+    def __aiter__(self) -> Batches:
+        return self
+
+    async def __anext__(self) -> list[Message]:
+        return await self._subscription.next_batch(self._most)
