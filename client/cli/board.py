@@ -69,6 +69,8 @@ class Board:
         self.rate = RecentRate(now)
         self.left_out = 0
         """Messages of topics that have no row because there are too many of them."""
+        self.lost = 0
+        """Messages that never came, as far as the subscription knows."""
         self._max_rows = max_rows
         self._rows: dict[str, Row] = {}
 

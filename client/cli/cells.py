@@ -74,4 +74,6 @@ def totals_text(board: Board, now: float) -> str:
         f"{board.messages} messages of {len(board)} topics in {now - board.began_at:.1f} s, "
         f"{board.rate.per_second(now):.1f} messages/s"
     )
-    return f"{line}; {board.left_out} of further topics not shown" if board.left_out else line
+    left_out = f"; {board.left_out} of further topics not shown" if board.left_out else ""
+    lost = f"; {board.lost} lost" if board.lost else ""
+    return line + left_out + lost

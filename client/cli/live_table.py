@@ -72,8 +72,9 @@ def live_table(board: Board, now: float, title: Text, width: int, height: int) -
         caption_justify="left",
     )
     for column in columns:
-        justify = "right" if column.justify_right else "left"
-        table.add_column(column.heading, justify=justify, no_wrap=True, min_width=column.width)
+        table.add_column(
+            column.heading, justify="right" if column.justify_right else "left", no_wrap=True, min_width=column.width
+        )
     for row in board.rows()[: max(height - _FRAME_LINES, 1)]:
         cells = cells_of(row, now)
         style = "dim" if now - row.seen_at > _STALE_S else ""

@@ -2,57 +2,52 @@
 
 from collections.abc import Callable
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import click
 
-from fanwire.protocol import DEFAULT_PORT, LocalProtocolError, check_pattern, check_topic
-
-DEFAULT_URL = f"ws://127.0.0.1:{DEFAULT_PORT}/"
+from fanwire.client.url import DEFAULT_URL, parse_url
+from fanwire.protocol import LocalProtocolError, check_pattern, check_topic
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
-class _Url(click.ParamType):
-    """A WebSocket URL."""
+def broker_url(value: str) -> str:
+    """A broker's address, for `type=`.
 
-    name = "url"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        try:
-            parts = urlsplit(value)
-            usable = parts.scheme in ("ws", "wss") and parts.hostname and parts.port != 0
-        except ValueError:  # the port is no number, or too large
-            usable = False
-        if not usable:
-            self.fail(f"{value!r} is no WebSocket URL: it looks like {DEFAULT_URL}", param, ctx)
-        return value
+    Raises:
+        click.BadParameter: it is none; the text says why.
+    """
+    try:
+        parse_url(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    return value
 
 
-class _Name(click.ParamType):
-    """A topic or a pattern, checked as the broker would."""
-
-    def __init__(self, name: str, check: Callable[[str], str]) -> None:
-        self.name = name
-        self._check = check
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        try:
-            return self._check(value)
-        except LocalProtocolError as error:
-            self.fail(str(error), param, ctx)
+def topic(value: str) -> str:
+    """A topic, checked as the broker would, for `type=`."""
+    return _checked(check_topic, value)
 
 
-TOPIC = _Name("topic", check_topic)
-PATTERN = _Name("pattern", check_pattern)
+def pattern(value: str) -> str:
+    """A pattern, checked as the broker would, for `type=`."""
+    return _checked(check_pattern, value)
+
+
+def _checked(check: Callable[[str], str], value: str) -> str:
+    try:
+        return check(value)
+    except LocalProtocolError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def url_option(command: _Command) -> _Command:
     """`--url`, or FANWIRE_URL, or the broker on this machine."""
     return click.option(
         "--url",
-        type=_Url(),
+        type=broker_url,
+        metavar="URL",
         envvar="FANWIRE_URL",
         default=DEFAULT_URL,
         show_default=True,

@@ -23,6 +23,7 @@ class Output:
 
     def __init__(self, descriptor: int | None = None) -> None:
         self._descriptor = sys.stdout.fileno() if descriptor is None else descriptor
+        self._one_at_a_time = trio.Lock()
 
     @property
     def is_terminal(self) -> bool:
@@ -36,7 +37,9 @@ class Output:
             OutputClosed: nobody reads it any more.
         """
         # In a thread, as a pipe may be full for as long as its reader likes; left behind when we are cancelled.
-        await trio.to_thread.run_sync(self._write, text.encode("utf-8", "backslashreplace"), abandon_on_cancel=True)
+        data = text.encode("utf-8", "backslashreplace")
+        async with self._one_at_a_time:
+            await trio.to_thread.run_sync(self._write, data, abandon_on_cancel=True)
 
     def _write(self, data: bytes) -> None:
         try:

@@ -25,12 +25,12 @@ class _Place:
 
 
 COMMANDS = {
-    "serve": _Place("fanwire.broker.cli", "Run a broker."),
+    "serve": _Place("fanwire.broker.cli.serve", "Run a broker."),
     "pub": _Place("fanwire.client.cli.pub", "Publish messages."),
     "sub": _Place("fanwire.client.cli.sub", "Print the messages of topics."),
     "watch": _Place("fanwire.client.cli.watch", "Show a live table of prices."),
     "feed": _Place("fanwire.client.cli.feed", "Publish stock prices: real ones, or a random walk."),
-    "demo": _Place("fanwire.broker.cli_demo", "See it work: a broker, a feed and a live table."),
+    "demo": _Place("fanwire.broker.cli.demo", "See it work: a broker, a feed and a live table."),
     "bench": _Place("fanwire.client.cli.bench.command", "Measure a broker's throughput and latency."),
 }
 """Every command is the attribute of its own name in its module."""

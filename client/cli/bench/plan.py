@@ -19,6 +19,9 @@ WINDOW = 8_192
 The broker drops a subscriber that lets 10,000 wait (protocol reference, defaults): the publishers never get there.
 """
 
+NEVER = 2**62
+"""A number that no publisher reaches."""
+
 
 @attrs.frozen(slots=True)
 class Plan:

@@ -63,19 +63,23 @@ class Result:
     def to_text(self) -> str:
         """All of it, one figure a line."""
         plan = self.plan
+        who = f"{_counted(plan.publishers, 'publisher')}, {_counted(plan.subscribers, 'subscriber')}"
         how = "acknowledged" if plan.acknowledged else "fire and forget"
         return "\n".join(
             (
-                f"{plan.publishers} publishers, {plan.subscribers} subscribers, {plan.size} bytes, {how}",
-                f"published   {self.published:>12,} messages  {_per_second(self.published, self.publish_s):>14,.0f}/s",
-                f"delivered   {self.delivered:>12,} messages  {_per_second(self.delivered, self.deliver_s):>14,.0f}/s  "
-                f"{_per_second(self.delivered * plan.size, self.deliver_s) / 1e6:,.1f} MB/s",
+                f"{who}, {plan.size} bytes, {how}",
+                self._rate_line("published", self.published, self.publish_s),
+                self._rate_line("delivered", self.delivered, self.deliver_s),
                 f"lost        {self.lost:>12,}",
                 f"duplicates  {self.again:>12,}",
                 *self._troubles(),
                 f"latency     {self._latency_text()}",
             )
         )
+
+    def _rate_line(self, name: str, count: int, seconds: float) -> str:
+        rate = _per_second(count, seconds)
+        return f"{name:<11} {count:>12,} messages  {rate:>14,.0f}/s  {rate * self.plan.size / 1e6:,.1f} MB/s"
 
     def _troubles(self) -> list[str]:
         named = (("refused", self.refused), ("subscribers dropped", self.dropped_subscribers))
@@ -92,6 +96,10 @@ class Result:
             return "none measured"
         load = "at the full load" if self.plan.mode == "tput" else f"at {self.plan.rate:,g} messages/s"
         return "  ".join(f"{name} {_milliseconds(value)}" for name, value in figures.items()) + f"  ({load})"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _name(percent: float) -> str:

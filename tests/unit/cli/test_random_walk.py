@@ -1,5 +1,5 @@
 from datetime import date
-from itertools import islice
+from itertools import islice, pairwise
 
 from fanwire.client.cli.prices import Bar
 from fanwire.client.cli.random_walk import random_walk
@@ -28,7 +28,7 @@ def test_each_bar_opens_where_the_last_one_closed() -> None:
     """The price of a symbol goes on from bar to bar, and lies between low and high."""
     bars = [bar for bar in _walk(2000) if bar.symbol == "AAA"]
 
-    assert all(later.open == earlier.close for earlier, later in zip(bars, bars[1:], strict=False))
+    assert all(later.open == earlier.close for earlier, later in pairwise(bars))
     assert all(bar.low <= bar.open <= bar.high and bar.low <= bar.close <= bar.high for bar in bars)
     assert all(bar.low >= 0.01 for bar in bars)
 

@@ -1,0 +1,45 @@
+"""Where the broker's log goes and how it looks: coloured for people, one parsable line an event for programs."""
+
+import logging
+import sys
+from typing import Literal
+
+import structlog
+
+LogFormat = Literal["auto", "console", "plain", "json"]
+FORMATS: tuple[LogFormat, ...] = ("auto", "console", "plain", "json")
+LEVELS = ("debug", "info", "warning", "error")
+
+
+def configure_logs(form: LogFormat, level: str) -> None:
+    """Send structlog's events to standard error; standard output is for what other programs read.
+
+    Args:
+        form: `console` is coloured, `plain` is key=value, `json` an object a line; `auto` is `console` on a terminal
+            and `plain` elsewhere.
+        level: the least level that is written, one of `LEVELS`.
+    """
+    if form == "auto":
+        form = "console" if sys.stderr.isatty() else "plain"
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso" if form != "console" else "%H:%M:%S", utc=form != "console"),
+            *_renderers(form),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _renderers(form: LogFormat) -> list[structlog.typing.Processor]:
+    if form == "console":
+        return [structlog.dev.ConsoleRenderer(colors=True, pad_event_to=24)]
+    if form == "json":
+        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
+    return [
+        structlog.processors.format_exc_info,
+        structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False),
+    ]

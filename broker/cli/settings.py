@@ -1,0 +1,105 @@
+"""The options of `fanwire serve`: one for each setting of `Config`, in one table."""
+
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import attrs
+import click
+
+from fanwire.broker import Config
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_UNITS = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "kib": 1024, "mib": 1024**2, "gib": 1024**3}
+
+
+def bytes_of(value: str) -> int:
+    """A number of bytes, such as 65536, 64KiB or 16MiB, for `type=`."""
+    found = re.fullmatch(r"([0-9]+) ?([A-Za-z]*)", value)
+    if found is None or found[2].lower() not in _UNITS:
+        raise click.BadParameter(f"{value!r} is no number of bytes: write 65536, 64KiB or 16MiB")
+    return int(found[1]) * _UNITS[found[2].lower()]
+
+
+_COUNT = click.IntRange(min=1)
+_SECONDS = click.FloatRange(min=0, min_open=True)
+
+
+@attrs.frozen(slots=True)
+class Setting:
+    """An option for one field of `Config`."""
+
+    field: str
+    type: Callable[[str], Any]
+    metavar: str
+    help: str
+    may_be_none: bool = False
+
+    @property
+    def option(self) -> str:
+        """`--max-pending` for `max_pending_bytes`: the unit stands in the help."""
+        return "--" + self.field.removesuffix("_s").removesuffix("_bytes").replace("_", "-")
+
+    def as_option(self) -> Callable[[_Command], _Command]:
+        """The click option, with the default of `Config`."""
+        help_text = f"{self.help} ('none': no limit)" if self.may_be_none else self.help
+        return click.option(
+            self.option,
+            self.field,
+            type=self._or_none if self.may_be_none else self.type,
+            metavar=self.metavar,
+            default=_written(getattr(attrs.fields(Config), self.field).default, self.metavar),
+            show_default=True,
+            help=f"{help_text}.",
+        )
+
+    def _or_none(self, value: str) -> Any:
+        return None if value.lower() == "none" else self.type(value)
+
+
+SETTINGS = (
+    Setting("host", click.STRING, "ADDRESS", "Address to listen on; 0.0.0.0 opens the broker to the network"),
+    Setting("port", click.IntRange(0, 65535), "PORT", "TCP port to listen on; 0 takes any free one"),
+    Setting("path", click.STRING, "PATH", "Request path of the WebSocket endpoint"),
+    Setting("backlog", _COUNT, "N", "Connections that the kernel keeps until they are accepted"),
+    Setting("max_connections", _COUNT, "N", "Clients at a time", may_be_none=True),
+    Setting("max_subscriptions", _COUNT, "N", "Subscriptions of one connection", may_be_none=True),
+    Setting("max_message_bytes", bytes_of, "BYTES", "The longest WebSocket message a client may send"),
+    Setting("queue", _COUNT, "N", "Messages that may wait for a subscription that asks for nothing else"),
+    Setting("max_queue", _COUNT, "N", "The most messages that a subscription may ask to have waiting"),
+    Setting("max_pending_bytes", bytes_of, "BYTES", "Bytes that may wait for one connection", may_be_none=True),
+    Setting(
+        "stall_timeout_s", _SECONDS, "SECONDS",
+        "A client that takes not one byte for so long, though something waits for it, is dropped", may_be_none=True,
+    ),
+    Setting("max_age_s", _SECONDS, "SECONDS", "Age that the oldest waiting message may reach", may_be_none=True),
+    Setting("ping_interval_s", _SECONDS, "SECONDS", "Silence after which a client is pinged", may_be_none=True),
+    Setting("ping_timeout_s", _SECONDS, "SECONDS", "Time a pinged client has to show a sign of life"),
+    Setting("handshake_timeout_s", _SECONDS, "SECONDS", "Time from the connection to the finished handshake"),
+    Setting("hello_timeout_s", _SECONDS, "SECONDS", "Time from the handshake to HELLO, with --require-hello"),
+    Setting("message_timeout_s", _SECONDS, "SECONDS", "Time that one message may take to come in"),
+    Setting("linger_s", _SECONDS, "SECONDS", "Time a client that is being closed has to read why"),
+    Setting("drain_timeout_s", _SECONDS, "SECONDS", "Time that queued messages have to go out at the end"),
+    Setting("drain_spread_s", _SECONDS, "SECONDS", "Clients are told to come back at a random moment within so long"),
+)  # fmt: skip
+"""Every setting of `Config` but `require_hello` (a flag) and `listen` and `server` (which are for programs)."""
+
+
+def settings_options(command: _Command) -> _Command:
+    """All of them, in the order of the table."""
+    command = click.option(
+        "--require-hello", is_flag=True, help="Welcome a client only when it has sent HELLO."
+    )(command)  # fmt: skip
+    for setting in reversed(SETTINGS):
+        command = setting.as_option()(command)
+    return command
+
+
+def _written(default: object, metavar: str) -> str:
+    """A default as one would write it on the command line, so that the help shows it like that."""
+    if default is None:
+        return "none"
+    if metavar == "BYTES" and isinstance(default, int) and default % 1024**2 == 0:
+        return f"{default // 1024**2}MiB"
+    return f"{default:g}" if isinstance(default, float) else f"{default}"

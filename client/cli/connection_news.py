@@ -1,0 +1,17 @@
+"""Tells people on standard error when the connection goes and comes back."""
+
+import click
+
+from fanwire.client import Client
+
+
+async def tell_states(client: Client) -> None:
+    """One line for each change between connected and not; nothing for the first connection, nor for the end."""
+    was_connected = True
+    async for state in client.states():
+        connected = state == "connected"
+        if connected != was_connected and state != "closed":
+            click.echo(
+                "connected again" if connected else "connection lost: trying to reach the broker again", err=True
+            )
+            was_connected = connected

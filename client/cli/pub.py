@@ -1,0 +1,147 @@
+"""`fanwire pub`: publish messages, and know that the broker has them."""
+
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import attrs
+import click
+
+from fanwire.client import Client, connect
+
+from .options import POSITIVE, url_option
+from .options import topic as topic_type
+from .payload import Form, Payload, read_payload
+from .running import run
+from .schedule import Pace
+from .stdin_lines import lines
+
+_LONGEST_LINE = 16 * 1024 * 1024  # bounds our memory; the broker's limit is lower as a rule, and it says so
+
+
+@attrs.frozen(slots=True)
+class _Job:
+    """What is to be published."""
+
+    topic: str
+    form: Form
+    payload: Payload | None
+    """One message; `None`: each line of standard input is one."""
+    count: int | None
+    rate: float | None
+
+    @property
+    def is_one(self) -> bool:
+        return self.payload is not None and self.count in (None, 1)
+
+    async def payloads(self) -> AsyncIterator[Payload]:
+        """Every message's data, as often and as many as was asked for."""
+        if self.payload is not None:
+            for _ in range(self.count or 1):
+                yield self.payload
+            return
+        number = 0
+        async for line in lines(sys.stdin.fileno(), longest=_LONGEST_LINE):
+            number += 1
+            yield read_payload(line, self.form, where=f"line {number} of standard input")
+            if number == self.count:
+                return
+
+
+@click.command(short_help="Publish messages.")
+@click.argument("topic", type=topic_type)
+@click.argument("data", required=False)
+@click.option(
+    "--file", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Publish what a file holds."
+)
+@click.option("--json", "form", flag_value="json", help="The data is JSON: subscribers get its value.")
+@click.option("--text", "form", flag_value="text", help="The data is UTF-8 text; the default, but for --file.")
+@click.option("--raw", "form", flag_value="raw", help="The data is bytes; the default for --file.")
+@click.option(
+    "--count",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Publish it so many times; of standard input, at most so many lines.",
+)
+@click.option("--rate", type=POSITIVE, metavar="N", help="Messages a second at most.")
+@click.option("--quiet", "-q", is_flag=True, help="Don't say what was published.")
+@url_option
+def pub(
+    topic: str,
+    data: str | None,
+    file: Path | None,
+    form: Form | None,
+    count: int | None,
+    rate: float | None,
+    quiet: bool,
+    url: str,
+) -> int:
+    """Publish DATA on TOPIC, or each line of standard input when DATA is '-'.
+
+    It ends when the broker has acknowledged everything.
+
+    \b
+    Examples:
+      fanwire pub rooms.kitchen 'the soup is ready'
+      fanwire pub stocks.AAPL --json '{"symbol": "AAPL", "price": 130.31}'
+      tail -f app.log | fanwire pub logs.app -
+      fanwire pub pictures.cat --file cat.jpg
+      fanwire pub load.test hello --count 10000 --rate 500
+
+    \b
+    Exit status:
+      0    the broker acknowledged every message
+      1    it did not: no broker, a message refused, or the connection lost
+      2    wrong usage, or data that is not what --json or --text say
+      130  interrupted
+    """
+    form = form or ("text" if file is None else "raw")
+    return run(_pub, _Job(topic, form, _given(data, file, form), count, rate), url, quiet)
+
+
+def _given(data: str | None, file: Path | None, form: Form) -> Payload | None:
+    """The one message there is to publish; `None` for lines of standard input."""
+    if file is not None:
+        if data is not None:
+            raise click.UsageError("give DATA or --file, not both", click.get_current_context())
+        return read_payload(_read(file), form, where=f"{file}")
+    if data is None:
+        raise click.UsageError(
+            "nothing to publish: give DATA, '-' for the lines of standard input, or --file", click.get_current_context()
+        )
+    # Arguments that are no UTF-8 come as surrogates, and go back to the bytes they were.
+    return None if data == "-" else read_payload(data.encode("utf-8", "surrogateescape"), form, where="DATA")
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise click.ClickException(f"{file}: {error.strerror}") from None
+
+
+async def _pub(job: _Job, url: str, quiet: bool) -> int:
+    # Not made anew when it is lost: whether the broker has a message that it did not answer, nobody knows.
+    async with connect(url, name="fanwire pub", reconnect=False) as client:
+        published = await (_publish_one(job, client) if job.is_one else _publish_many(job, client))
+    if not quiet:
+        click.echo(f"published {published} on {job.topic}")
+    return 0
+
+
+async def _publish_one(job: _Job, client: Client) -> str:
+    assert job.payload is not None
+    result = await client.publish(job.topic, job.payload.data, raw=job.payload.raw)
+    return f"1 message to {result.subscribers} {'subscriber' if result.subscribers == 1 else 'subscribers'}"
+
+
+async def _publish_many(job: _Job, client: Client) -> str:
+    number = 0
+    pace = Pace()
+    async with client.pipeline() as pipe:
+        async for payload in job.payloads():
+            if job.rate is not None:
+                await pace.until(number / job.rate)
+            await pipe.publish(job.topic, payload.data, raw=payload.raw)
+            number += 1
+    return f"{number} messages"

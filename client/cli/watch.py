@@ -1,0 +1,56 @@
+"""`fanwire watch`: a live table of prices."""
+
+import click
+import trio
+
+from fanwire.client import connect
+
+from .options import POSITIVE, pattern, plain_option, seconds_option, url_option
+from .running import run, until_signalled
+from .watching import Display, Watch, display_for
+
+
+@click.command(short_help="Show a live table of prices.")
+@click.argument("patterns", metavar="PATTERN...", nargs=-1, required=True, type=pattern)
+@plain_option
+@click.option(
+    "--interval",
+    type=POSITIVE,
+    default=1.0,
+    show_default=True,
+    metavar="S",
+    help="Seconds from one plain table to the next.",
+)
+@seconds_option("End after so many seconds.")
+@url_option
+def watch(patterns: tuple[str, ...], plain: bool, interval: float, seconds: float | None, url: str) -> int:
+    """Show a table with a line for each topic that matches PATTERN: its latest price, the change, the trend, the pace.
+
+    A message's price is the number it is, or what it has under 'price' or 'close'; CHANGE is against the price before.
+    Messages without one are counted. Without a terminal the table is printed as plain text, once a second.
+
+    \b
+    Examples:
+      fanwire watch 'stocks.>'
+      fanwire watch stocks.AAPL stocks.IBM
+      fanwire watch 'stocks.*' --plain --seconds 5
+
+    \b
+    Exit status:
+      0  Ctrl-C, SIGTERM or --seconds ended it, or the reader of its output went away
+      1  no broker, or the connection was lost for good
+      2  wrong usage
+    """
+    display = display_for(f"watch {' '.join(patterns)} at {url}", plain=plain, interval_s=interval)
+    return run(_watch, tuple(dict.fromkeys(patterns)), display, seconds, url)
+
+
+async def _watch(patterns: tuple[str, ...], display: Display, seconds: float | None, url: str) -> int:
+    async with until_signalled(seconds), connect(url, name="fanwire watch") as client:
+        watch = Watch()
+        async with trio.open_nursery() as nursery:
+            for pattern in patterns:
+                await nursery.start(watch.follow, client, pattern)
+            nursery.start_soon(watch.follow_state, client)
+            nursery.start_soon(watch.show, display)
+    return 0
