@@ -8,7 +8,6 @@ buffers fill during a sweep) and at rest one message goes out at the next turn o
 
 from __future__ import annotations
 
-import os
 import time
 
 import trio
@@ -134,7 +133,7 @@ class Fanout:
     def _sweep(self, outboxes: list[Outbox]) -> None:
         """Write what each has gathered, or queue it. Synchronous: no other task sees anything half done."""
         last: list[bytes] = []
-        frame, size, write = b"", 0, os.write
+        frame, size = b"", 0
         for outbox in outboxes:
             pending = outbox.pending
             if not pending:
@@ -149,9 +148,9 @@ class Fanout:
             pending.clear()
             try:
                 # For sockets `write_nowait` is spelled out: that is four calls less for each subscriber.
-                if stream.fileno is None:
+                if stream.send is None:
                     stream.write_nowait(frame)
-                elif (taken := write(stream.fileno(), frame)) != size:
+                elif (taken := stream.send(frame)) != size:
                     stream.keep(frame, taken)
             except BlockingIOError:
                 stream.keep(frame, 0)

@@ -123,7 +123,7 @@ class Session(Owner, Watched):
         finally:
             self._leave()
             self._nursery = None
-            await trio.aclose_forcefully(raw)
+            await trio.aclose_forcefully(self.stream if hasattr(self, "stream") else raw)
 
     async def _serve(self, raw: trio.abc.Stream, nursery: trio.Nursery) -> None:
         connection = await self._open(raw, nursery)

@@ -24,7 +24,7 @@ from fanwire.protocol.frames import (
 )
 from fanwire.protocol.masking import Mask, mask_in_python
 
-from .writers import TaskWriter, writer_for
+from .writers import TaskWriter, take_over
 
 # How much one read asks for. It grows while reads come back full and shrinks again: under load one read holds
 # hundreds of publishes (that is the batch), an idle connection asks for little.
@@ -62,7 +62,7 @@ class FrameStream(trio.abc.Stream):
         rest: bytes = b"",
         linger_s: float = 1.0,
     ) -> None:
-        """Take over ``stream``: nobody else may read, write or close it from now on.
+        """Take over ``stream``: close this instead, and do not use that one any more.
 
         Args:
             stream: Any trio stream.
@@ -76,8 +76,7 @@ class FrameStream(trio.abc.Stream):
             rest: Server: what was read after it.
             linger_s: How long a refused peer may take to read why, in seconds.
         """
-        self._stream = stream
-        self._writer = writer_for(stream)
+        self._stream, self._writer = take_over(stream)
         self._client = client
         self._splitter = FrameSplitter(client=client, max_message=max_message, mask=mask)
         self._on_messages = on_messages
@@ -101,8 +100,8 @@ class FrameStream(trio.abc.Stream):
         """Set by the owner: asked at `aclose` which close frame to send if none was sent yet (None: none)."""
         self.direct = not isinstance(self._writer, TaskWriter)
         """Whether `write_nowait` writes anything without a task."""
-        self.fileno: Callable[[], int] | None = getattr(self._writer, "fileno", None)
-        """Sockets: asks for the descriptor, for a caller that writes to it itself (see `keep`)."""
+        self.send: Callable[[bytes], int] | None = getattr(self._writer, "send", None)
+        """Sockets: the socket's own, for a caller that counts every call (see `keep`)."""
         self.clear = True
         """Whether `write_nowait` may be called: nothing is half written, nobody is sending, nothing is queued."""
         self.queued = False
