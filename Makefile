@@ -28,7 +28,7 @@ check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 
 bench: $(VENV)/bench.stamp
 	$(BIN)/python -m fanwire bench $(ARGS)
@@ -46,7 +46,7 @@ changelog: $(VENV)/dev.stamp
 	$(BIN)/towncrier build --draft
 
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache
 
 # Each stamp says what has been installed; a second run finds it and goes straight on.
 $(VENV)/pip.stamp:
