@@ -12,6 +12,26 @@ asked for, because they need the packages of the extra `fanwire[broker]`.
 
 from typing import TYPE_CHECKING
 
+from fanwire.client import BufferFull as BufferFull
+from fanwire.client import Client as Client
+from fanwire.client import Closed as Closed
+from fanwire.client import ConnectionFailed as ConnectionFailed
+from fanwire.client import ConnectionLost as ConnectionLost
+from fanwire.client import FanwireError as FanwireError
+from fanwire.client import LocalProtocolError as LocalProtocolError
+from fanwire.client import LostMessages as LostMessages
+from fanwire.client import Message as Message
+from fanwire.client import Options as Options
+from fanwire.client import Pipeline as Pipeline
+from fanwire.client import PublishResult as PublishResult
+from fanwire.client import Refused as Refused
+from fanwire.client import RequestFailed as RequestFailed
+from fanwire.client import SlowConsumer as SlowConsumer
+from fanwire.client import State as State
+from fanwire.client import Subscription as Subscription
+from fanwire.client import Undecodable as Undecodable
+from fanwire.client import connect as connect
+
 if TYPE_CHECKING:
     from fanwire.broker import Broker as Broker
     from fanwire.broker import Config as Config
@@ -20,8 +40,27 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Broker",
+    "BufferFull",
+    "Client",
+    "Closed",
     "Config",
+    "ConnectionFailed",
+    "ConnectionLost",
+    "FanwireError",
+    "LocalProtocolError",
+    "LostMessages",
+    "Message",
+    "Options",
+    "Pipeline",
+    "PublishResult",
+    "Refused",
+    "RequestFailed",
+    "SlowConsumer",
+    "State",
+    "Subscription",
+    "Undecodable",
     "__version__",
+    "connect",
 ]
 
 _OF_BROKER = frozenset({"Broker", "Config"})
