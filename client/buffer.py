@@ -6,7 +6,8 @@ A verdict, not a side effect: `Buffer.offer` says what happened, its owner acts 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from operator import length_hint
 from typing import Protocol
 
 from attrs import frozen
@@ -39,8 +40,8 @@ class Buffer(Protocol):
     def add_mark(self, mark: Raw) -> None:
         """Put a loss's mark behind what waits; adjoining ones are the caller's to merge."""
 
-    def take(self) -> Raw:
-        """Remove the oldest. Raises KeyError or IndexError if nothing waits."""
+    def hand(self, most: int) -> Iterator[Raw]:
+        """The oldest, ``most`` at most, to be taken one by one; those not taken yet still count as waiting."""
 
     def take_up_to(self, most: int) -> list[Raw]:
         """Remove the oldest ``most``, or as many as there are."""
@@ -62,12 +63,15 @@ class Line:
         self.waiting: deque[Raw] = deque()
         self.size = 0
         self._shed = shed
+        self._hand: Iterator[Raw] = iter(())
+        self._hand_size = 0  # counts until all of the hand was taken
 
     def __len__(self) -> int:
-        return len(self.waiting)
+        return len(self.waiting) + length_hint(self._hand)
 
     def offer(self, run: list[Raw], size: int) -> int | None:
-        if len(self.waiting) + len(run) > self.bounds.messages or self.size + size > self.bounds.size:
+        if len(self) + len(run) > self.bounds.messages or self.size + size > self.bounds.size:
+            self._put_back()
             return self._shed(self, run, size)
         self.waiting.extend(run)
         self.size += size
@@ -81,7 +85,23 @@ class Line:
         self.size -= len(raw[5])
         return raw
 
+    def hand(self, most: int) -> Iterator[Raw]:
+        self.size -= self._hand_size
+        waiting = self.waiting
+        taken = [waiting.popleft() for _ in range(min(most, len(waiting)))]
+        self._hand_size = _size_of(taken)
+        self._hand = iter(taken)
+        return self._hand
+
+    def _put_back(self) -> None:
+        """What was handed out and not taken is the oldest again."""
+        rest = list(self._hand)
+        self.waiting.extendleft(reversed(rest))
+        self.size -= self._hand_size - _size_of(rest)
+        self._hand_size = 0
+
     def take_up_to(self, most: int) -> list[Raw]:
+        self._put_back()
         waiting = self.waiting
         if len(waiting) <= most:
             taken = list(waiting)
@@ -93,7 +113,9 @@ class Line:
 
     def clear(self) -> None:
         self.waiting.clear()
-        self.size = 0
+        for _ in self._hand:
+            pass
+        self.size = self._hand_size = 0
 
 
 def refuse(line: Line, run: list[Raw], size: int) -> None:
@@ -149,9 +171,9 @@ class Conflating:
                 self.size -= len(old[5])
             waiting[key] = raw
         self.size += size
-        return self._lose_keys(run)
+        return self._lose_keys()
 
-    def _lose_keys(self, run: list[Raw]) -> int:
+    def _lose_keys(self) -> int:
         lost = 0
         while len(self._waiting) > self.bounds.messages or (self.size > self.bounds.size and len(self._waiting) > 1):
             self.take()
@@ -166,6 +188,10 @@ class Conflating:
         raw = self._waiting.popitem(last=False)[1]
         self.size -= len(raw[5])
         return raw
+
+    def hand(self, most: int) -> Iterator[Raw]:
+        # One: what is handed out can no longer be replaced by something newer.
+        return iter(self.take_up_to(1))
 
     def take_up_to(self, most: int) -> list[Raw]:
         return [self.take() for _ in range(min(most, len(self._waiting)))]

@@ -1,4 +1,7 @@
-"""What the broker sent, as plain lists: no object per envelope on the hot road.
+"""What the broker sent, as plain tuples: no object of ours per envelope on the hot road.
+
+Tuples, because the garbage collector stops looking at a tuple that holds nothing it could collect; a hundred thousand
+waiting lists it would walk over again and again (measured: that was 45 % of the time of receiving).
 
 msgpack's C Unpacker decodes one read's worth (often hundreds of messages) in one go. It has to start clean for every
 WebSocket message: an envelope cut off at the end of one must not swallow the beginning of the next. So a nil, which is
@@ -27,7 +30,12 @@ def _new_unpacker() -> msgpack.Unpacker:
     # Lists and maps are allocated for the length that their header announces, so that has a bound here; larger ones
     # take the strict road, which looks first whether they are really there.
     return msgpack.Unpacker(
-        read_size=16 * 1024, max_buffer_size=1 << 30, max_ext_len=0, max_array_len=1024, max_map_len=1024
+        read_size=16 * 1024,
+        max_buffer_size=1 << 30,
+        max_ext_len=0,
+        max_array_len=1024,
+        max_map_len=1024,
+        use_list=False,
     )
 
 
@@ -67,4 +75,5 @@ def strictly(messages: list[bytes]) -> Iterator[object]:
         Malformed: After the last good one.
     """
     for message in messages:
-        yield from unpack(message)
+        for value in unpack(message):
+            yield tuple(value) if isinstance(value, list) else value

@@ -56,8 +56,9 @@ class Feed:
         """
         if wanted != self.wanted:
             raise LocalProtocolError(
-                f"this client is already subscribed to {self.pattern!r} with {self.wanted.to_map()}, which the broker"
-                f" holds for all of its subscriptions; {wanted.to_map()} needs another client, or leave the first one first",
+                f"this client is already subscribed to {self.pattern!r} with {self.wanted.to_map()}, which the"
+                f" broker holds for all of its subscriptions; for {wanted.to_map()} use another client, or leave the"
+                " first subscription first",
                 code="bad_option",
             )
 

@@ -13,7 +13,7 @@ from .errors import Undecodable
 
 # A MESSAGE envelope as msgpack gives it: [19, route, topic, offset, time, payload, encoding?, meta?]
 # (docs/protocol.md).
-Raw: TypeAlias = list[Any]
+Raw: TypeAlias = tuple[Any, ...]
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
@@ -115,7 +115,7 @@ _MARK = -1
 
 def mark_of(lost: LostMessages) -> Raw:
     """``lost`` in the shape of a message, to wait in a buffer among messages."""
-    return [_MARK, 0, lost.topic, 0, 0, b"", lost]
+    return (_MARK, 0, lost.topic, 0, 0, b"", lost)
 
 
 def lost_of(raw: Raw) -> LostMessages | None:

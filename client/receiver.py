@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import msgpack
 import trio
 
 from fanwire.protocol import (
@@ -23,7 +24,6 @@ from fanwire.protocol import (
     decode_from_broker,
 )
 from fanwire.protocol.frames import Fault
-from fanwire.protocol.packing import pack_elements
 
 from .decoding import Decoder, strictly
 from .errors import RequestFailed
@@ -104,7 +104,7 @@ class Receiver:
         run: list[Raw] = []
         route: object = None
         for value in values:
-            if type(value) is list and len(value) > 5 and value[0] == _MESSAGE:
+            if type(value) is tuple and len(value) > 5 and value[0] == _MESSAGE:
                 if value[1] != route and run:
                     self._deliver(route, run)
                     run = []
@@ -124,13 +124,13 @@ class Receiver:
             feed.receive(run, columns or list(zip(*run, strict=False)))
 
     def _handle_other(self, value: Any) -> None:
-        if type(value) is list and len(value) > 1 and value[0] == _OK and type(value[1]) is int:
+        if type(value) is tuple and len(value) > 1 and value[0] == _OK and type(value[1]) is int:
             result = value[2] if len(value) > 2 else {}
             if type(result) is dict:
                 self._requests.answered(value[1], result)
                 return
         # Rare ones: packing them again is cheaper than a second way to check them.
-        for envelope in decode_from_broker(pack_elements(value)):
+        for envelope in decode_from_broker(msgpack.packb(value)):
             self._handle_envelope(envelope)
 
     def _handle_envelope(self, envelope: object) -> None:
@@ -160,5 +160,6 @@ class Receiver:
             self.rejected += 1
             if error.code not in self._logged:  # once a connection: there may be 100,000 a second
                 self._logged.add(error.code)
-                _log.warning("the broker refused what needs no answer: %s (%s) %s", error.message, error.code,
-                error.detail)
+                _log.warning(
+                    "the broker refused what needs no answer: %s (%s) %s", error.message, error.code, error.detail
+                )

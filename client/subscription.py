@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from operator import length_hint
 from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 # so many seconds, whichever comes first.
 MESSAGES_A_CHECKPOINT = 64
 SECONDS_A_CHECKPOINT = 0.001
+
 
 class Subscription:
     """Use it as a context manager, then iterate over it, or over `batches`.
@@ -48,7 +51,7 @@ class Subscription:
         self._ages = Ages()
         self._received = 0
         self._error: FanwireError | None = None
-        self._budget = 0
+        self._hand: Iterator[Raw] = iter(())
         self._give_way_at = 0.0
         self._crowded = False
         self.pattern = pattern
@@ -171,19 +174,19 @@ class Subscription:
             ConnectionLost: The connection is gone for good.
             Closed: The subscription was left.
         """
-        if self._budget > 0 and perf_counter() < self._give_way_at:
-            try:
-                raw = self._buffer.take()
-            except LookupError:
-                pass
-            else:
-                self._budget -= 1
+        if perf_counter() < self._give_way_at:
+            for raw in self._hand:
                 return Message(raw, self._topic) if raw[0] == 19 else lost_of(raw)  # type: ignore[return-value]
-        await self._wait()
-        self._budget = MESSAGES_A_CHECKPOINT - 1
+        while True:
+            await self._wait()
+            for raw in self._next_hand():
+                return Message(raw, self._topic) if raw[0] == 19 else lost_of(raw)  # type: ignore[return-value]
+
+    def _next_hand(self) -> Iterator[Raw]:
         self._give_way_at = perf_counter() + SECONDS_A_CHECKPOINT
-        raw = self._buffer.take()
-        return Message(raw, self._topic) if raw[0] == 19 else lost_of(raw)  # type: ignore[return-value]
+        if not length_hint(self._hand):
+            self._hand = self._buffer.hand(MESSAGES_A_CHECKPOINT)
+        return self._hand
 
     def batches(self, most: int = 4096) -> Batches:
         """Iterate over lists of messages instead: all that wait, ``most`` at a time. Passes a checkpoint for each
