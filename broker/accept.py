@@ -9,10 +9,9 @@ from __future__ import annotations
 import errno
 from collections.abc import Awaitable, Callable
 
-import structlog
 import trio
 
-log = structlog.get_logger("fanwire.broker")
+from .log import log
 
 # accept() fails with these when the process or the system is out of descriptors or memory. The waiting connection is
 # still there, so trying again at once would spin; wait for somebody to go. (trio does the same, for the same reason.)

@@ -11,7 +11,6 @@ import secrets
 from typing import TYPE_CHECKING
 
 import msgpack
-import structlog
 import trio
 import trio_websocket
 
@@ -24,6 +23,7 @@ from . import endings
 from .endings import Ending
 from .fanout import time_stamp
 from .handshake import Refused, read_opening
+from .log import log
 from .outbox import Outbox, Owner, SlowConsumer, Subscription
 from .requests import RequestError, handle
 from .watchdog import Watched
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from .hub import Hub
     from .registry import Registry
     from .routes import Topic
-
-log = structlog.get_logger("fanwire.broker")
 
 _pack = msgpack.Packer().pack
 _PING = frame_header(0, Opcode.PING)

@@ -12,7 +12,7 @@ LEVELS = ("debug", "info", "warning", "error")
 
 
 def configure_logs(form: LogFormat, level: str) -> None:
-    """Send structlog's events to standard error; standard output is for what other programs read.
+    """Send our events to standard error; standard output is for what other programs read.
 
     Args:
         form: `console` is coloured, `plain` is key=value, `json` an object a line; `auto` is `console` on a terminal
@@ -21,17 +21,21 @@ def configure_logs(form: LogFormat, level: str) -> None:
     """
     if form == "auto":
         form = "console" if sys.stderr.isatty() else "plain"
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso" if form != "console" else "%H:%M:%S", utc=form != "console"),
-            *_renderers(form),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[
+                structlog.stdlib.add_log_level,
+                structlog.stdlib.ExtraAdder(),
+                structlog.processors.TimeStamper(fmt="iso" if form != "console" else "%H:%M:%S", utc=form != "console"),
+            ],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderers(form)],
+        )
     )
+    broker = logging.getLogger("fanwire")
+    broker.handlers[:] = [handler]
+    broker.propagate = False
+    broker.setLevel(level.upper())
 
 
 def _renderers(form: LogFormat) -> list[structlog.typing.Processor]:

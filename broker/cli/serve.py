@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import click
-import structlog
 import trio
 
 from fanwire.broker import Broker, Config
+from fanwire.broker.log import log
 from fanwire.broker.process import tune
 from fanwire.client.cli.running import run
 
@@ -70,7 +70,6 @@ async def _serve(config: Config) -> int:
         async with trio.open_nursery() as nursery:
             await _start(broker, nursery)
             click.echo(f"listening on {' '.join(broker.urls)}")
-            log = structlog.get_logger("fanwire.broker")
             log.info("listening", urls=" ".join(broker.urls))
             log.info("draining", signal=signal.Signals(await anext(signals)).name)
             status = await _drain(broker, signals)
@@ -97,7 +96,7 @@ async def _drain(broker: Broker, signals: AsyncIterator[int]) -> int:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(end_at_second_signal)
         await broker.drain()
-        structlog.get_logger("fanwire.broker").info("drained")
+        log.info("drained")
         nursery.cancel_scope.cancel()
     return status
 
