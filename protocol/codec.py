@@ -211,6 +211,6 @@ def _request_id(value: object) -> int:
 def _about(value: object) -> str:
     """What an answer without an id names instead."""
     if type(value) is not list or not value or type(value[0]) is not int:
-        return shown(value)
+        return "no envelope"
     shape = _SHAPES.get(value[0])
     return shape.kind.name if shape else f"type {value[0]}"

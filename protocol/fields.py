@@ -148,14 +148,15 @@ offset_map = checked(_is_offset_map, "a map of topics to offsets")
 mapping = checked(_is_map, "a map with text as keys")
 topic_option = checked(_is_topic, "a topic")
 
-_ENCODINGS: Final[dict[object, Encoding]] = {int(member): member for member in Encoding}
+_ENCODINGS: Final[dict[object, Any]] = {int(member): member for member in Encoding}
 
 
 def to_encoding(value: Any) -> Encoding:
     """Converter: the enum's member for a number, RAW for nil; anything else as it is, for `encoding` to refuse."""
     if value is None:
         return Encoding.RAW
-    return _ENCODINGS.get(value, value) if type(value) is int else value
+    member: Encoding = _ENCODINGS.get(value, value) if type(value) is int else value
+    return member
 
 
 def to_map(value: Any) -> Mapping[str, Any]:

@@ -1,12 +1,14 @@
 """Bytes of a peer to values, bounded: whatever comes, it costs no more than its length is worth.
 
-What msgpack's C code does by itself, and what is added here (measured with 1.2; `tests/unit/protocol` watches over it):
+What msgpack's C code does by itself, and what is added here (seen in 1.2.4; tests watch over it):
 
 * An array's list is allocated when its header is read, for the announced length; only the latest versions have a bound
   for that. So small values are unpacked under small limits (64 elements, at most 1,024 levels: under 1 MiB for a
   moment), and anything else only after `Unpacker.skip` has walked over it, which allocates nothing and finds out
   whether all that is announced is really there.
-* It goes 1,024 levels deep, and then raises StackError. We want 16, and look afterwards, level by level.
+* Before 1.2.1 it leaks the inner arrays and maps of a value that fails or is cut off: no limit of ours helps there.
+* It goes 1,024 levels deep, and then raises StackError (msgpack in Python: RecursionError). We want 16, and look
+  afterwards, level by level.
 * Map keys other than text or bytes are refused by ``strict_map_key``; bytes and repeated keys by our hook.
 * Extension types go to a hook, except timestamps. ``max_ext_len=0`` refuses those with a body, the hook the rest.
 * An Unpacker that is iterated ends silently at a cut-off value, and `tell()` counts the bytes of it; one that failed
@@ -17,7 +19,7 @@ What msgpack's C code does by itself, and what is added here (measured with 1.2;
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NoReturn
 
 import msgpack
@@ -39,11 +41,12 @@ class _Refused(ValueError):
     """Well-formed msgpack that we don't take."""
 
 
-def _text_keyed(pairs: list[tuple[object, object]]) -> dict[object, object]:
-    result = dict(pairs)
-    for key in result:
+def _text_keyed(pairs: Iterable[tuple[object, object]]) -> dict[object, object]:
+    pairs = list(pairs)  # msgpack in Python hands a generator over, and does not look at the keys
+    for key, _ in pairs:
         if type(key) is not str:
             raise _Refused("a map has a key that is no text")
+    result = dict(pairs)
     if len(result) != len(pairs):
         seen: set[object] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
@@ -55,21 +58,8 @@ def _no_extension(code: int, _data: bytes) -> NoReturn:
     raise _Refused(f"extension type {code} is not taken")
 
 
-def _unpack_small(data: bytes) -> Any:
-    """The one value that ``data`` is. Raises ValueError for anything wrong, large, or more than one."""
-    return msgpack.unpackb(
-        data,
-        object_pairs_hook=_text_keyed,
-        ext_hook=_no_extension,
-        max_ext_len=0,
-        max_array_len=_SMALL,
-        max_map_len=_SMALL,
-    )
-
-
-def _unpack_whole(data: bytes) -> Any:
-    """As `_unpack_small`, of any size: ``data`` must be a value that `_Walker` has found to be whole."""
-    return msgpack.unpackb(data, object_pairs_hook=_text_keyed, ext_hook=_no_extension, max_ext_len=0)
+_STRICT: Final[dict[str, Any]] = {"object_pairs_hook": _text_keyed, "ext_hook": _no_extension, "max_ext_len": 0}
+_STRICT_AND_SMALL: Final = {**_STRICT, "max_array_len": _SMALL, "max_map_len": _SMALL}
 
 
 def unpack(data: bytes, start: int = 0) -> Iterator[object]:
@@ -86,44 +76,63 @@ def unpack(data: bytes, start: int = 0) -> Iterator[object]:
     """
     if not start:  # most messages of a client are one small envelope
         try:
-            value = _unpack_small(data)
+            value = msgpack.unpackb(data, **_STRICT_AND_SMALL)
         except ValueError:
             pass
         else:
             _check_depth(value, 0)
             yield value
             return
-    for at, end in _values(data, start):
+    for value, end in _small_values(data, start):
+        _check_depth(value, start)
+        start = end
+        yield value
+    for at, end in _walk(data, start):
         try:
-            value = _unpack_whole(data[at:end])
+            value = msgpack.unpackb(data[at:end], **_STRICT)
         except ValueError as error:
             raise Malformed(f"at byte {at}: {_reason(error)}") from None
         _check_depth(value, at)
         yield value
 
 
-def _values(data: bytes, start: int) -> Iterator[tuple[int, int]]:
+def _small_values(data: bytes, start: int) -> Iterator[tuple[object, int]]:
+    """The values up to the first that is large, wrong or cut off, and where each ends."""
+    reader = _over(data, start, _STRICT_AND_SMALL)
+    while True:
+        try:
+            value = reader.unpack()
+        except (ValueError, RecursionError, msgpack.OutOfData):
+            return
+        yield value, start + reader.tell()
+
+
+def _over(data: bytes, start: int, options: dict[str, Any]) -> Any:
+    size = max(1, len(data) - start)  # 0 would mean 2 GiB
+    unpacker = msgpack.Unpacker(max_buffer_size=size, read_size=size, **options)
+    unpacker.feed(memoryview(data)[start:])
+    return unpacker
+
+
+def _walk(data: bytes, start: int) -> Iterator[tuple[int, int]]:
     """Where each value begins and ends. Nothing is allocated for them."""
-    size = len(data)
-    if start >= size:
+    if start == len(data):
         return
-    walker = msgpack.Unpacker(max_buffer_size=size - start, read_size=size - start)
-    walker.feed(memoryview(data)[start:])
-    at = start
-    while at < size:
+    walker, at = _over(data, start, {}), start
+    while at < len(data):
         try:
             walker.skip()
         except msgpack.OutOfData:
-            raise Malformed(f"at byte {at}: the message ends, {size - at} bytes into a value") from None
-        except ValueError as error:
+            raise Malformed(f"at byte {at}: the message ends, {len(data) - at} bytes into a value") from None
+        except (ValueError, RecursionError) as error:
             raise Malformed(f"at byte {at}: {_reason(error)}") from None
         end = start + walker.tell()
         yield at, end
         at = end
 
 
-def _reason(error: ValueError) -> str:
-    if isinstance(error, msgpack.StackError):
+def _reason(error: Exception) -> str:
+    if isinstance(error, msgpack.StackError | RecursionError):
         return _TOO_DEEP
     if isinstance(error, msgpack.FormatError):
         return "0xC1 is no msgpack"
@@ -134,11 +143,14 @@ def _reason(error: ValueError) -> str:
     return str(error)
 
 
+_SCALARS: Final = frozenset({int, str, bytes, type(None), bool, float})
 _TOO_DEEP: Final = f"nested more than {MAX_NESTING} deep"
 
 
 def _check_depth(value: Any, at: int) -> None:
     """By levels and not by recursion: there may be a thousand of them."""
+    if type(value) is list and _SCALARS.issuperset(map(type, value)):  # nearly always
+        return
     level = [value] if type(value) is list or type(value) is dict else []
     depth = 0
     while level:
@@ -171,7 +183,7 @@ def unpack_data(payload: bytes, encoding: int) -> Any:
     try:
         return read(payload)
     except (ValueError, TypeError, OverflowError, RecursionError, msgpack.OutOfData) as error:
-        what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        what = str(error) or type(error).__name__
         raise RemoteProtocolError(f"payload is no {Encoding(encoding).name}: {what}", code="malformed") from None
 
 
@@ -179,13 +191,12 @@ def _unpack_user_data(payload: bytes) -> Any:
     try:
         return msgpack.unpackb(payload, strict_map_key=False, max_array_len=1024, max_map_len=MAX_MIXED_MAP)
     except ValueError:  # large, or wrong
-        walker = msgpack.Unpacker(max_buffer_size=len(payload), read_size=len(payload))
-        walker.feed(payload)
-        walker.skip()
+        _over(payload, 0, {}).skip()
         return msgpack.unpackb(payload, strict_map_key=False, object_pairs_hook=_user_map)
 
 
-def _user_map(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+def _user_map(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+    pairs = list(pairs)
     if len(pairs) > MAX_MIXED_MAP and not all(type(key) is str or type(key) is bytes for key, _ in pairs):
         raise _Refused(f"a map of {len(pairs)} entries has keys that are neither text nor bytes")
     return dict(pairs)
