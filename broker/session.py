@@ -43,6 +43,9 @@ _PING = frame_header(0, Opcode.PING)
 # Answers that a client has not read, in bytes, beyond which it is not read from: whoever asks must listen.
 MAX_ANSWERS = 256 * 1024
 
+# Answers to PUBLISH that go out as one piece: each is at most 50 bytes, together they stay under `MAX_BATCH`.
+MAX_ACKNOWLEDGED = 1_000
+
 # Answer to PUBLISH, around the number of subscribers.
 _OK = b"\x93\x11"
 _RESULT = b"\x83\xa6offset\x00\xabsubscribers"
@@ -273,15 +276,20 @@ class Session(Owner, Watched):
 
     def _on_messages(self, messages: list[bytes]) -> Callable[[], Coroutine[Any, Any, None]] | None:
         """Everything one read of the socket held. Synchronous, so that nobody's messages get in between."""
+        try:
+            return self._take(messages)
+        except Exception:
+            log.exception("defect: a client's message could not be handled", session=self.id)
+            self.end(endings.internal())
+            return None
+
+    def _take(self, messages: list[bytes]) -> Callable[[], Coroutine[Any, Any, None]] | None:
         if self._ending is not None:
             return None
         index, count = 0, len(messages)
         while index < count:
             if self.welcomed:
-                runs: list[Run[Topic]] = []
-                index, at = take_publishes(messages, index, self.registry.heads, self._learn, runs)
-                if runs:
-                    self._publish_runs(runs)
+                index, at = self._take_publishes(messages, index)
             else:
                 at = 0
             if index < count:
@@ -298,6 +306,18 @@ class Session(Owner, Watched):
         await self.hub.fanout.swept()
         while self.outbox.answer_bytes > MAX_ANSWERS and self._written is not None:
             await self._written.wait()
+
+    def _take_publishes(self, messages: list[bytes], index: int) -> tuple[int, int]:
+        runs: list[Run[Topic]] = []
+        try:
+            index, at = take_publishes(messages, index, self.registry.heads, self._learn, runs)
+            if runs:
+                self._publish_runs(runs)
+        except BaseException:
+            for topic, *_ in runs:
+                topic.tails = None  # else others' messages would be gathered into runs that nobody publishes
+            raise
+        return index, at
 
     def _learn(self, packed: bytes) -> Topic | None:
         """A topic that this connection may publish on; what is wrong with others is said on the slow road."""
@@ -317,8 +337,13 @@ class Session(Owner, Watched):
                 continue
             reached = publish(topic, 7 if wide else 6, tails, stamp, now)
             if requests:
-                result = b"".join((_RESULT, _pack(reached), _NONE_LAGGING))
-                self.answer(b"".join([part for request in requests for part in (_OK, _pack(request), result)]))
+                self._acknowledge(requests, reached)
+
+    def _acknowledge(self, requests: list[int], reached: int) -> None:
+        result = b"".join((_RESULT, _pack(reached), _NONE_LAGGING))
+        for start in range(0, len(requests), MAX_ACKNOWLEDGED):
+            part = requests[start : start + MAX_ACKNOWLEDGED]
+            self.answer(b"".join([piece for request in part for piece in (_OK, _pack(request), result)]))
 
     def publish(self, packed_topic: bytes, elements: int, tails: list[bytes]) -> int:
         """Publish what came over the slow road. Raises LocalProtocolError, RequestError."""
@@ -337,9 +362,8 @@ class Session(Owner, Watched):
     # ------------------------------------------------- what requests act with
 
     def answer(self, envelopes: bytes) -> None:
-        """Send answers to this client."""
-        for start in range(0, len(envelopes), MAX_BATCH):
-            self.hub.fanout.answer(self.outbox, envelopes[start : start + MAX_BATCH])
+        """Send answers to this client: whole envelopes, at most `MAX_BATCH` bytes."""
+        self.hub.fanout.answer(self.outbox, envelopes)
 
     def reject(self, error: Error) -> None:
         """Answer with ERROR, and count it."""
@@ -410,7 +434,11 @@ class Session(Owner, Watched):
         return None if self._ending is not None else min(self._ping_due, self._next_check(now))
 
     def _keep_alive(self, now: float) -> None:
-        """Ping who was silent; end who stays silent. Bytes received count as life, and bytes that its kernel took."""
+        """Ping who was silent; end who stays silent.
+
+        Bytes received count as life, and bytes that a socket took which had refused more. So does, in front of the
+        ping, a backlog in the kernel that gets shorter: whoever is working through that has not seen the ping yet.
+        """
         interval = self.config.ping_interval_s
         assert interval is not None
         activity = self.stream.bytes_received + self.stream.progress
@@ -436,7 +464,6 @@ class Session(Owner, Watched):
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self.gone()
             return
-        self._unacked = self.stream.in_flight()
         if not self.stream.clear:
             self.need_writer()
 

@@ -74,7 +74,8 @@ def take_publishes(  # noqa: C901 - one loop, see its first comment
                 if data.startswith(prefix, at):  # as the one before: the usual case under load
                     tail = at + width
                 else:
-                    tail = at + 4 + (data[at + 3] & 0x1F)  # if it is a short topic
+                    kind = data[at + 3]
+                    tail = at + 5 + data[at + 4] if kind == 0xD9 else at + 4 + (kind & 0x1F)
                     prefix = data[at:tail]
                     known = heads.get(prefix)
                     if known is not None:  # seen some time
@@ -86,7 +87,7 @@ def take_publishes(  # noqa: C901 - one loop, see its first comment
                             return index, at
                         topic, (request, _, tail, wide) = learnt, head
                         prefix, width = (_NO_PREFIX, 0) if request else (data[at:tail], tail - at)
-                        if width == 4 + (data[at + 3] & 0x1F) and not request:
+                        if width:
                             heads[prefix] = topic, wide
                     if request:
                         add = _acknowledged_run(runs, topic, wide).append

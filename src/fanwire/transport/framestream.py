@@ -168,6 +168,7 @@ class FrameStream(trio.abc.Stream):
                 if hold is not None:
                     await hold()
             if passed:
+                await trio.lowlevel.checkpoint()  # a read full of pongs must not keep everybody else waiting
                 return passed
             if splitter.fault:
                 return await self._refuse(splitter.fault)
