@@ -157,6 +157,12 @@ def _publish(session: Session, envelope: Publish) -> dict[str, Any]:
     return {"offset": 0, "subscribers": subscribers, "lagging": 0}
 
 
+def check_publishable(name: str) -> None:
+    """Raise RequestError for topics that only the broker publishes on."""
+    if name.startswith("$") and not name.startswith("$inbox."):
+        raise RequestError("forbidden", f"{name}: topics that begin with '$' are the broker's own")
+
+
 _HANDLERS: dict[type, Callable[[Session, Any], dict[str, Any]]] = {
     Hello: _hello,
     Ping: _ping,

@@ -17,7 +17,8 @@ from .accept import accept_connections
 from .config import Config
 from .fanout import time_stamp
 from .hub import Hub
-from .session import Session, check_publishable
+from .requests import check_publishable
+from .session import Session
 from .statistics import BrokerStatistics
 
 # Beyond the limit on connections some more are let in, to be told so (4029); beyond these they are just cut off.

@@ -14,8 +14,7 @@ import msgpack
 import trio
 import trio_websocket
 
-from fanwire.protocol import MAX_BATCH, Error, LocalProtocolError, Malformed, Welcome, decode_from_client, encode
-from fanwire.protocol.fastpath import Run, take_publishes
+from fanwire.protocol import MAX_BATCH, Error, Welcome, encode
 from fanwire.protocol.frames import Fault, Opcode, frame_header
 from fanwire.transport import FrameStream
 
@@ -23,40 +22,28 @@ from . import endings
 from .endings import Ending
 from .fanout import time_stamp
 from .handshake import Refused, read_opening
+from .ingress import Ingress
 from .log import log
 from .outbox import Outbox, Owner, SlowConsumer, Subscription
-from .requests import RequestError, handle
+from .requests import check_publishable
 from .watchdog import Watched
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
     from typing import Any
 
     from .config import Config
     from .hub import Hub
     from .registry import Registry
-    from .routes import Topic
 
 _pack = msgpack.Packer().pack
 _PING = frame_header(0, Opcode.PING)
-
-# Answers that a client has not read, in bytes, beyond which it is not read from: whoever asks must listen.
-MAX_ANSWERS = 256 * 1024
-
-# Answers to PUBLISH that go out as one piece: each is at most 50 bytes, together they stay under `MAX_BATCH`.
-MAX_ACKNOWLEDGED = 1_000
-
-# Answer to PUBLISH, around the number of subscribers.
-_OK = b"\x93\x11"
-_RESULT = b"\x83\xa6offset\x00\xabsubscribers"
-_NONE_LAGGING = b"\xa7lagging\x00"
 
 
 class Session(Owner, Watched):
     """A connection. `Hub` has what it shares with the others."""
 
     __slots__ = (
-        "_ending",
+        "_ingress",
         "_nursery",
         "_ping_due",
         "_pinged",
@@ -65,15 +52,16 @@ class Session(Owner, Watched):
         "_unacked",
         "_welcome_due",
         "_writer",
-        "_written",
         "agent",
         "config",
+        "ending",
         "hub",
         "id",
         "name",
         "outbox",
         "stream",
         "welcomed",
+        "writing",
     )
 
     outbox: Outbox
@@ -86,11 +74,14 @@ class Session(Owner, Watched):
         self.name = ""
         self.agent = ""
         self.welcomed = False
-        self._ending: Ending | None = None
+        self._ingress = Ingress(self)
+        self.ending: Ending | None = None
+        """Set as soon as the connection is to be closed; nothing the client sends is listened to any more."""
         self._serving: trio.CancelScope | None = None
         self._nursery: trio.Nursery | None = None
         self._writer: trio.CancelScope | None = None
-        self._written: trio.Event | None = None
+        self.writing: trio.Event | None = None
+        """While the outbox is being written out: set when that ends."""
         self._welcome_due = 0.0
         self._ping_due = 0.0
         self._pinged = False
@@ -132,16 +123,16 @@ class Session(Owner, Watched):
             self.hub.counters.connections_refused += 1
             return
         self.hub.enter(self)
-        if self._ending is None:
+        if self.ending is None:
             self._start_clocks()
             if not self.config.require_hello:
                 self.welcome()
         with trio.CancelScope() as self._serving:
-            if self._ending is None:
+            if self.ending is None:
                 self.stream.open()
                 await self._read(connection)
-        if self._ending is not None:
-            await self._part(connection, self._ending)
+        if self.ending is not None:
+            await self._part(connection, self.ending)
 
     async def _open(self, raw: trio.abc.Stream, nursery: trio.Nursery) -> trio_websocket.WebSocketConnection | None:
         """The handshake, under its deadline. None: there is no connection, and the client was told why."""
@@ -158,7 +149,7 @@ class Session(Owner, Watched):
                 raw,
                 client=False,
                 max_message=self.config.max_message_bytes,
-                on_messages=self._on_messages,
+                on_messages=self._ingress.on_messages,
                 mask=self.hub.mask,
                 head=opening.head,
                 rest=opening.rest,
@@ -191,7 +182,7 @@ class Session(Owner, Watched):
             except trio_websocket.ConnectionClosed:
                 return
             assert isinstance(message, bytes), "FrameStream refuses text"
-            if hold := self._on_messages([message]):
+            if hold := self._ingress.on_messages([message]):
                 await hold()
 
     def _leave(self) -> None:
@@ -205,9 +196,9 @@ class Session(Owner, Watched):
 
     def end(self, ending: Ending) -> None:
         """Have the connection closed. The first reason counts; nothing it sends is listened to any more."""
-        if self._ending is not None:
+        if self.ending is not None:
             return
-        self._ending = ending
+        self.ending = ending
         if hasattr(self, "outbox"):
             for subscription in self.outbox.subscriptions.values():
                 self._unroute(subscription)
@@ -233,26 +224,26 @@ class Session(Owner, Watched):
         """Let what waits go out first, or throw it away."""
         if not ending.discard:
             self.hub.fanout.flush(self.outbox)
-            if self._written is not None:
+            if self.writing is not None:
                 with trio.move_on_after(self.config.drain_timeout_s):
-                    await self._written.wait()
-        if self._writer is not None and self._written is not None:
+                    await self.writing.wait()
+        if self._writer is not None and self.writing is not None:
             # Not before it has stopped may what it writes be changed: it could be about to write it.
             self._writer.cancel()
-            await self._written.wait()
+            await self.writing.wait()
         self.outbox.discard()
 
     # ------------------------------------------- asked by sweeps (see Owner)
 
     def need_writer(self) -> None:
         """See `Owner`."""
-        if self._written is None and self._nursery is not None and self._ending is None:
-            self._written = trio.Event()
+        if self.writing is None and self._nursery is not None and self.ending is None:
+            self.writing = trio.Event()
             self._nursery.start_soon(self._write)
 
     def too_slow(self, verdict: SlowConsumer) -> None:
         """See `Owner`."""
-        if self._ending is None:
+        if self.ending is None:
             self.hub.counters.slow_consumers += 1
             self.end(endings.slow_consumer(verdict))
 
@@ -261,7 +252,7 @@ class Session(Owner, Watched):
         self.end(endings.GONE)
 
     async def _write(self) -> None:
-        assert self._written is not None
+        assert self.writing is not None
         try:
             with trio.CancelScope() as self._writer:
                 if verdict := await self.outbox.write_out():
@@ -269,95 +260,8 @@ class Session(Owner, Watched):
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self.gone()
         finally:
-            self._written.set()
-            self._writer = self._written = None
-
-    # ------------------------------------------------------------- listening
-
-    def _on_messages(self, messages: list[bytes]) -> Callable[[], Coroutine[Any, Any, None]] | None:
-        """Everything one read of the socket held. Synchronous, so that nobody's messages get in between."""
-        try:
-            return self._take(messages)
-        except Exception:
-            log.exception("defect: a client's message could not be handled", session=self.id)
-            self.end(endings.internal())
-            return None
-
-    def _take(self, messages: list[bytes]) -> Callable[[], Coroutine[Any, Any, None]] | None:
-        if self._ending is not None:
-            return None
-        index, count = 0, len(messages)
-        while index < count:
-            if self.welcomed:
-                index, at = self._take_publishes(messages, index)
-            else:
-                at = 0
-            if index < count:
-                self._take_others(messages[index], at)
-                if self._ending is not None:
-                    return None
-                index += 1
-        if self.hub.fanout.full or self.outbox.answer_bytes > MAX_ANSWERS:
-            return self._hold
-        return None
-
-    async def _hold(self) -> None:
-        """Wait, instead of reading more, until others (or this client) have taken what this client caused."""
-        await self.hub.fanout.swept()
-        while self.outbox.answer_bytes > MAX_ANSWERS and self._written is not None:
-            await self._written.wait()
-
-    def _take_publishes(self, messages: list[bytes], index: int) -> tuple[int, int]:
-        runs: list[Run[Topic]] = []
-        try:
-            index, at = take_publishes(messages, index, self.registry.heads, self._learn, runs)
-            if runs:
-                self._publish_runs(runs)
-        except BaseException:
-            for topic, *_ in runs:
-                topic.tails = None  # else others' messages would be gathered into runs that nobody publishes
-            raise
-        return index, at
-
-    def _learn(self, packed: bytes) -> Topic | None:
-        """A topic that this connection may publish on; what is wrong with others is said on the slow road."""
-        try:
-            topic = self.registry.topic(packed)
-            check_publishable(topic.name)
-        except (LocalProtocolError, RequestError):
-            return None
-        return topic
-
-    def _publish_runs(self, runs: list[Run[Topic]]) -> None:
-        publish = self.hub.fanout.publish
-        stamp, now = time_stamp(), trio.current_time()
-        for topic, wide, tails, requests in runs:
-            topic.tails = None
-            if not tails:
-                continue
-            reached = publish(topic, 7 if wide else 6, tails, stamp, now)
-            if requests:
-                self._acknowledge(requests, reached)
-
-    def _acknowledge(self, requests: list[int], reached: int) -> None:
-        result = b"".join((_RESULT, _pack(reached), _NONE_LAGGING))
-        for start in range(0, len(requests), MAX_ACKNOWLEDGED):
-            part = requests[start : start + MAX_ACKNOWLEDGED]
-            self.answer(b"".join([piece for request in part for piece in (_OK, _pack(request), result)]))
-
-    def publish(self, packed_topic: bytes, elements: int, tails: list[bytes]) -> int:
-        """Publish what came over the slow road. Raises LocalProtocolError, RequestError."""
-        topic = self.registry.topic(packed_topic)
-        check_publishable(topic.name)
-        return self.hub.fanout.publish(topic, elements, tails, time_stamp(), trio.current_time())
-
-    def _take_others(self, message: bytes, at: int) -> None:
-        """The slow road of dispatch, from ``at`` to the end of one message."""
-        try:
-            for envelope in decode_from_client(message, at):
-                handle(self, envelope)
-        except Malformed as error:
-            self.end(endings.malformed(str(error)))
+            self.writing.set()
+            self._writer = self.writing = None
 
     # ------------------------------------------------- what requests act with
 
@@ -384,6 +288,12 @@ class Session(Owner, Watched):
             "ping_interval": self.config.ping_interval_s,
         }
         self.answer(encode(Welcome(greeting)))
+
+    def publish(self, packed_topic: bytes, elements: int, tails: list[bytes]) -> int:
+        """Publish what came over the slow road. Raises LocalProtocolError, RequestError."""
+        topic = self.registry.topic(packed_topic)
+        check_publishable(topic.name)
+        return self.hub.fanout.publish(topic, elements, tails, time_stamp(), trio.current_time())
 
     def join(self, subscription: Subscription) -> None:
         """From now on this connection gets what is published on the route."""
@@ -420,7 +330,7 @@ class Session(Owner, Watched):
 
     def look(self, now: float) -> float | None:
         """See `Watched`."""
-        if self._ending is not None or self._nursery is None:
+        if self.ending is not None or self._nursery is None:
             return None
         if not self.welcomed and now >= self._welcome_due:
             self.end(endings.no_hello(self.config.hello_timeout_s))
@@ -431,7 +341,7 @@ class Session(Owner, Watched):
             return None
         if now >= self._ping_due:
             self._keep_alive(now)
-        return None if self._ending is not None else min(self._ping_due, self._next_check(now))
+        return None if self.ending is not None else min(self._ping_due, self._next_check(now))
 
     def _keep_alive(self, now: float) -> None:
         """Ping who was silent; end who stays silent.
@@ -466,12 +376,6 @@ class Session(Owner, Watched):
             return
         if not self.stream.clear:
             self.need_writer()
-
-
-def check_publishable(name: str) -> None:
-    """Raise RequestError for topics that only the broker publishes on."""
-    if name.startswith("$") and not name.startswith("$inbox."):
-        raise RequestError("forbidden", f"{name}: topics that begin with '$' are the broker's own")
 
 
 def _fault_of(connection: trio_websocket.WebSocketConnection) -> Fault | None:

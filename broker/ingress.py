@@ -1,0 +1,164 @@
+"""What comes in from one client: publishes over the fast road, everything else over `requests`, in the order sent.
+
+All that one read of the socket held is handled at once, without a chance for anybody to get in between, so that it can
+leave as one batch. Except when a client packs very many requests into a message: those are taken in portions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterator
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+import trio
+
+from fanwire.protocol import LocalProtocolError, Malformed, decode_from_client
+from fanwire.protocol.fastpath import Run, take_publishes
+
+from . import endings
+from .fanout import time_stamp
+from .log import log
+from .requests import RequestError, check_publishable, handle
+
+if TYPE_CHECKING:
+    from .routes import Topic
+    from .session import Session
+
+_pack = msgpack.Packer().pack
+
+# Answers that a client has not read, in bytes, beyond which it is not read from: whoever asks must listen.
+MAX_ANSWERS = 256 * 1024
+
+# Requests handled before others get their turn. A message of 1 MiB can hold a million, of 2 to 8 µs each.
+PORTION = 256
+
+# Answers to PUBLISH that go out as one piece: each is at most 50 bytes, together they stay under `MAX_BATCH`.
+MAX_ACKNOWLEDGED = 1_000
+
+# Answer to PUBLISH, around the number of subscribers.
+_OK = b"\x93\x11"
+_RESULT = b"\x83\xa6offset\x00\xabsubscribers"
+_NONE_LAGGING = b"\xa7lagging\x00"
+
+Hold = Callable[[], Coroutine[Any, Any, None]]
+
+
+class Ingress:
+    """Handles the messages of one session. `on_messages` is the handler of its `FrameStream`."""
+
+    __slots__ = ("_messages", "_requests", "_session")
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._messages: list[bytes] = []  # not begun yet, while `_requests` is not exhausted
+        self._requests: Iterator[object] | None = None
+
+    def on_messages(self, messages: list[bytes]) -> Hold | None:
+        """Handle whole messages, in order.
+
+        Returns:
+            What to await before reading more from this client, if anything.
+        """
+        try:
+            return self._take(messages)
+        except Exception:
+            log.exception("defect: a client's message could not be handled", session=self._session.id)
+            self._session.end(endings.internal())
+            return None
+
+    def _take(self, messages: list[bytes]) -> Hold | None:
+        session, index, count = self._session, 0, len(messages)
+        while index < count:
+            if session.ending is not None:
+                return None
+            at = 0
+            if session.welcomed:
+                index, at = self._take_publishes(messages, index)
+            if index < count:
+                self._requests = decode_from_client(messages[index], at)
+                index += 1
+                if not self._take_portion():
+                    self._messages = messages[index:]
+                    return self._go_on
+        return self._hold if self._must_hold() else None
+
+    # -------------------------------------------------------------- publishes
+
+    def _take_publishes(self, messages: list[bytes], index: int) -> tuple[int, int]:
+        runs: list[Run[Topic]] = []
+        try:
+            index, at = take_publishes(messages, index, self._session.registry.heads, self._learn, runs)
+            if runs:
+                self._publish(runs)
+        except BaseException:
+            for topic, *_ in runs:
+                topic.tails = None  # else others' messages would be gathered into runs that nobody publishes
+            raise
+        return index, at
+
+    def _learn(self, packed: bytes) -> Topic | None:
+        """A topic that this client may publish on; what is wrong with others is said on the slow road."""
+        try:
+            topic = self._session.registry.topic(packed)
+            check_publishable(topic.name)
+        except (LocalProtocolError, RequestError):
+            return None
+        return topic
+
+    def _publish(self, runs: list[Run[Topic]]) -> None:
+        publish = self._session.hub.fanout.publish
+        stamp, now = time_stamp(), trio.current_time()
+        for topic, wide, tails, requests in runs:
+            topic.tails = None
+            if not tails:
+                continue
+            reached = publish(topic, 7 if wide else 6, tails, stamp, now)
+            if requests:
+                self._acknowledge(requests, reached)
+
+    def _acknowledge(self, requests: list[int], reached: int) -> None:
+        result = b"".join((_RESULT, _pack(reached), _NONE_LAGGING))
+        for start in range(0, len(requests), MAX_ACKNOWLEDGED):
+            part = requests[start : start + MAX_ACKNOWLEDGED]
+            self._session.answer(b"".join([piece for request in part for piece in (_OK, _pack(request), result)]))
+
+    # ----------------------------------------------------------- other requests
+
+    def _take_portion(self) -> bool:
+        """Handle some of the requests of one message; True when there are no more."""
+        assert self._requests is not None
+        try:
+            for _ in range(PORTION):
+                envelope = next(self._requests, None)
+                if envelope is None or self._session.ending is not None:
+                    self._requests = None
+                    return True
+                handle(self._session, envelope)
+        except Malformed as error:
+            self._requests = None
+            self._session.end(endings.malformed(str(error)))
+            return True
+        return False
+
+    async def _go_on(self) -> None:
+        """The rest of what was read, a portion at a time, as fast as the client reads its answers."""
+        hold: Hold | None = None
+        while self._requests is not None:
+            await trio.lowlevel.checkpoint()
+            await self._hold()
+            if self._take_portion():
+                rest, self._messages = self._messages, []
+                hold = self.on_messages(rest)
+        if hold is not None:
+            await hold()
+
+    # ----------------------------------------------------------------- holding
+
+    def _must_hold(self) -> bool:
+        return self._session.hub.fanout.full or self._session.outbox.answer_bytes > MAX_ANSWERS
+
+    async def _hold(self) -> None:
+        """Wait, instead of reading more, until others (or this client) have taken what this client caused."""
+        await self._session.hub.fanout.swept()
+        while self._session.outbox.answer_bytes > MAX_ANSWERS and self._session.writing is not None:
+            await self._session.writing.wait()
