@@ -14,7 +14,7 @@ from fanwire.client.cli.feed import chosen_feed, feed_options
 from fanwire.client.cli.options import plain_option, seconds_option
 from fanwire.client.cli.prices import TOPIC_PREFIX
 from fanwire.client.cli.running import run, until_signalled
-from fanwire.client.cli.ticker import Feed, Progress, publish_bars
+from fanwire.client.cli.ticker import OUTGOING, Feed, Progress, publish_bars
 from fanwire.client.cli.watching import Watch, display_for
 from fanwire.protocol import DEFAULT_PORT
 
@@ -68,7 +68,7 @@ async def _demo(feed: Feed, plain: bool, seconds: float | None) -> int:
         watch = Watch()
         async with (
             connect(url, name="fanwire watch") as watcher,
-            connect(url, name="fanwire feed") as feeder,
+            connect(url, name="fanwire feed", outgoing_messages=OUTGOING) as feeder,
             trio.open_nursery() as nursery,
         ):
             await nursery.start(watch.follow, watcher, _PATTERN)

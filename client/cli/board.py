@@ -71,6 +71,8 @@ class Board:
         """Messages of topics that have no row because there are too many of them."""
         self.lost = 0
         """Messages that never came, as far as the subscription knows."""
+        self.fell_behind = 0
+        """Times that a subscription was ended because it did not keep up, and was begun anew."""
         self._max_rows = max_rows
         self._rows: dict[str, Row] = {}
 

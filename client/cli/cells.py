@@ -74,6 +74,9 @@ def totals_text(board: Board, now: float) -> str:
         f"{board.messages} messages of {len(board)} topics in {now - board.began_at:.1f} s, "
         f"{board.rate.per_second(now):.1f} messages/s"
     )
-    left_out = f"; {board.left_out} of further topics not shown" if board.left_out else ""
-    lost = f"; {board.lost} lost" if board.lost else ""
-    return line + left_out + lost
+    notes = (
+        (board.left_out, "of further topics not shown"),
+        (board.lost, "lost"),
+        (board.fell_behind, "times fallen behind and subscribed anew"),
+    )
+    return "; ".join([line, *(f"{count} {what}" for count, what in notes if count)])

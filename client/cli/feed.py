@@ -14,7 +14,7 @@ from fanwire.client import connect
 from .options import POSITIVE, seconds_option, topic, url_option
 from .prices import TOPIC_PREFIX
 from .running import run, until_signalled
-from .ticker import DEFAULT_SPEED, SYMBOLS, Feed, Progress, publish_bars
+from .ticker import DEFAULT_SPEED, OUTGOING, SYMBOLS, Feed, Progress, publish_bars
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -118,10 +118,9 @@ def chosen_feed(
 async def _feed(chosen: Feed, url: str, seconds: float | None) -> int:
     progress = Progress()
     started = trio.current_time()
-    async with connect(url, name="fanwire feed") as client:
+    async with until_signalled(seconds), connect(url, name="fanwire feed", outgoing_messages=OUTGOING) as client:
         _say(f"publishing on {TOPIC_PREFIX}.* at {url}; Ctrl-C ends")
-        async with until_signalled(seconds):
-            await publish_bars(client, chosen.schedule(), progress)
+        await publish_bars(client, chosen.schedule(), progress)
     took = trio.current_time() - started
     last = f", the last of {progress.bar.date}" if progress.bar else ""
     _say(f"published {progress.published} bars in {took:.1f} s{last}")

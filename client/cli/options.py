@@ -9,6 +9,11 @@ from fanwire.client.url import DEFAULT_URL, parse_url
 from fanwire.protocol import LocalProtocolError, check_pattern, check_topic
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+QUEUE = 100_000
+"""Messages that a subscriber of the command line asks the broker to let wait: ten times the usual.
+
+Who reads it may be slow for a moment (a pager, a disk); the broker's own maximum bounds it.
+"""
 POSITIVE = click.FloatRange(min=0, min_open=True)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import attrs
 import click
 
-from fanwire.client import Client, connect
+from fanwire.client import Client, FanwireError, Pipeline, connect
 
 from .options import POSITIVE, url_option
 from .options import topic as topic_type
@@ -136,12 +136,28 @@ async def _publish_one(job: _Job, client: Client) -> str:
 
 
 async def _publish_many(job: _Job, client: Client) -> str:
+    pipe = client.pipeline()
+    try:
+        async with pipe:
+            await _feed_in(job, pipe)
+    except ExceptionGroup as group:
+        refused, rest = group.split(FanwireError)
+        if refused is None or rest is not None:
+            raise
+        raise _not_acknowledged(pipe, refused) from None
+    return f"{pipe.acknowledged} messages"
+
+
+async def _feed_in(job: _Job, pipe: Pipeline) -> None:
     number = 0
     pace = Pace()
-    async with client.pipeline() as pipe:
-        async for payload in job.payloads():
-            if job.rate is not None:
-                await pace.until(number / job.rate)
-            await pipe.publish(job.topic, payload.data, raw=payload.raw)
-            number += 1
-    return f"{number} messages"
+    async for payload in job.payloads():
+        if job.rate is not None:
+            await pace.until(number / job.rate)
+        await pipe.publish(job.topic, payload.data, raw=payload.raw)
+        number += 1
+
+
+def _not_acknowledged(pipe: Pipeline, refused: ExceptionGroup[FanwireError]) -> click.ClickException:
+    first = refused.exceptions[0]
+    return click.ClickException(f"{pipe.acknowledged} messages were acknowledged, {pipe.failures} were not: {first}")

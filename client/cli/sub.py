@@ -10,7 +10,7 @@ from fanwire.client import Client, Message, connect
 
 from .connection_news import tell_states
 from .message_line import json_line, text_line
-from .options import POSITIVE, pattern, url_option
+from .options import POSITIVE, QUEUE, pattern, url_option
 from .output import Output
 from .running import run, until_signalled
 
@@ -73,7 +73,7 @@ async def _sub(listening: _Listening, patterns: tuple[str, ...], seconds: float 
     started = trio.current_time()
     async with until_signalled(seconds) as ending, connect(url, name="fanwire sub") as client:
         await _listen(client, patterns, listening)
-    if not listening.done.is_set():
+    if listening.lost or not listening.done.is_set():
         _summarise(listening, trio.current_time() - started)
     return _status(listening, ending.signal)
 
@@ -95,7 +95,7 @@ async def _print(
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    async with client.subscribe(pattern) as subscription:
+    async with client.subscribe(pattern, queue=QUEUE) as subscription:
         task_status.started()
         try:
             async for messages in subscription.batches():

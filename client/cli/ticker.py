@@ -15,6 +15,9 @@ SYMBOLS = ("AAPL", "FB", "GOOG", "IBM", "MSFT")
 DEFAULT_SPEED = 10.0
 """Trading days a second: thirteen years in five and a half minutes."""
 
+OUTGOING = 1024
+"""Bars that may wait to be sent: while the broker is away a feed stands still, for nobody wants old prices."""
+
 _BURST = 256  # bars published between two checkpoints when the feed is late
 
 

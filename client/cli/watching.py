@@ -5,9 +5,10 @@ from typing import Protocol
 
 import trio
 
-from fanwire.client import Client, Message, Subscription, Undecodable
+from fanwire.client import Client, Message, SlowConsumer, Subscription, Undecodable
 
 from .board import Board
+from .options import QUEUE
 from .output import Output
 from .plain_table import plain_table
 
@@ -76,20 +77,34 @@ class Watch:
 
     def __init__(self) -> None:
         self.board = Board(trio.current_time())
-        self._subscriptions: list[Subscription] = []
+        self._subscriptions: dict[str, Subscription] = {}
+        self._lost_before = 0
         self._state = "connected"
 
     async def follow(
         self, client: Client, pattern: str, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """Take in all messages of a pattern, for as long as it is left to."""
-        async with client.subscribe(pattern) as subscription:
-            self._subscriptions.append(subscription)
-            task_status.started()
-            async for messages in subscription.batches():
-                now = trio.current_time()
-                for message in messages:
-                    self.board.take(message.topic, _data_of(message), now)
+        """Take in all messages of a pattern, for as long as it is left to.
+
+        A table of the latest prices need not end because it fell behind: it subscribes anew, and says so.
+        """
+        while True:
+            try:
+                # Here, at this end, old prices may be dropped for new ones; they are counted as lost.
+                async with client.subscribe(pattern, queue=QUEUE, on_full="drop_oldest") as subscription:
+                    self._subscriptions[pattern] = subscription
+                    task_status.started()
+                    task_status = trio.TASK_STATUS_IGNORED
+                    await self._take_all(subscription)
+            except SlowConsumer:
+                self.board.fell_behind += 1
+                self._lost_before += self._subscriptions.pop(pattern).lost
+
+    async def _take_all(self, subscription: Subscription) -> None:
+        async for messages in subscription.batches():
+            now = trio.current_time()
+            for message in messages:
+                self.board.take(message.topic, _data_of(message), now)
 
     async def follow_state(self, client: Client) -> None:
         """Know how the connection is."""
@@ -108,7 +123,7 @@ class Watch:
                     await self._draw(display)
 
     async def _draw(self, display: Display) -> None:
-        self.board.lost = sum(subscription.lost for subscription in self._subscriptions)
+        self.board.lost = self._lost_before + sum(one.lost for one in self._subscriptions.values())
         await display.draw(self.board, trio.current_time(), self._state)
 
 

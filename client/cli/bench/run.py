@@ -31,12 +31,15 @@ class Worker:
         """The next thing it says.
 
         Raises:
-            click.ClickException: it has ended.
+            click.ClickException: it has failed, or ended.
         """
         try:
-            return await self.link.hear()
+            said = await self.link.hear()
         except Hangup:
             raise click.ClickException("a process of the benchmark ended early; is the broker still there?") from None
+        if "failed" in said:
+            raise click.ClickException(said["failed"])
+        return said
 
 
 async def measure(plan: Plan, processes: int, on_progress: OnProgress) -> Result:

@@ -1,13 +1,18 @@
 """What runs in a process of its own: `python -m fanwire.client.cli.bench.worker publish|receive FIRST COUNT PLAN`.
 
 It speaks JSON lines with the process that started it. A worker says `ready`; a publisher is told to go, and how far the
-subscribers are; a subscriber says how far it is, and is told how much was sent; both end with their figures.
+subscribers are; a subscriber says how far it is, and is told how much was sent; both end with their figures, or with
+what `failed`.
 """
 
+import json
 import os
 import sys
 
+import click
 import trio
+
+from fanwire.client.cli.running import run
 
 from .json_lines import JsonLines
 from .plan import Plan
@@ -17,13 +22,17 @@ from .receiving import Receiving
 
 def main(role: str, first: str, count: str, plan: str) -> None:
     """Run one worker."""
-    trio.run(_work, role, range(int(first), int(first) + int(count)), Plan.from_json(plan))
+    try:
+        run(_work, role, range(int(first), int(first) + int(count)), Plan.from_json(plan))
+    except click.ClickException as error:
+        print(json.dumps({"failed": error.format_message()}), flush=True)
 
 
-async def _work(role: str, share: range, plan: Plan) -> None:
+async def _work(role: str, share: range, plan: Plan) -> int:
     link = JsonLines(trio.lowlevel.FdStream(os.dup(1)), trio.lowlevel.FdStream(os.dup(0)))
     worker = Publishing(plan, share) if role == "publish" else Receiving(plan, len(share))
     await worker.run(link)
+    return 0
 
 
 if __name__ == "__main__":

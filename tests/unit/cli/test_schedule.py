@@ -30,3 +30,25 @@ async def test_pace_makes_up_for_being_late(mock_clock: MockClock) -> None:
     mock_clock.jump(5.0)
 
     assert (before, pace.late(1.0), pace.late(6.0)) == (False, True, False)
+
+
+async def test_pace_makes_up_for_a_little(autojump_clock: MockClock) -> None:
+    """Half a second late, the next things come sooner, and the one after is on time."""
+    pace = Pace()
+    started = autojump_clock.current_time()
+    autojump_clock.jump(1.5)
+    await pace.until(1.0)
+    await pace.until(2.0)
+
+    assert autojump_clock.current_time() - started == 2.0
+
+
+async def test_pace_forgives_an_outage(autojump_clock: MockClock) -> None:
+    """A minute late, it goes on from there at its pace: there is no flood of a minute's messages."""
+    pace = Pace()
+    started = autojump_clock.current_time()
+    autojump_clock.jump(61.0)
+    await pace.until(1.0)
+    await pace.until(2.0)
+
+    assert autojump_clock.current_time() - started == 62.0

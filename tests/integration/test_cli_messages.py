@@ -1,0 +1,202 @@
+"""`fanwire pub` and `fanwire sub` against a broker, all in processes of their own."""
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from .cli_programs import COMMAND, DEADLINE_S, Program, ran, serving, started
+
+NOBODY = "ws://127.0.0.1:1/"
+"""Port 1 needs a privilege to listen on, and nobody uses it."""
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """A broker for all tests of this file; each has topics of its own."""
+    with serving() as (_broker, url):
+        yield url
+
+
+@contextmanager
+def _listening(url: str, *arguments: str) -> Iterator[Program]:
+    """A `fanwire sub` that is subscribed."""
+    with started("sub", *arguments, url=url) as program:
+        program.heard("^listening to ", program.stderr)
+        yield program
+
+
+def test_what_is_published_is_printed(url: str) -> None:
+    """Text, JSON and bytes come out as what they were; the subscriber ends after its count with 0."""
+    with _listening(url, "kinds.>", "--json", "--count", "3") as subscriber:
+        assert ran("pub", "kinds.text", "grün", url=url)[0] == 0
+        assert ran("pub", "kinds.json", "--json", '{"price": 1.5}', url=url)[0] == 0
+        assert ran("pub", "kinds.raw", "--raw", "-", url=url, stdin=b"\xff\x00")[0] == 0
+        status, out, _ = subscriber.ended()
+
+    printed = [json.loads(line) for line in out.splitlines()]
+    assert status == 0
+    assert [(line["topic"], line["data"], line["encoding"]) for line in printed] == [
+        ("kinds.text", "grün", "text"),
+        ("kinds.json", {"price": 1.5}, "msgpack"),
+        ("kinds.raw", {"$bin": "/wA="}, "raw"),
+    ]
+
+
+def test_a_line_is_out_as_soon_as_its_message_is_here(url: str) -> None:
+    """Through a pipe, too, a message is printed at once, while the subscriber goes on."""
+    with _listening(url, "atonce.a") as subscriber:
+        ran("pub", "atonce.a", "hello", url=url)
+
+        assert subscriber.stdout.readline() == "atonce.a  hello\n"
+
+
+def test_pub_tells_how_many_got_it(url: str) -> None:
+    """The broker's answer names the subscribers."""
+    with _listening(url, "told.*"):
+        _, out, _ = ran("pub", "told.a", "x", url=url)
+
+    assert out == "published 1 message to 1 subscriber on told.a\n"
+    assert ran("pub", "told.b", "x", url=url)[1] == "published 1 message to 0 subscribers on told.b\n"
+    assert ran("pub", "told.b", "x", "--quiet", url=url) == (0, "", "")
+
+
+def test_lines_of_standard_input_are_messages(url: str) -> None:
+    """Each line is a message, in order; --count takes the first of them."""
+    lines = [f"line {number}" for number in range(500)]
+    with _listening(url, "lines.a", "--json", "--count", "503") as subscriber:
+        assert ran("pub", "lines.a", "-", url=url, stdin="\n".join(lines)) == (
+            0,
+            "published 500 messages on lines.a\n",
+            "",
+        )
+        assert ran("pub", "lines.a", "-", "--count", "3", url=url, stdin="a\nb\nc\nd\n")[0] == 0
+        _, out, _ = subscriber.ended()
+
+    assert [json.loads(line)["data"] for line in out.splitlines()] == [*lines, "a", "b", "c"]
+
+
+def test_a_file_is_one_message(url: str, tmp_path: Path) -> None:
+    """A file's bytes are published as they are."""
+    (tmp_path / "file").write_bytes(b"\x00a\nb\xff")
+    with _listening(url, "file.a", "--json", "--count", "1") as subscriber:
+        assert ran("pub", "file.a", "--file", str(tmp_path / "file"), url=url)[0] == 0
+        _, out, _ = subscriber.ended()
+
+    assert json.loads(out)["data"] == {"$bin": "AGEKYv8="}
+
+
+def test_count_repeats_a_message(url: str) -> None:
+    """--count publishes the same data again and again."""
+    with _listening(url, "again.a", "--count", "5") as subscriber:
+        assert ran("pub", "again.a", "x", "--count", "5", "--rate", "1000", url=url)[0] == 0
+        status, out, _ = subscriber.ended()
+
+    assert (status, out) == (0, "again.a  x\n" * 5)
+
+
+def test_a_wrong_line_is_named(url: str) -> None:
+    """The number of the line and the place in it are told; the status is that of wrong usage."""
+    status, _, err = ran("pub", "wrong.a", "--json", "-", url=url, stdin="1\n{]\n")
+
+    assert status == 2
+    assert err.startswith("error: line 2 of standard input is not JSON: column 2: ")
+
+
+@pytest.mark.parametrize("count", ["1", "3"])
+def test_what_is_not_acknowledged_fails(url: str, count: str) -> None:
+    """A topic that is the broker's own is refused, and the status says so: for one message and for many."""
+    status, out, err = ran("pub", "$sys.mine", "x", "--count", count, url=url)
+
+    assert (status, out) == (1, "")
+    assert err.startswith("error: ")
+    assert "(forbidden)" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["pub", "a", "x"], ["sub", "a"], ["watch", "a"], ["feed"], ["bench", "--seconds", "1"]],
+)
+def test_without_a_broker_there_is_a_hint(arguments: list[str]) -> None:
+    """Nobody listens there: one line says what to do."""
+    status, out, err = ran(*arguments, url=NOBODY)
+
+    assert (status, out) == (1, "")
+    assert err.splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in err
+
+
+def test_sub_that_hears_too_little_fails(url: str) -> None:
+    """--timeout before --count is status 1, with a summary."""
+    status, out, err = ran("sub", "silence", "--count", "1", "--timeout", "0.2", url=url)
+
+    assert (status, out) == (1, "")
+    assert err.splitlines()[-1].startswith("0 messages in 0.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "number", "expected"),
+    [
+        ([], signal.SIGINT, 0),
+        ([], signal.SIGTERM, 0),
+        (["--count", "9"], signal.SIGINT, 130),
+        (["--count", "9"], signal.SIGTERM, 143),
+    ],
+)
+def test_ctrl_c_ends_sub_with_a_summary(url: str, arguments: list[str], number: signal.Signals, expected: int) -> None:
+    """How many there were is told; the status is 0, unless a --count was not reached."""
+    with _listening(url, f"ctrlc.{number}.{expected}", *arguments) as subscriber:
+        ran("pub", f"ctrlc.{number}.{expected}", "x", url=url)
+        subscriber.stdout.readline()
+        status, _, err = subscriber.signalled(number)
+
+    assert status == expected
+    assert err.startswith("1 messages in ")
+
+
+def test_a_reader_that_goes_away_ends_sub_in_silence(url: str) -> None:
+    """`fanwire sub … | head -1` ends with the head's end: no traceback, status 0."""
+    with _listening(url, "head.a") as subscriber:
+        subscriber.process.stdout = None  # so that nobody reads it again
+        ran("pub", "head.a", "1", url=url)
+        assert subscriber.stdout.readline() == "head.a  1\n"
+        subscriber.stdout.close()
+        ran("pub", "head.a", "2", url=url)
+        status, _, err = subscriber.ended()
+
+    assert (status, err) == (0, "")
+
+
+def test_sub_into_a_pipe_that_nobody_reads_keeps_up(url: str) -> None:
+    """A reader that stands still for a while loses nothing: the messages wait in the subscriber."""
+    with _listening(url, "still.a", "--count", "20000") as subscriber:
+        assert ran("pub", "still.a", "x" * 100, "--count", "20000", url=url)[0] == 0
+        status, out, _ = subscriber.ended()
+
+    assert (status, len(out.splitlines())) == (0, 20_000)
+
+
+def test_interrupting_pub_is_not_success(url: str) -> None:
+    """Ctrl-C while lines are still to come is status 130, and needs no line to come."""
+    with (
+        subprocess.Popen(
+            [*COMMAND, "pub", "interrupted.a", "-", "--url", url],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+        _listening(url, "interrupted.a") as subscriber,
+    ):
+        assert process.stdin is not None
+        process.stdin.write("x\n")
+        process.stdin.flush()
+        assert subscriber.stdout.readline() == "interrupted.a  x\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(DEADLINE_S) == 130
+        assert process.stderr is not None
+        assert process.stderr.read().strip() == ""

@@ -1,0 +1,174 @@
+"""What the command line takes and refuses, without a broker."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import attrs
+import click
+import pytest
+from click.testing import CliRunner
+
+import fanwire
+from fanwire import __main__, commandline
+from fanwire.broker import Config
+from fanwire.broker.cli.settings import SETTINGS, bytes_of
+from fanwire.commandline import COMMANDS, root, run
+
+
+def _command(name: str) -> click.Command:
+    assert isinstance(root, click.Group)
+    command = root.get_command(click.Context(root), name)
+    assert command is not None
+    return command
+
+
+def _refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line on standard error of a command line that is refused as wrong usage."""
+    assert run(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    return err
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(name: str) -> None:
+    """Help has examples and the exit statuses, and the list of commands says what the command says itself."""
+    shown = CliRunner().invoke(root, [name, "--help"])
+
+    assert shown.exit_code == 0
+    assert "Examples:\n    fanwire " in shown.output
+    assert "Exit status:\n    0" in shown.output
+    assert _command(name).short_help == COMMANDS[name].short_help
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_the_list_of_commands(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    """Without a command the help is shown, with all commands in it."""
+    assert run(arguments) == 0
+    shown = capsys.readouterr().out
+    assert [name for name in COMMANDS if f"\n  {name} " not in shown] == []
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--version` is the package's."""
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"fanwire {fanwire.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["serv"], ["no such command 'serv'", "(see fanwire --help)"]),
+        (["sub", "a", "--cuont", "1"], ["no such option", "--count", "(see fanwire sub --help)"]),
+        (["sub"], ["missing argument 'PATTERN...'", "(see fanwire sub --help)"]),
+        (["sub", "a b"], ["pattern 'a b' has the whitespace U+0020 at position 1"]),
+        (["sub", "a.>.b"], ["token 2 is '>', which may only be the last one"]),
+        (["sub", "a", "--count", "0"], ["'--count'", "0 is not in the range x>=1"]),
+        (["sub", "a", "--url", "http://h/"], ["'--url'", "begins with ws:// or wss://"]),
+        (["watch", "a..b"], ["token 2 of 3 is empty"]),
+        (["pub", "a.*", "x"], ["token 2 is '*', but '*' and '>' belong in patterns only"]),
+        (["pub", "a"], ["nothing to publish: give DATA, '-' for the lines of standard input, or --file"]),
+        (["pub", "a", "x", "--file", __file__], ["give DATA or --file, not both"]),
+        (["pub", "a", "--file", "/nonexistent"], ["'/nonexistent' does not exist"]),
+        (["pub", "a", "--json", "{"], ["DATA is not JSON: column 2: "]),
+        (["pub", "a", "x", "--rate", "0"], ["'--rate'", "0"]),
+        (["feed", "--symbols", "A.B"], ["'A.B' is no symbol"]),
+        (["feed", "--symbols", "AAPL,XX"], ["no prices of XX: there are those of AAPL"]),
+        (["feed", "--since", "May"], ["'May' is no date: write 2007 or 2007-01-09"]),
+        (["demo", "--since", "2030"], ["no prices since 2030: they run from 2000-03-01"]),
+        (["serve", "--max-pending", "3x"], ["'3x' is no number of bytes: write 65536, 64KiB or 16MiB"]),
+        (["serve", "--max-age", "soon"], ["'soon' is not a valid float"]),
+        (["serve", "--path", "x"], ["path must begin with '/', not 'x'"]),
+        (["serve", "--max-pending", "0"], ["max_pending_bytes must be greater than 0"]),
+        (["bench", "--size", "15"], ["15 is not in the range"]),
+    ],
+)
+def test_wrong_usage_is_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], parts: list[str]) -> None:
+    """What cannot be understood is told on one line that begins with `error:`, and the status is 2."""
+    line = _refused(capsys, *arguments)
+
+    assert line.startswith("error: ")
+    assert all(part in line for part in parts), line
+
+
+def test_the_environment_names_the_broker(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """FANWIRE_URL takes the place of --url, and is named where it is wrong."""
+    monkeypatch.setenv("FANWIRE_URL", "ftp://h/")
+
+    assert "FANWIRE_URL" in _refused(capsys, "sub", "a")
+
+
+def test_every_setting_of_the_broker_has_an_option() -> None:
+    """A setting that is added to Config must be added to the command line, or be named here with its reason."""
+    of_programs = {"listen", "server"}  # a broker without a port, and what WELCOME says
+    flags = {"require_hello"}
+
+    assert {setting.field for setting in SETTINGS} | of_programs | flags == {
+        field.name for field in attrs.fields(Config)
+    }
+
+
+def test_the_defaults_are_those_of_config() -> None:
+    """What `fanwire serve` takes when nothing is said is what Config takes."""
+    context = _command("serve").make_context("serve", [])
+    chosen = {field.name: context.params[field.name] for field in attrs.fields(Config) if field.name in context.params}
+
+    assert Config(**chosen) == Config()
+
+
+def test_none_takes_a_limit_away() -> None:
+    """`none` is understood where there may be no limit."""
+    context = _command("serve").make_context("serve", ["--max-age", "none", "--max-pending", "None"])
+
+    assert (context.params["max_age_s"], context.params["max_pending_bytes"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("65536", 65536), ("64KiB", 65536), ("16 mib", 16 * 1024**2), ("1GB", 10**9), ("5b", 5)]
+)
+def test_bytes(text: str, count: int) -> None:
+    """Numbers of bytes may have a unit."""
+    assert bytes_of(text) == count
+
+
+def test_a_missing_package_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the packages of the extra, the command says what to install; the list of commands still works."""
+
+    def import_module(name: str) -> None:
+        raise ModuleNotFoundError("no h11", name="h11")
+
+    monkeypatch.setattr(commandline, "import_module", import_module)
+
+    assert run(["serve"]) == 1
+    assert capsys.readouterr().err == "error: `fanwire serve` needs the package 'h11': pip install 'fanwire[all]'\n"
+    assert run(["--help"]) == 0
+
+
+def test_without_click_there_is_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the extra `cli` the program says what to install, and shows no traceback."""
+    monkeypatch.setitem(sys.modules, "fanwire.commandline", None)
+    monkeypatch.delattr(fanwire, "commandline", raising=False)
+
+    class _NoClick:
+        """Stands in the way of click, as an environment without it would."""
+
+        def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+            if name == "fanwire.commandline":
+                raise ModuleNotFoundError("No module named 'click'", name="click")
+
+    monkeypatch.delitem(sys.modules, "fanwire.commandline")
+    monkeypatch.setattr(sys, "meta_path", [_NoClick(), *sys.meta_path])
+
+    with pytest.raises(SystemExit, match=r"^error: .*pip install 'fanwire\[all\]'$"):
+        __main__.main()
+
+
+def test_importing_serve_needs_no_rich(tmp_path: Path) -> None:
+    """`fanwire serve --help` works where rich is not installed."""
+    program = "import sys; sys.modules['rich'] = None; from fanwire.commandline import run; run(['serve', '--help'])"
+    ended = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+
+    assert ended.stderr == ""
+    assert "Run a broker" in ended.stdout
