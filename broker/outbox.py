@@ -111,6 +111,9 @@ class Outbox:
         Returns:
             A verdict when that is more than may wait. The lanes are as they are then; call `discard`.
         """
+        if self.stream.close_sent:
+            self.pending.clear()
+            return None
         self.stream.queued = True
         self.stream.clear = False
         self.pending.clear()
@@ -214,6 +217,8 @@ class Outbox:
 
     def _load(self) -> bool:
         """Make the next frame the stream's ``left``: all answers, else chunks up to 64 KiB. False: nothing waits."""
+        if self.stream.close_sent:
+            return False
         if self._answers:
             body = b"".join(self._answers)
             self._answers.clear()

@@ -160,8 +160,12 @@ class Session(Owner, Watched):
             request = await trio_websocket.wrap_server_stream(
                 nursery, self.stream, max_message_size=2 * self.config.max_message_bytes, receive_buffer_size=None
             )
-            connection = await request.accept(subprotocol=opening.subprotocol)
+            try:
+                connection = await request.accept(subprotocol=opening.subprotocol)
+            except trio_websocket.ConnectionClosed:
+                return None  # it hung up
             self.stream.why_closing = lambda: _fault_of(connection)
+            self.stream.before_close = lambda: self.hub.fanout.flush(self.outbox)
             return connection
         return None
 
@@ -214,7 +218,7 @@ class Session(Owner, Watched):
         try:
             await self._empty_outbox(ending)
             with trio.move_on_after(self.config.linger_s):
-                if ending.farewell:
+                if ending.farewell and not self.stream.close_sent:
                     await self.stream.send_all(frame_header(len(ending.farewell)) + ending.farewell)
                 await connection.aclose(ending.code, ending.reason)
         except (trio.BrokenResourceError, trio.ClosedResourceError):

@@ -121,7 +121,8 @@ def _take_masked(data: bytes, start: int, limit: int, messages: list[bytes], mas
     before: one comparison instead of taking it apart.
     """
     end, append = len(data), messages.append
-    head, size, width = b"\xff", 0, 0
+    head: bytes | tuple[()] = ()  # no bytes begin with none of these
+    size = width = 0
     while True:
         if not data.startswith(head, start):
             if end - start < 6 or data[start] != _WHOLE_BINARY:

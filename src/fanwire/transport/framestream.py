@@ -90,7 +90,8 @@ class FrameStream(trio.abc.Stream):
         self._ask = LEAST_READ
         self._lock: trio.StrictFIFOLock | None = None
         self._closed = False
-        self._close_sent = False
+        self.close_sent = False
+        """Whether a close frame was sent: no data frame may follow it (RFC 6455 section 5.5.1)."""
         self._unfinished_message = _NONE
         self._unfinished_since = 0.0
         self._receive: Callable[[], Coroutine[Any, Any, bytes]] = (
@@ -98,6 +99,8 @@ class FrameStream(trio.abc.Stream):
         )
         self.why_closing: Callable[[], Fault | None] = lambda: None
         """Set by the owner: asked at `aclose` which close frame to send if none was sent yet (None: none)."""
+        self.before_close: Callable[[], None] = lambda: None
+        """Set by the owner: called before a close frame goes out, for what must be written now or never."""
         self.direct = not isinstance(self._writer, TaskWriter)
         """Whether `write_nowait` writes anything without a task."""
         self.send: Callable[[bytes], int] | None = getattr(self._writer, "send", None)
@@ -255,7 +258,8 @@ class FrameStream(trio.abc.Stream):
 
     def settle(self) -> None:
         """Recompute `clear`, after `queued` changed or a send has ended."""
-        self.clear = not (self.left or self.queued or self._closed or (self._lock is not None and self._lock.locked()))
+        held = self._lock is not None and self._lock.locked()
+        self.clear = not (self.left or self.queued or self._closed or self.close_sent or held)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Called by trio-websocket, always with whole frames: they wait for their turn, never inside another frame."""
@@ -266,6 +270,7 @@ class FrameStream(trio.abc.Stream):
         if self.clear:
             self.write_nowait(whole)
             if self.clear:
+                self.settle()
                 await trio.lowlevel.checkpoint()
                 return
             whole = b""
@@ -280,8 +285,9 @@ class FrameStream(trio.abc.Stream):
             self.settle()
 
     def _note_close_frame(self, data: bytes) -> None:
-        if data[:1] == _CLOSE_FRAME:
-            self._close_sent = self._splitter.closing = True
+        if data[:1] == _CLOSE_FRAME and not self.close_sent:
+            self.before_close()
+            self.close_sent = self._splitter.closing = True
 
     async def wait_send_all_might_not_block(self) -> None:
         """See `trio.abc.SendStream.wait_send_all_might_not_block`."""
@@ -299,10 +305,10 @@ class FrameStream(trio.abc.Stream):
             return
         try:
             with trio.move_on_after(self._linger_s):
-                if not self._close_sent and (fault := self.why_closing()):
+                if not self.close_sent and (fault := self.why_closing()):
                     self.refusal = fault
                     await self._send_close(fault)
-                if self._close_sent:
+                if self.close_sent:
                     await self._drain_input()
         finally:
             self._closed = True
@@ -310,7 +316,7 @@ class FrameStream(trio.abc.Stream):
             await self._stream.aclose()
 
     async def _send_close(self, fault: Fault) -> None:
-        if self._close_sent or self._closed:
+        if self.close_sent or self._closed:
             return
         payload = close_payload(*fault)
         try:
