@@ -35,7 +35,7 @@ def test_bench_speaks_to_people() -> None:
     status, out, _ = ran("bench", "--seconds", "0.2")
 
     assert status == 0
-    assert out.startswith("1 publisher, 1 subscriber, 128 bytes, fire and forget\npublished ")
+    assert out.startswith("1 publisher, 1 subscriber, 128 bytes, fire and forget, full load\npublished ")
     assert "\nlost                   0\nduplicates             0\nlatency     p50 " in out
 
 

@@ -13,7 +13,7 @@ from fanwire.client.cli.options import POSITIVE, broker_url
 from fanwire.client.cli.running import run, until_signalled
 
 from .own_broker import own_broker
-from .plan import MIN_SIZE, Mode, Plan
+from .plan import MIN_SIZE, WINDOW, WINDOW_BYTES, Mode, Plan
 from .progress import progress_bar
 from .result import Result
 from .run import measure
@@ -30,7 +30,7 @@ _LARGEST = 1_000_000  # below the 1 MiB that a broker takes by default, with its
     help="As much as goes through, or the time messages take at a given --rate.",
 )
 @click.option(
-    "--publishers", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Connections that publish."
+    "--publishers", type=click.IntRange(1, WINDOW), default=1, show_default=True, help="Connections that publish."
 )
 @click.option(
     "--subscribers",
@@ -87,7 +87,7 @@ def bench(
     """Measure how much goes through a broker, or how long messages take.
 
     Publishers and subscribers run in processes of their own, with the SDK. The publishers stay at most 8,192 messages
-    ahead of the slowest subscriber, so that none is dropped. Every message has a number: what was lost or came twice
+    (8 MiB) ahead of the slowest subscriber, so that none is dropped. Every message has a number: what was lost or came twice
     is told. Without --url it starts a broker of its own, on this machine.
 
     \b
@@ -104,6 +104,12 @@ def bench(
       2    wrong usage
       130  interrupted
     """
+    if publishers * size > WINDOW_BYTES:
+        raise click.UsageError(
+            f"{publishers} publishers of {size} bytes at a time are more than may wait for a subscriber "
+            f"({WINDOW_BYTES} bytes): take fewer publishers or a smaller --size",
+            click.get_current_context(),
+        )
     plan = Plan(url or "", secrets.token_hex(4), mode, publishers, subscribers, size, seconds, rate, acknowledged)
     return run(_bench, plan, processes or max((os.cpu_count() or 1) - 2, 1), as_json)
 

@@ -19,6 +19,9 @@ WINDOW = 8_192
 The broker drops a subscriber that lets 10,000 wait (protocol reference, defaults): the publishers never get there.
 """
 
+WINDOW_BYTES = 8 * 1024 * 1024
+"""Bytes of them: half of what may wait for a connection (`max_pending`)."""
+
 NEVER = 2**62
 """A number that no publisher reaches."""
 
@@ -56,7 +59,12 @@ class Plan:
     @property
     def window(self) -> int:
         """Messages that one publisher may be ahead of the slowest subscriber."""
-        return max(WINDOW // self.publishers, 1)
+        return max(self.window_of_all // self.publishers, 1)
+
+    @property
+    def window_of_all(self) -> int:
+        """Messages that all publishers together may be ahead."""
+        return min(WINDOW, WINDOW_BYTES // self.size)
 
     def to_json(self) -> str:
         """For a worker's command line."""

@@ -19,7 +19,7 @@ class Subscriber:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._tallies = {plan.topic(publisher): Tally() for publisher in range(plan.publishers)}
-        self._report_after = max(plan.window * plan.publishers // 8, 1)
+        self._report_after = max(plan.window_of_all // 8, 1)
         self._unreported = 0
         self.last_ns = 0
         """When the latest message came."""

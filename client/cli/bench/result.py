@@ -64,10 +64,11 @@ class Result:
         """All of it, one figure a line."""
         plan = self.plan
         who = f"{_counted(plan.publishers, 'publisher')}, {_counted(plan.subscribers, 'subscriber')}"
+        load = "full load" if plan.mode == "tput" else f"{plan.rate:,g} messages/s"
         how = "acknowledged" if plan.acknowledged else "fire and forget"
         return "\n".join(
             (
-                f"{who}, {plan.size} bytes, {how}",
+                f"{who}, {plan.size} bytes, {how}, {load}",
                 self._rate_line("published", self.published, self.publish_s),
                 self._rate_line("delivered", self.delivered, self.deliver_s),
                 f"lost        {self.lost:>12,}",
@@ -94,8 +95,7 @@ class Result:
         figures = self._latencies()
         if figures is None:
             return "none measured"
-        load = "at the full load" if self.plan.mode == "tput" else f"at {self.plan.rate:,g} messages/s"
-        return "  ".join(f"{name} {_milliseconds(value)}" for name, value in figures.items()) + f"  ({load})"
+        return "  ".join(f"{name} {_milliseconds(value)}" for name, value in figures.items())
 
 
 def _counted(count: int, what: str) -> str:

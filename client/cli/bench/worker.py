@@ -7,6 +7,7 @@ what `failed`.
 
 import json
 import os
+import signal
 import sys
 
 import click
@@ -21,7 +22,8 @@ from .receiving import Receiving
 
 
 def main(role: str, first: str, count: str, plan: str) -> None:
-    """Run one worker."""
+    """Run one worker. Ctrl-C on a terminal comes to all processes at once: who started this one ends it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         run(_work, role, range(int(first), int(first) + int(count)), Plan.from_json(plan))
     except click.ClickException as error:

@@ -82,6 +82,7 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["serve", "--max-age", "soon"], ["'soon' is not a valid float"]),
         (["serve", "--path", "x"], ["path must begin with '/', not 'x'"]),
         (["serve", "--max-pending", "0"], ["max_pending_bytes must be greater than 0"]),
+        (["bench", "--publishers", "100", "--size", "100000"], ["take fewer publishers or a smaller --size"]),
         (["bench", "--size", "15"], ["15 is not in the range"]),
     ],
 )
