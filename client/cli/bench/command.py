@@ -87,8 +87,8 @@ def bench(
     """Measure how much goes through a broker, or how long messages take.
 
     Publishers and subscribers run in processes of their own, with the SDK. The publishers stay at most 8,192 messages
-    (8 MiB) ahead of the slowest subscriber, so that none is dropped. Every message has a number: what was lost or came twice
-    is told. Without --url it starts a broker of its own, on this machine.
+    or 8 MiB ahead of the slowest subscriber, so that none is dropped. Every message has a number: what was lost or
+    came twice is told. Without --url it starts a broker of its own, on this machine.
 
     \b
     Examples:
