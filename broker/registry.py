@@ -20,6 +20,10 @@ from .routes import Route, Topic
 # can name topics without end. About 500 bytes each, so 32 MiB.
 MAX_TOPICS = 65_536
 
+# Beginnings of PUBLISH remembered, with and without an encoding. A publisher who writes id 0 and the name in all the
+# forms that msgpack has could have twenty for each topic.
+MAX_HEADS = 2 * MAX_TOPICS
+
 
 class Registry:
     """Patterns, routes, and the topics they match."""
@@ -44,13 +48,15 @@ class Registry:
         topic = self._topics.get(packed)
         if topic is None:
             topic = self._learn(packed)
+        if len(self.heads) >= MAX_HEADS:
+            self.heads.clear()
         if topic.fresh != self._version:
             self._refresh(topic)
         return topic
 
     def topic_named(self, name: str) -> Topic:
         """As `topic`, by name."""
-        return self.topic(msgpack.packb(name))
+        return self.topic(msgpack.packb(check_topic(name)))
 
     def route(self, pattern: str) -> Route:
         """The route of a (valid) pattern, made if there is none. Call `release` when a subscriber leaves it."""
