@@ -1,9 +1,9 @@
 """The broker. `Broker` (server) is what one starts; `Config` holds every limit.
 
-The way of a message through the files: `accept` → `handshake` → `session` (one client) → `ingress` → `registry` (who gets it:
-`patterns`, `routes`) → `fanout` (gather and sweep) → `outbox` (one client's way out). Beside them: `requests` (what is
-asked for, envelope by envelope), `endings` (how a connection ends), `watchdog` (clocks), `hub` (what all share),
-`statistics`, and `process` (for a process that does nothing else).
+The way of a message through the files: `accept` → `handshake` → `session` (one client) → `ingress` (what it says) →
+`registry` (who gets it: `patterns`, `routes`) → `fanout` (gather and sweep) → `outbox` (one client's way out). Beside
+them: `requests` (what is asked for, one by one), `endings` (how a connection ends), `watchdog` (clocks), `hub` (what
+all share), `statistics`, `log`, and `process` (for a process that does nothing else).
 """
 
 from __future__ import annotations
