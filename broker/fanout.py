@@ -109,12 +109,13 @@ class Fanout:
             self._dirty.clear()
             self._sweeps += 1
             self._sweeping, self._chunks = self._chunks, {}
+            gathered = self._gathered
             for start in range(0, len(batch), SWEEP):
                 if start:
                     await trio.lowlevel.checkpoint()
                 self._sweep(batch[start : start + SWEEP])
             self._sweeping = {}
-            self._gathered = 0
+            self._gathered -= gathered  # what came while this sweep gave way waits for the next one
             self._swept.unpark_all()
 
     async def _sleep(self) -> None:
