@@ -1,0 +1,85 @@
+"""An outbox on one end of an in-memory stream, without a session around it, and its reader on the other end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import trio
+
+from fanwire.broker import Config
+from fanwire.broker.fanout import Fanout
+from fanwire.broker.outbox import Outbox, Owner, SlowConsumer, Subscription
+from fanwire.broker.registry import Registry
+from fanwire.broker.statistics import Counters
+from fanwire.protocol.fastpath import take_publishes
+from fanwire.transport import FrameStream, memory_stream_pair
+from tests.integration.raw import RawClient
+
+QUIET: dict[str, Any] = {"stall_timeout_s": None, "max_age_s": None, "ping_interval_s": None}
+
+
+class Subscriber(Owner):
+    """Owns an outbox as a session does, and notes what it is told. Its writer runs when a test says so."""
+
+    def __init__(self, capacity: int = 65536, **settings: Any) -> None:
+        ours, theirs = memory_stream_pair(capacity)
+        self.stream = FrameStream(ours, client=False, max_message=1 << 20, on_messages=lambda messages: None)
+        self.outbox = Outbox(self, self.stream, Config(**{**QUIET, **settings}))
+        self.reader = RawClient(theirs)
+        self.wanted_writer = 0
+        self.verdicts: list[SlowConsumer] = []
+        self.lost = 0
+
+    def need_writer(self) -> None:
+        """See `Owner`."""
+        self.wanted_writer += 1
+
+    def too_slow(self, verdict: SlowConsumer) -> None:
+        """See `Owner`."""
+        self.verdicts.append(verdict)
+
+    def gone(self) -> None:
+        """See `Owner`."""
+        self.lost += 1
+
+    async def payloads_read(self, count: int) -> list[bytes]:
+        """Read messages while the writer writes them out."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.outbox.write_out)
+            return await self.reader.payloads(count)
+
+
+class Engine:
+    """A registry and a fanout, as `Hub` has them."""
+
+    def __init__(self) -> None:
+        self.counters = Counters()
+        self.registry = Registry()
+        self.fanout = Fanout(self.counters)
+
+    def subscribe(self, subscriber: Subscriber, pattern: str, queue: int = 10_000) -> Subscription:
+        """Put the subscriber on a route."""
+        subscription = Subscription(self.registry.route(pattern), queue)
+        subscriber.outbox.subscriptions[subscription.route.number] = subscription
+        subscription.route.add(subscriber.outbox)
+        return subscription
+
+    def publish(self, topic: str, *payloads: bytes) -> int:
+        """One run of publishes to one topic; the subscriptions reached."""
+        tails = [_tail(payload) for payload in payloads]
+        return self.fanout.publish(self.registry.topic_named(topic), 6, tails, bytes(8), trio.current_time())
+
+    def take(self, message: bytes) -> None:
+        """One WebSocket message of publishes, as a session takes it in."""
+        runs: list[Any] = []
+        assert take_publishes([message], 0, self.registry.heads, self.registry.topic, runs) == (1, 0)
+        for topic, wide, tails, _ in runs:
+            topic.tails = None
+            self.fanout.publish(topic, 7 if wide else 6, tails, bytes(8), trio.current_time())
+
+
+def _tail(payload: bytes) -> bytes:
+    """A payload as it ends a PUBLISH."""
+    size = len(payload)
+    head = b"\xc4" + size.to_bytes(1) if size < 256 else b"\xc6" + size.to_bytes(4)
+    return head + payload
