@@ -101,12 +101,14 @@ class Broker:
         return listeners
 
     async def _accept(self, listeners: list[trio.SocketListener], nursery: trio.Nursery) -> None:
-        with trio.CancelScope() as self._accepting:
-            async with trio.open_nursery() as accepting:
-                for listener in listeners:
-                    accepting.start_soon(accept_connections, listener, nursery, self._handle)
-        for listener in listeners:
-            await listener.aclose()
+        try:
+            with trio.CancelScope() as self._accepting:
+                async with trio.open_nursery() as accepting:
+                    for listener in listeners:
+                        accepting.start_soon(accept_connections, listener, nursery, self._handle)
+        finally:  # also when cancelled; `aclose` would pass a checkpoint after the first of them
+            for listener in listeners:
+                listener.socket.close()
 
     async def _handle(self, stream: trio.abc.Stream) -> None:
         limit = self.config.max_connections
