@@ -4,14 +4,15 @@ Tuples, because the garbage collector stops looking at a tuple that holds nothin
 waiting lists it would walk over again and again (measured: that was 45 % of the time of receiving).
 
 msgpack's C Unpacker decodes one read's worth (often hundreds of messages) in one go. It has to start clean for every
-WebSocket message: an envelope cut off at the end of one must not swallow the beginning of the next. So a nil, which is
-no envelope, is fed after each, and all of them have to come out again, the last one last. If they do not, or if
+WebSocket message: an envelope cut off at the end of one must not swallow the beginning of the next. So a value that
+nobody can guess is fed after each, and all of them have to come out again, the last one last. If they do not, or if
 anything at all is wrong, the messages are decoded again one by one with the strict decoder, which knows what is
 wrong.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,7 +20,8 @@ import msgpack
 
 from fanwire.protocol import unpack
 
-_NIL = b"\xc0"
+_END = os.urandom(8)
+_PACKED_END: bytes = msgpack.packb(_END)
 
 # Anything the C Unpacker raises for bytes that are no msgpack. (UnicodeDecodeError is a ValueError.)
 _WRONG = (ValueError, TypeError, msgpack.UnpackException)
@@ -49,7 +51,7 @@ class Decoder:
         """All values in ``messages``, in order; None if they have to be decoded with `strictly`."""
         unpacker = self._unpacker
         messages.append(b"")
-        whole = _NIL.join(messages)
+        whole = _PACKED_END.join(messages)
         messages.pop()
         try:
             unpacker.feed(whole)
@@ -58,12 +60,12 @@ class Decoder:
             self._unpacker = _new_unpacker()
             return None
         count = len(messages)
-        if values and values[-1] is None:
+        if values and values[-1] == _END:
             if count == 1:
                 values.pop()
                 return values
-            if values.count(None) == count:
-                return [value for value in values if value is not None]
+            if values.count(_END) == count:
+                return [value for value in values if value != _END]
         self._unpacker = _new_unpacker()
         return None
 

@@ -132,4 +132,4 @@ class Pipeline:
 
     def _raise(self) -> None:
         errors, self._errors = self._errors, []
-        raise ExceptionGroup(f"{self.failures} publishes failed, {self.acknowledged} were acknowledged", errors)
+        raise ExceptionGroup(f"{self.failures} of {self.failures + self.acknowledged} publishes failed", errors)

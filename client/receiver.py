@@ -7,7 +7,8 @@ handed on as one list.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from typing import Any
 
 import msgpack
@@ -37,7 +38,23 @@ _MESSAGE, _OK = 19, 17
 # pings wait that long at most; a handler that is slow all the time meets the bound of its own buffer.
 MOST_GIVING_WAY = 0.05
 
+# One read may hold 256 KiB. So much of it is taken in at once before handlers that have much to do get their turn: a
+# burst need not fit into a subscription's buffer as long as its handler is quick.
+PART_BYTES = 16 * 1024
+
 _log = logging.getLogger("fanwire.client")
+
+
+def _part(messages: Iterator[bytes]) -> list[bytes]:
+    """The next few messages; none when there are no more."""
+    part: list[bytes] = []
+    size = 0
+    for message in messages:
+        part.append(message)
+        size += len(message)
+        if size >= PART_BYTES:
+            break
+    return part
 
 
 class Receiver:
@@ -60,15 +77,26 @@ class Receiver:
 
     def on_messages(self, messages: list[bytes]) -> Callable[[], Coroutine[Any, Any, None]] | None:
         """Take in WebSocket messages, in order. What is returned is to be awaited before more is read."""
+        rest = iter(messages)
+        return partial(self._give_way, rest) if self._take_in(rest) else None
+
+    def _take_in(self, messages: Iterator[bytes]) -> bool:
+        """Take in ``messages`` until a handler should have its turn; return whether that is so."""
+        while part := _part(messages):
+            self._take_in_part(part)
+            if self._feeds.should_give_way():
+                return True
+        return False
+
+    def _take_in_part(self, messages: list[bytes]) -> None:
         if self.fault:
-            return None
+            return
         try:
             self._receive(messages)
         except Malformed as error:
             self._refuse(1007, str(error))
         except (ProtocolError, TypeError, ValueError) as error:
             self._refuse(1002, str(error))
-        return self._give_way if self._feeds.should_give_way() else None
 
     def _receive(self, messages: list[bytes]) -> None:
         values = self._decoder.decode(messages)
@@ -82,10 +110,14 @@ class Receiver:
         self.fault = Fault(code, f"the broker sent what is not in the protocol: {reason}")
         self._on_fault()
 
-    async def _give_way(self) -> None:
-        deadline = trio.current_time() + MOST_GIVING_WAY
-        while self._feeds.should_give_way() and trio.current_time() < deadline:
-            await trio.lowlevel.checkpoint()
+    async def _give_way(self, messages: Iterator[bytes]) -> None:
+        """Let handlers go on, take in more, and so on until nothing is left of ``messages``."""
+        more = True
+        while more:
+            deadline = trio.current_time() + MOST_GIVING_WAY
+            while self._feeds.should_give_way() and trio.current_time() < deadline:
+                await trio.lowlevel.checkpoint()
+            more = self._take_in(messages)
 
     # --------------------------------------------------------------- values
 

@@ -92,5 +92,5 @@ class Request:
         """Wait for the answer. Raises what it failed with."""
         await self._event.wait()
         if self._error:
-            raise self._error
+            raise self._error.with_traceback(None)
         return self._result
