@@ -70,6 +70,7 @@ class Outbox:
         "_answers",
         "_channel",
         "_config",
+        "_head",
         "_moved",
         "_oldest",
         "_receive",
@@ -94,6 +95,8 @@ class Outbox:
         # Opened when the socket first lags: most never do, and a channel takes 2 KiB.
         self._channel: trio.MemorySendChannel[Waiting] | None = None
         self._receive: trio.MemoryReceiveChannel[Waiting] | None = None
+        # The channel's first item, once somebody wanted to know its size or age: a channel can't be peeked into.
+        self._head: Waiting | None = None
         self._oldest = 0.0
         self._moved = 0.0
 
@@ -167,7 +170,7 @@ class Outbox:
         self.pending.clear()
         self._answers.clear()
         self._answer_bytes = self.waiting_bytes = 0
-        self._channel = self._receive = None
+        self._channel = self._receive = self._head = None
         for subscription in self.subscriptions.values():
             subscription.waiting = 0
         self.stream.keep_half_written()
@@ -216,42 +219,60 @@ class Outbox:
         return self._verdict("max_age" if too_old else "stall_timeout", None)
 
     def _load(self) -> bool:
-        """Make the next frame the stream's ``left``: all answers, else chunks up to 64 KiB. False: nothing waits."""
-        if self.stream.close_sent:
-            return False
-        if self._answers:
-            body = b"".join(self._answers)
-            self._answers.clear()
-            self.waiting_bytes -= self._answer_bytes
-            self._answer_bytes = 0
-            self._oldest = trio.current_time()
-        else:
-            body = self._next_messages()
+        """Make the next frame the stream's ``left``: answers, else messages, up to 64 KiB. False: nothing waits."""
+        body = self._next_answers() or self._next_messages()
         if body:
             self.stream.left = frame_header(len(body)) + body
         return bool(body)
 
-    def _next_messages(self) -> bytes:
-        if self._receive is None:
+    def _next_answers(self) -> bytes:
+        answers = self._answers
+        count = size = 0
+        while count < len(answers) and (not count or size + len(answers[count]) <= MAX_BATCH):
+            size += len(answers[count])
+            count += 1
+        if not count:
             return b""
+        body = b"".join(answers[:count])
+        del answers[:count]
+        self._answer_bytes -= size
+        self.waiting_bytes -= size
+        first = self._first()  # who is overtaken does not get younger
+        self._oldest = first.born if first else trio.current_time()
+        return body
+
+    def _next_messages(self) -> bytes:
         parts: list[bytes] = []
         size = 0
-        while size < MAX_BATCH:
-            try:
-                subscription, chunk = self._receive.receive_nowait()
-            except trio.WouldBlock:
-                break
-            self.waiting_bytes -= len(chunk.data)
-            subscription.waiting -= chunk.count
-            if self.subscriptions.get(chunk.route.number) is not subscription:
-                continue
+        while (chunk := self._first()) and (not parts or size + len(chunk.data) <= MAX_BATCH):
+            self._take_first()
             if not parts:
                 self._oldest = chunk.born
             parts.append(chunk.data)
             size += len(chunk.data)
-            if len(chunk.data) > MAX_BATCH:
-                break
         return b"".join(parts)
+
+    def _first(self) -> Chunk | None:
+        """The first chunk in line; those that were unsubscribed are dropped on the way to it."""
+        while True:
+            if self._head is None:
+                if self._receive is None:
+                    return None
+                try:
+                    self._head = self._receive.receive_nowait()
+                except trio.WouldBlock:
+                    return None
+            subscription, chunk = self._head
+            if self.subscriptions.get(chunk.route.number) is subscription:
+                return chunk
+            self._take_first()
+
+    def _take_first(self) -> None:
+        assert self._head is not None
+        subscription, chunk = self._head
+        self._head = None
+        self.waiting_bytes -= len(chunk.data)
+        subscription.waiting -= chunk.count
 
     def _verdict(self, measure: str, subscription: Subscription | None) -> SlowConsumer:
         waiting = sum(each.waiting for each in self.subscriptions.values())
