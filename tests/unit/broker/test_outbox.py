@@ -1,0 +1,242 @@
+"""One connection's way out when its stream is slow: lanes, bounds, measures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from fanwire.broker.outbox import Outbox, SlowConsumer, Subscription
+from fanwire.broker.routes import Chunk, Route
+from fanwire.protocol import MAX_BATCH, Ok, encode
+from fanwire.protocol.codec import decode_from_broker
+from fanwire.protocol.envelopes import Message
+from tests.unit.broker.subscriber import Subscriber
+
+
+class Lagging:
+    """A subscriber whose stream has taken the first byte of a frame and no more."""
+
+    def __init__(self, capacity: int = 1, **settings: Any) -> None:
+        self.subscriber = Subscriber(capacity, **settings)
+        self.outbox: Outbox = self.subscriber.outbox
+        self.subscriber.stream.write_nowait(b"\x82\x7e\xff\xff" + bytes(65535) if capacity > 1 else b"\x82\x01\xc0")
+        assert not self.subscriber.stream.clear
+        self.half = len(self.subscriber.stream.left)
+
+    def subscribe(self, queue: int, number: int = 1) -> Subscription:
+        """Without a registry."""
+        subscription = Subscription(Route(number, "a", wildcard=False), queue)
+        self.outbox.subscriptions[number] = subscription
+        return subscription
+
+    async def frames(self) -> list[bytes]:
+        """What comes out while the writer runs, after the half-written frame."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._write_out_and_close)
+            await self.subscriber.reader.frame()
+            frames: list[bytes] = []
+            while (frame := await self.subscriber.reader.frame()) is not None:
+                frames.append(frame.payload)
+        return frames
+
+    async def _write_out_and_close(self) -> None:
+        assert await self.outbox.write_out() is None
+        await self.subscriber.stream.aclose()
+
+
+def _chunk(subscription: Subscription, count: int = 1, size: int = 10, born: float = 0.0) -> Chunk:
+    one = encode(Message(subscription.route.number, None, 0, 1, b"x" * size))
+    return Chunk(subscription.route, one * count, count, born)
+
+
+async def test_the_arithmetic_of_what_waits(autojump_clock: MockClock) -> None:
+    """Messages are counted for each subscription, bytes for the connection, until they go out."""
+    lagging = Lagging()
+    one, two = lagging.subscribe(100), lagging.subscribe(100, 2)
+    chunks: list[Chunk | bytes] = [_chunk(one, 3), b"\xc0" * 7, _chunk(two, 5), _chunk(one, 1)]
+    assert lagging.outbox.queue_pending(chunks) is None
+    total = sum(len(each if isinstance(each, bytes) else each.data) for each in chunks)
+
+    assert (one.waiting, two.waiting, lagging.outbox.waiting_bytes, lagging.outbox.answer_bytes) == (4, 5, total, 7)
+    await lagging.frames()
+    assert (one.waiting, two.waiting, lagging.outbox.waiting_bytes, lagging.outbox.answer_bytes) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("what", ["messages", "answers"])
+async def test_bytes_never_pass_max_pending(what: str, autojump_clock: MockClock) -> None:
+    """What waits and what is half written stay within `max_pending_bytes`; one byte more is a verdict."""
+    lagging = Lagging(max_pending_bytes=10_000)
+    subscription = lagging.subscribe(100_000)
+    item = _chunk(subscription, size=70)
+    piece: Chunk | bytes = item if what == "messages" else item.data
+    verdict, taken = None, 0
+    while (verdict := lagging.outbox.queue_pending([piece])) is None:
+        taken += 1
+        assert lagging.outbox.waiting_bytes == taken * len(item.data)
+        assert lagging.outbox.waiting_bytes + lagging.half <= 10_000
+
+    assert taken == (10_000 - lagging.half) // len(item.data)
+    waiting = taken if what == "messages" else 0
+    assert verdict == SlowConsumer("max_pending", None, waiting, taken * len(item.data) + lagging.half, 0.0)
+
+
+async def test_messages_never_pass_the_queue() -> None:
+    """A subscription holds as many as its queue; one more is a verdict that names it and says how many wait."""
+    lagging = Lagging()
+    subscription, other = lagging.subscribe(10, 5), lagging.subscribe(3, 6)
+    assert lagging.outbox.queue_pending([_chunk(subscription, 6), _chunk(other, 3), _chunk(subscription, 4)]) is None
+    verdict = lagging.outbox.queue_pending([_chunk(subscription)])
+
+    assert verdict is not None
+    assert (verdict.measure, verdict.route, verdict.messages) == ("queue", 5, 13)
+
+
+async def test_discard_keeps_only_what_is_half_written(autojump_clock: MockClock) -> None:
+    """All that waits goes, and nothing is counted any more; the rest of the frame under way stays."""
+    lagging = Lagging()
+    subscription = lagging.subscribe(10)
+    lagging.outbox.queue_pending([_chunk(subscription), b"\xc0"])
+    lagging.outbox.pending.append(b"\xc0")
+    lagging.outbox.discard()
+
+    assert (subscription.waiting, lagging.outbox.waiting_bytes, lagging.outbox.answer_bytes) == (0, 0, 0)
+    assert not lagging.outbox.pending
+    assert len(lagging.subscriber.stream.left) == lagging.half
+    assert await lagging.frames() == []
+
+
+@pytest.mark.parametrize("what", ["messages", "answers"])
+async def test_frames_of_what_waited_hold_64_kib(what: str, autojump_clock: MockClock) -> None:
+    """Whatever the sizes of the pieces: no frame over 64 KiB unless one envelope is; nothing lost, in order."""
+    lagging = Lagging(4096)
+    subscription = lagging.subscribe(1000)
+    sizes = [40_000, 40_000, 10, 20_000, 70_000, 5, 65_000, 65_000] * 2
+    pieces = [encode(Message(1, None, 0, number, b"x" * size)) for number, size in enumerate(sizes)]
+    for piece in pieces:
+        chunk = Chunk(subscription.route, piece, 1, 0.0)
+        assert lagging.outbox.queue_pending([chunk if what == "messages" else piece]) is None
+    frames = await lagging.frames()
+
+    assert b"".join(frames) == b"".join(pieces)
+    assert all(len(frame) <= MAX_BATCH or len(list(decode_from_broker(frame))) == 1 for frame in frames)
+    assert len(frames) < len(pieces)
+
+
+async def test_answers_overtake_messages(autojump_clock: MockClock) -> None:
+    """An OK goes out with the next frame, before messages that waited already."""
+    lagging = Lagging()
+    subscription = lagging.subscribe(100)
+    chunk, answer = _chunk(subscription, 2), encode(Ok(1))
+    lagging.outbox.queue_pending([chunk, answer])
+
+    assert await lagging.frames() == [answer, chunk.data]
+
+
+async def test_what_was_unsubscribed_is_skipped(autojump_clock: MockClock) -> None:
+    """Chunks of a subscription that is over stay behind; those of a new one on the same route go out."""
+    lagging = Lagging()
+    old, other = lagging.subscribe(100), lagging.subscribe(100, 2)
+    lagging.outbox.queue_pending([_chunk(old, 1), _chunk(other, 2), _chunk(old, 3)])
+    lagging.outbox.forget(old)
+    new = lagging.subscribe(100)
+    lagging.outbox.queue_pending([_chunk(new, 4, size=1)])
+
+    assert await lagging.frames() == [_chunk(other, 2).data + _chunk(new, 4, size=1).data]
+    assert lagging.outbox.waiting_bytes == 0
+
+
+async def _fed(stream: trio.abc.ReceiveStream, most: int, every_s: float) -> None:
+    """A reader that takes a little at a time."""
+    while True:
+        await stream.receive_some(most)
+        await trio.sleep(every_s)
+
+
+async def test_a_stream_that_takes_nothing_is_a_stall(autojump_clock: MockClock) -> None:
+    """The verdict comes after `stall_timeout_s` without a byte, not earlier."""
+    lagging = Lagging(stall_timeout_s=10.0, max_age_s=30.0)
+    began = trio.current_time()
+    verdict = await lagging.outbox.write_out()
+
+    assert verdict == SlowConsumer("stall_timeout", None, 0, lagging.half, 10.0)
+    assert trio.current_time() - began == 10.0
+
+
+async def test_a_reader_of_one_byte_a_second_is_too_old(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
+    """It never stalls, but the oldest message grows older than `max_age_s`."""
+    lagging = Lagging(stall_timeout_s=10.0, max_age_s=30.0)
+    subscription = lagging.subscribe(100)
+    lagging.outbox.queue_pending([_chunk(subscription, 50, born=trio.current_time())])
+    nursery.start_soon(_fed, lagging.subscriber.reader.stream, 1, 1.0)
+    began = trio.current_time()
+    verdict = await lagging.outbox.write_out()
+
+    assert verdict is not None
+    assert (verdict.measure, verdict.oldest_s) == ("max_age", 30.0)
+    assert trio.current_time() - began == 30.0
+    nursery.cancel_scope.cancel()
+
+
+async def test_answers_that_overtake_do_not_make_messages_younger(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """A client that reads slowly and keeps asking gets its answers first; its messages grow too old all the same."""
+    lagging = Lagging(stall_timeout_s=10.0, max_age_s=30.0)
+    subscription = lagging.subscribe(100)
+    lagging.outbox.queue_pending([_chunk(subscription, 50, born=trio.current_time())])
+
+    async def ask() -> None:
+        while True:
+            lagging.outbox.queue_pending([encode(Ok(1))])
+            await trio.sleep(1)
+
+    nursery.start_soon(_fed, lagging.subscriber.reader.stream, 1, 1.0)
+    nursery.start_soon(ask)
+    began = trio.current_time()
+    verdict = await lagging.outbox.write_out()
+
+    assert verdict is not None
+    assert (verdict.measure, trio.current_time() - began) == ("max_age", 30.0)
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_slow_reader_that_keeps_up_is_left_alone(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
+    """Ten bytes a second for two minutes: never stalled, nothing ever old, no verdict."""
+    lagging = Lagging(stall_timeout_s=10.0, max_age_s=30.0)
+    subscription = lagging.subscribe(100)
+    lagging.outbox.queue_pending([_chunk(subscription, 1, born=trio.current_time())])
+    nursery.start_soon(_fed, lagging.subscriber.reader.stream, 1, 0.1)
+    verdicts: list[SlowConsumer | None] = []
+
+    async def write_out() -> None:
+        verdicts.append(await lagging.outbox.write_out())
+
+    nursery.start_soon(write_out)
+    for _ in range(20):
+        await trio.sleep(6)
+        lagging.outbox.queue_pending([_chunk(subscription, 1, born=trio.current_time())])
+        if verdicts:
+            assert verdicts == [None]
+            verdicts.clear()
+            nursery.start_soon(write_out)
+    await wait_all_tasks_blocked()
+
+    assert set(verdicts) <= {None}
+    nursery.cancel_scope.cancel()
+
+
+async def test_nothing_but_the_kernel_holds_what_went_out(autojump_clock: MockClock) -> None:
+    """After everything went out the stream is clear: the next message is written through again."""
+    lagging = Lagging()
+    subscription = lagging.subscribe(100)
+    lagging.outbox.queue_pending([_chunk(subscription)])
+    stream = lagging.subscriber.stream
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lagging.outbox.write_out)
+        assert await lagging.subscriber.reader.frame() == (2, b"\xc0")
+        await lagging.subscriber.reader.frame()
+
+    assert (stream.clear, stream.queued, stream.left) == (True, False, b"")
