@@ -131,7 +131,10 @@ class Session(Owner, Watched):
             if self.ending is None:
                 self.stream.open()
                 await self._read(connection)
-        if self.ending is not None:
+        self._unroute_all()
+        if self.ending is None:
+            await self.stream.aclose()
+        else:
             await self._part(connection, self.ending)
 
     async def _open(self, raw: trio.abc.Stream, nursery: trio.Nursery) -> trio_websocket.WebSocketConnection | None:
@@ -190,11 +193,15 @@ class Session(Owner, Watched):
                 await hold()
 
     def _leave(self) -> None:
+        """The hub forgets this connection. Idempotent, synchronous."""
+        self._unroute_all()
+        self.hub.leave(self)
+
+    def _unroute_all(self) -> None:
         """Nothing more is gathered for this connection. Idempotent, synchronous."""
         if hasattr(self, "outbox"):
             for subscription in self.outbox.subscriptions.values():
                 self._unroute(subscription)
-        self.hub.leave(self)
 
     # ---------------------------------------------------------------- ending
 
@@ -203,9 +210,7 @@ class Session(Owner, Watched):
         if self.ending is not None:
             return
         self.ending = ending
-        if hasattr(self, "outbox"):
-            for subscription in self.outbox.subscriptions.values():
-                self._unroute(subscription)
+        self._unroute_all()
         if self._serving is not None:
             self._serving.cancel()
 
@@ -220,7 +225,9 @@ class Session(Owner, Watched):
             with trio.move_on_after(self.config.linger_s):
                 if ending.farewell and not self.stream.close_sent:
                     await self.stream.send_all(frame_header(len(ending.farewell)) + ending.farewell)
-                await connection.aclose(ending.code, ending.reason)
+                await self.stream.send_close(Fault(ending.code, ending.reason))
+                await self._read(connection)  # nothing is listened to any more, until the client has answered
+                await self.stream.aclose()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
 

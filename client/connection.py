@@ -16,6 +16,7 @@ from attrs import frozen
 from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
 
 from fanwire.protocol import SUBPROTOCOL, may_reconnect
+from fanwire.protocol.frames import Fault
 from fanwire.protocol.masking import fastest_mask
 from fanwire.transport import FrameStream
 
@@ -66,7 +67,7 @@ async def open_stream(address: Address, options: Options) -> trio.abc.Stream:
         if options.open_stream:
             return await options.open_stream()
         tcp = await trio.open_tcp_stream(address.host, address.port)
-    except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+    except Exception as error:  # OSError mostly, but a name can be odd, and options.open_stream is not ours
         raise ConnectionFailed(
             f"cannot reach {address}: {error}; is a broker running? start one with: fanwire serve"
         ) from error
@@ -205,7 +206,8 @@ class Connection:
             with trio.move_on_after(grace_s):
                 if self._websocket and not self._silent and grace_s:
                     code, reason = (self._receiver and self._receiver.fault) or (1000, "")
-                    await self._websocket.aclose(code, reason.encode()[:120].decode(errors="ignore"))
+                    await self.stream.send_close(Fault(code, reason))
+                    await self._websocket.aclose()
             await trio.aclose_forcefully(self.stream)
 
     def ending(self) -> Ending:

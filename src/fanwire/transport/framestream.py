@@ -90,6 +90,7 @@ class FrameStream(trio.abc.Stream):
         self._ask = LEAST_READ
         self._lock: trio.StrictFIFOLock | None = None
         self._closed = False
+        self._closing: trio.Event | None = None
         self.close_sent = False
         """Whether a close frame was sent: no data frame may follow it (RFC 6455 section 5.5.1)."""
         self._unfinished_message = _NONE
@@ -201,7 +202,7 @@ class FrameStream(trio.abc.Stream):
         """Say why, give the peer a moment to read it, end the input."""
         self.refusal = fault
         with trio.move_on_after(self._linger_s):
-            await self._send_close(fault)
+            await self.send_close(fault)
             await self._drain_input()
         return b""
 
@@ -265,6 +266,9 @@ class FrameStream(trio.abc.Stream):
         """Called by trio-websocket, always with whole frames: they wait for their turn, never inside another frame."""
         if self._closed:
             raise trio.ClosedResourceError("this stream was closed")
+        if self.close_sent:  # pongs, and trio-websocket's own answer to the peer's close frame
+            await trio.lowlevel.checkpoint()
+            return
         whole = bytes(data)
         self._note_close_frame(whole)
         if self.clear:
@@ -300,22 +304,30 @@ class FrameStream(trio.abc.Stream):
 
         trio-websocket cuts the connection without a close frame when a peer breaks RFC 6455.
         """
-        if self._closed:
+        if self._closing is not None:  # another task is at it, or was
+            await self._closing.wait()
             await self._stream.aclose()
             return
+        self._closing = trio.Event()
         try:
             with trio.move_on_after(self._linger_s):
                 if not self.close_sent and (fault := self.why_closing()):
                     self.refusal = fault
-                    await self._send_close(fault)
+                    await self.send_close(fault)
                 if self.close_sent:
                     await self._drain_input()
         finally:
             self._closed = True
             self.clear = False
+            self._closing.set()
             await self._stream.aclose()
 
-    async def _send_close(self, fault: Fault) -> None:
+    async def send_close(self, fault: Fault) -> None:
+        """Send a close frame, if none was sent; nothing can be sent after it. Go on reading until the peer answers.
+
+        (trio-websocket must not send it: between its decision to and the frame it may still be asked for a pong, and
+        falls over that.)
+        """
         if self.close_sent or self._closed:
             return
         payload = close_payload(*fault)
