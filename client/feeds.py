@@ -30,6 +30,7 @@ class Feeds:
         self._by_pattern: dict[str, Feed] = {}
         self.by_route: dict[int, Feed] = {}
         self._closed: FanwireError | None = None
+        self._long: set[Subscription] = set()
 
     # ----------------------------------------------------- for subscriptions
 
@@ -178,7 +179,16 @@ class Feeds:
 
     def should_give_way(self) -> bool:
         """Whether some handler has much to do and only needs its turn."""
-        return any(s.should_give_way() for feed in self.by_route.values() for s in feed.subscriptions)
+        for subscription in tuple(self._long):
+            if not subscription.is_long():
+                self._long.discard(subscription)
+            elif subscription.giving_way:
+                return True
+        return False
+
+    def note_long(self, subscription: Subscription) -> None:
+        """Much waits for a subscription's handler."""
+        self._long.add(subscription)
 
 
 def _slow_at_broker(feed: Feed, message: str, detail: Mapping[str, Any]) -> SlowConsumer:

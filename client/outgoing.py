@@ -81,7 +81,7 @@ class Outgoing:
         self._open = []
         self._open_bytes = 0
         stream = self._stream
-        if stream is not None and stream.clear and not self._in_hand and not self._control:
+        if stream and stream.clear and not stream.close_sent and not self._in_hand and not self._control:
             self._write_through(stream)
 
     def _write_through(self, stream: FrameStream) -> None:
@@ -175,7 +175,7 @@ class Outgoing:
         self._stream = stream
         self.outage = None
         try:
-            while True:
+            while not stream.close_sent:  # nothing goes after it
                 if not stream.clear:
                     await stream.send_all(b"")  # finishes what was left half written
                     if self._in_hand:

@@ -121,8 +121,10 @@ class Subscription:
         self._ages.add(self._received, self._received - len(buffer))
         if lost:
             self.note_loss(LostMessages(lost, "buffer", self._topic))
-        if len(buffer) > self._options.buffer * BACKLOG_ABOVE and not self._crowded:
-            self._set_crowded(feed, True)
+        if self.is_long():
+            self._feeds.note_long(self)
+            if len(buffer) > self._options.buffer * BACKLOG_ABOVE and not self._crowded:
+                self._set_crowded(feed, True)
         if self._arrived:
             self._arrived.unpark_all()
 
@@ -136,10 +138,9 @@ class Subscription:
             self._buffer.add_mark(mark_of(lost))
             self._arrived.unpark_all()
 
-    def should_give_way(self) -> bool:
-        """Whether the reader should let the handler go on before it reads more: it can, and much waits for it
-        already."""
-        return self.giving_way and len(self._buffer) * 4 > self._options.buffer
+    def is_long(self) -> bool:
+        """Whether so much waits that the reader should let the handler go on before it reads more, if it can."""
+        return len(self._buffer) * 4 > self._options.buffer
 
     def _facts(self, more: int, size: int) -> SlowConsumer:
         queued, waiting, limit = len(self._buffer), self._buffer.size, self._options.buffer
