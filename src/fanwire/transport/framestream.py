@@ -233,7 +233,7 @@ class FrameStream(trio.abc.Stream):
 
     async def push(self) -> None:
         """Wait until at least one byte of `left` has gone."""
-        taken = await self._writer.push(self.left)
+        taken = await self._writer.push(lambda: self.left)
         self.progress += taken
         self.left = memoryview(self.left)[taken:] if taken < len(self.left) else b""
 
@@ -245,13 +245,10 @@ class FrameStream(trio.abc.Stream):
 
     def keep_half_written(self) -> None:
         """Drop from `left` all but the rest of the frame that is already partly on its way."""
-        if isinstance(self.left, bytes):  # nothing of it has gone yet
-            self.left = b""
-            return
-        whole = self.left.obj
+        whole = self.left if isinstance(self.left, bytes) else self.left.obj
         assert isinstance(whole, bytes)
         gone = len(whole) - len(self.left)
-        self.left = memoryview(whole)[gone : end_of_frame(whole, gone)]
+        self.left = memoryview(whole)[gone : end_of_frame(whole, gone + self._writer.in_hand)]
 
     def in_flight(self) -> int:
         """Bytes written that the peer's kernel has not acknowledged, as far as the stream can tell (else 0)."""

@@ -10,7 +10,8 @@ import fcntl
 import socket
 import sys
 import termios
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
 
 import trio
 
@@ -19,6 +20,8 @@ from .memory import MemoryStream
 # A stream that can only be waited for shows no progress inside one `send_all`. Small slices keep the stall measure
 # honest: 16 KiB is one TLS record.
 SLICE = 16 * 1024
+
+Rest: TypeAlias = Callable[[], bytes | memoryview]
 
 
 class Writer(Protocol):
@@ -32,15 +35,24 @@ class Writer(Protocol):
             trio.ClosedResourceError: We closed it.
         """
 
-    async def push(self, data: bytes | memoryview) -> int:
-        """Wait until at least one byte of ``data`` was taken; return how many."""
+    async def push(self, rest: Rest) -> int:
+        """Wait until bytes of ``rest()`` were taken; return how many (0: there is no rest any more).
+
+        ``rest`` is asked when the stream is ready, not before: meanwhile what waits may have been thrown away.
+        """
 
     def in_flight(self) -> int:
         """Bytes that were taken and have not reached the peer's machine, as far as is known."""
 
+    @property
+    def in_hand(self) -> int:
+        """Bytes of the rest that a `push` under way will have written, whatever becomes of the rest."""
+
 
 class SocketWriter:
     """Plain TCP: one system call, no task switch."""
+
+    in_hand = 0
 
     def __init__(self, stream: trio.SocketStream, plain: socket.socket) -> None:
         self._socket = stream.socket
@@ -57,10 +69,11 @@ class SocketWriter:
         except OSError as error:
             raise trio.BrokenResourceError(f"socket connection broken: {error}") from error
 
-    async def push(self, data: bytes | memoryview) -> int:
+    async def push(self, rest: Rest) -> int:
         while True:
             await trio.lowlevel.wait_writable(self._socket)
-            if taken := self.accept(data):
+            data = rest()
+            if (taken := self.accept(data)) or not data:
                 return taken
 
     def in_flight(self) -> int:
@@ -75,14 +88,17 @@ class SocketWriter:
 class MemoryWriter:
     """As `SocketWriter`, in memory."""
 
+    in_hand = 0
+
     def __init__(self, stream: MemoryStream) -> None:
         self._stream = stream
         self.accept = stream.accept
 
-    async def push(self, data: bytes | memoryview) -> int:
+    async def push(self, rest: Rest) -> int:
         while True:
             await self._stream.wait_send_all_might_not_block()
-            if taken := self.accept(data):
+            data = rest()
+            if (taken := self.accept(data)) or not data:
                 return taken
 
     def in_flight(self) -> int:
@@ -94,13 +110,18 @@ class TaskWriter:
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
+        self.in_hand = 0
 
     def accept(self, data: bytes | memoryview) -> int:
         return 0
 
-    async def push(self, data: bytes | memoryview) -> int:
-        part = data[:SLICE]
-        await self._stream.send_all(part)
+    async def push(self, rest: Rest) -> int:
+        part = rest()[:SLICE]
+        self.in_hand = len(part)
+        try:
+            await self._stream.send_all(part)
+        finally:
+            self.in_hand = 0
         return len(part)
 
     def in_flight(self) -> int:
