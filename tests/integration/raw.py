@@ -193,6 +193,7 @@ class RawClient:
             self._take(frame)
         await self.send_frame(frame.payload, Opcode.CLOSE)
         assert await self.frame() is None, "a frame after the close frame"
+        await self.stream.aclose()
         return Ended(int.from_bytes(frame.payload[:2], "big"), list(self.envelopes))
 
     async def close(self) -> None:
