@@ -25,7 +25,7 @@ def rows_in(text: str) -> Iterator[list[str]]:
     lines = text.splitlines()
     for before, line in zip(["", *lines], lines, strict=False):
         if line.startswith("| ") and before.startswith("| ") and not line.startswith("| ---"):
-            yield [cell.strip() for cell in line.strip("|").split(" | ")]
+            yield [cell.strip() for cell in line.strip()[1:-1].split("|")]
 
 
 def code_in(cell: str) -> list[str]:
