@@ -3,13 +3,14 @@
 ::
 
     FanwireError
-    ├── ConnectionFailed      the first connection could not be made
-    │   └── Refused           … because the broker said no (also ends a connection that lived): don't try again as you
-    are ├── ConnectionLost        a connection that lived is gone, and what waited for it cannot be answered ├──
-    Closed                this client or subscription was closed, by you ├── RequestFailed         the broker answered
-    a request with an error (`code` says which) ├── SlowConsumer          a subscription was ended because its
-    messages were not taken quickly enough ├── BufferFull            more was published than the connection takes;
-    nothing of this publish was kept └── Undecodable           a message's payload is not what its encoding says
+    ├── ConnectionFailed   the first connection could not be made
+    │   └── Refused        … because the broker said no (also ends a connection that lived); it would say so again
+    ├── ConnectionLost     a connection that lived is gone, and what waited for it cannot be answered
+    ├── Closed             this client or subscription was closed, by you
+    ├── RequestFailed      the broker answered a request with an error (`code` says which)
+    ├── SlowConsumer       a subscription was ended because its messages were not taken quickly enough
+    ├── BufferFull         more was published than may wait to be sent; nothing of this publish was kept
+    └── Undecodable        a message's payload is not what its encoding says
 
 What the caller alone can put right (a bad topic, a value that msgpack has no form for) is a
 `fanwire.protocol.LocalProtocolError`, which is also a ``ValueError``.
