@@ -112,13 +112,14 @@ def _lone(messages: list[bytes]) -> Reader:
 
 
 _payloads = st.binary(max_size=40) | st.sampled_from((0, 255, 256, 65535, 65536)).map(lambda size: b"x" * size)
-_ids = st.sampled_from((0, 0, 0, 1, 127, 128, 255, 256, 65536, 2**32, 2**53))
+_ids = st.just(0) | st.just(0) | st.sampled_from((1, 127, 128, 255, 256, 65536, 2**32, 2**53))
+_few_topics = st.sampled_from(_TOPICS[:2])  # so that they meet again
 _publishes = st.builds(
     lambda request, topic, payload, encoding: encode(Publish(request, topic, payload, encoding)),
     _ids,
-    st.sampled_from(_TOPICS),
-    _payloads,
-    st.sampled_from(list(Encoding)),
+    _few_topics | _few_topics | st.sampled_from(_TOPICS),
+    st.binary(max_size=2) | st.binary(max_size=2) | _payloads,
+    st.just(Encoding.RAW) | st.sampled_from(list(Encoding)),
 )
 _odd = st.one_of(
     st.builds(lambda request: encode(Ping(request)), st.integers(1, 300)),
