@@ -36,13 +36,13 @@ class Hub:
     def enter(self, session: Session) -> None:
         """A handshake was answered. The session is told to end at once if there is no room for it."""
         limit = self.config.max_connections
-        full = limit is not None and len(self.sessions) >= limit
-        self.sessions[session] = None
         self.counters.connections_total += 1
+        if limit is not None and len(self.sessions) >= limit:
+            session.end(endings.too_many_connections(self.config.drain_spread_s))
+            return  # not listed: while it lingers it takes nobody's place
+        self.sessions[session] = None
         if self.draining:
             session.end(endings.draining(self.config.drain_spread_s))
-        elif full:
-            session.end(endings.too_many_connections(self.config.drain_spread_s))
 
     def leave(self, session: Session) -> None:
         """A session has ended, entered or not."""

@@ -127,9 +127,9 @@ class Session(Owner, Watched):
             self._start_clocks()
             if not self.config.require_hello:
                 self.welcome()
+        self.stream.open()  # also for who is refused: its answer to our close frame has to be read
         with trio.CancelScope() as self._serving:
             if self.ending is None:
-                self.stream.open()
                 await self._read(connection)
         self._unroute_all()
         if self.ending is None:
