@@ -77,9 +77,10 @@ class RawClient:
 
     # ---------------------------------------------------------------- bytes
 
-    async def open(self) -> Self:
-        """The opening handshake."""
-        await self.stream.send_all(REQUEST)
+    async def open(self, *first: ClientEnvelope) -> Self:
+        """The opening handshake, with the first message in the same packet if there is one."""
+        message = b"".join(map(encode, first))
+        await self.stream.send_all(REQUEST + (masked_frame(message, KEY) if message else b""))
         while (end := self.received.find(b"\r\n\r\n")) < 0:
             await self.read()
         assert self.received.startswith(b"HTTP/1.1 101 "), bytes(self.received)
