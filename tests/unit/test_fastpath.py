@@ -6,7 +6,7 @@ from collections import defaultdict
 
 import msgpack
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fanwire.protocol import (
@@ -148,7 +148,15 @@ _messages = st.lists(
 )
 
 
+def _publish(topic: str, payload: bytes, request: int = 0, encoding: Encoding = Encoding.RAW) -> bytes:
+    return encode(Publish(request, topic, payload, encoding))
+
+
 @given(_messages, st.frozensets(st.sampled_from(_TOPICS), max_size=2))
+@example([_publish("a", b"1"), _publish("a", b"2", 7), _publish("a", b"3")], frozenset())
+@example([_publish("a", b"1"), _publish("a", b"2", encoding=Encoding.TEXT), _publish("a", b"3")], frozenset())
+@example([_publish("a", b"1", 1), _publish("b.c", b"2", 2), _publish("a", b"3", 3)], frozenset())
+@example([b"\x95\x04\x00\xa1a\xc4\x011\x04"], frozenset())
 def test_with_the_codec_alone(messages: list[bytes], in_order: frozenset[str]) -> None:
     """The same publishes for each topic in the same order, answers in the order asked, the same refusals."""
     alone, reader = _lone(messages), Reader(in_order)
@@ -161,6 +169,7 @@ def test_with_the_codec_alone(messages: list[bytes], in_order: frozenset[str]) -
 
 
 @given(_messages)
+@example([_publish("a", b"1"), _publish("b.c", b"2"), _publish("a", b"3")])
 def test_topics_that_share_a_wildcard(messages: list[bytes]) -> None:
     """Where somebody gets several topics through one wildcard, they all stay in the order published."""
     alone, reader = _lone(messages), Reader(frozenset(_TOPICS))
