@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from .pages import ADDRESS, ROOT, Block
@@ -75,8 +76,9 @@ class Terminal:
             self._check(command, status, output)
 
     def stop(self) -> None:
-        """Ctrl-C to all that stay; they must have shown what the page shows, and end well."""
-        for command, process, _ in reversed(self._staying):
+        """Ctrl-C to all that stay, once they have shown what the page shows; they must end well."""
+        for command, process, output in reversed(self._staying):
+            self._wait_for_all_shown(command, process, output)
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGINT)
             process.wait(_SECONDS)
@@ -84,6 +86,9 @@ class Terminal:
         for command, process, output in self._staying:
             self._check(command, process.returncode, output)
         self._staying.clear()
+
+    def _wait_for_all_shown(self, command: Command, process: subprocess.Popen[bytes], output: Path) -> None:
+        _wait_until(lambda: self._missing(command, output) is None or process.poll() is not None)
 
     def kill(self) -> None:
         """For a test that failed half-way."""
@@ -115,20 +120,34 @@ class Terminal:
         return {**kept, "PATH": path, "FANWIRE_URL": f"ws://{self.address}/", "PYTHONUNBUFFERED": "1"}
 
     def _check(self, command: Command, status: int, output: Path) -> None:
-        said = output.read_text(encoding="utf-8").replace(self.address, ADDRESS)
-        told = f"{command}\nended with {status} and printed\n{said}"
+        told = f"{command}\nended with {status} and printed\n{self._said(output)}"
         assert (status != 0) is command.fails, told
-        rest = iter(said.splitlines())
+        missing = self._missing(command, output)
+        assert missing is None, f"{told}\nwhere the page shows\n{missing}"
+
+    def _said(self, output: Path) -> str:
+        return output.read_text(encoding="utf-8", errors="replace").replace(self.address, ADDRESS)
+
+    def _missing(self, command: Command, output: Path) -> str | None:
+        """The first line that the page shows and the command has not printed, in that order; `…` is anything."""
+        said = iter(self._said(output).splitlines())
         for line in command.shown:
-            pattern = ".*".join(map(re.escape, re.split("…", line)))
-            assert any(re.fullmatch(pattern, each) for each in rest), f"{told}\nwhere the page shows\n{line}"
+            pattern = ".*".join(map(re.escape, line.split("…")))
+            if not any(re.fullmatch(pattern, each) for each in said):
+                return line
+        return None
+
+
+def _wait_until(done: Callable[[], bool]) -> None:
+    # Only a file can be both read here and written to for as long as the process likes; so it is looked at.
+    deadline = time.monotonic() + _SECONDS
+    while not done() and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def _first_line(command: Command, process: subprocess.Popen[bytes], output: Path) -> str:
-    # Only a file can be both read here and written to for as long as the process likes.
-    deadline = time.monotonic() + _SECONDS
-    while b"\n" not in (said := output.read_bytes()):
-        assert process.poll() is None, f"{command}\nended with {process.returncode}: {said.decode()}"
-        assert time.monotonic() < deadline, f"{command}\nsaid nothing"
-        time.sleep(0.02)
-    return said.decode().splitlines()[0]
+    _wait_until(lambda: b"\n" in output.read_bytes() or process.poll() is not None)
+    said = output.read_text(encoding="utf-8").splitlines()
+    assert said, f"{command}\nsaid nothing"
+    assert process.poll() is None, f"{command}\nended with {process.returncode}: {said}"
+    return said[0]
