@@ -235,6 +235,8 @@ class Session(Owner, Watched):
         """Let what waits go out first, or throw it away."""
         if not ending.discard:
             self.hub.fanout.flush(self.outbox)
+            if not self.stream.clear:
+                self._start_writer()
             if self.writing is not None:
                 with trio.move_on_after(self.config.drain_timeout_s):
                     await self.writing.wait()
@@ -248,7 +250,11 @@ class Session(Owner, Watched):
 
     def need_writer(self) -> None:
         """See `Owner`."""
-        if self.writing is None and self._nursery is not None and self.ending is None:
+        if self.ending is None:
+            self._start_writer()
+
+    def _start_writer(self) -> None:
+        if self.writing is None and self._nursery is not None:
             self.writing = trio.Event()
             self._nursery.start_soon(self._write)
 
