@@ -18,7 +18,7 @@ from fanwire.protocol.fastpath import Run, take_publishes
 from . import endings
 from .fanout import time_stamp
 from .log import log
-from .requests import RequestError, check_publishable, handle
+from .requests import check_publishable, handle
 
 if TYPE_CHECKING:
     from .routes import Topic
@@ -101,7 +101,7 @@ class Ingress:
         try:
             topic = self._session.registry.topic(packed)
             check_publishable(topic.name)
-        except (LocalProtocolError, RequestError):
+        except LocalProtocolError:
             return None
         return topic
 

@@ -158,9 +158,9 @@ def _publish(session: Session, envelope: Publish) -> dict[str, Any]:
 
 
 def check_publishable(name: str) -> None:
-    """Raise RequestError for topics that only the broker publishes on."""
+    """Raise LocalProtocolError (`forbidden`) for topics that only the broker publishes on."""
     if name.startswith("$") and not name.startswith("$inbox."):
-        raise RequestError("forbidden", f"{name}: topics that begin with '$' are the broker's own")
+        raise LocalProtocolError(f"{name}: topics that begin with '$' are the broker's own", code="forbidden")
 
 
 _HANDLERS: dict[type, Callable[[Session, Any], dict[str, Any]]] = {

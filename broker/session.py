@@ -307,7 +307,7 @@ class Session(Owner, Watched):
         self.answer(encode(Welcome(greeting)))
 
     def publish(self, packed_topic: bytes, elements: int, tails: list[bytes]) -> int:
-        """Publish what came over the slow road. Raises LocalProtocolError, RequestError."""
+        """Publish what came over the slow road. Raises LocalProtocolError."""
         topic = self.registry.topic(packed_topic)
         check_publishable(topic.name)
         return self.hub.fanout.publish(topic, elements, tails, time_stamp(), trio.current_time())
