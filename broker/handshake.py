@@ -72,16 +72,13 @@ async def read_opening(stream: trio.abc.ReceiveStream, path: str) -> Opening | N
         Refused: It is no request for a WebSocket of ours.
     """
     received = bytearray()
-    while (end := received.find(_END)) < 0:
-        if len(received) > MAX_HEAD:
-            raise Refused(
-                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"the request head is longer than {MAX_HEAD} bytes"
-            )
+    while (end := received.find(_END) + len(_END)) < len(_END) and len(received) <= MAX_HEAD:
         data = await stream.receive_some(4096)
         if not data:
             return None
         received += data
-    end += len(_END)
+    if not len(_END) <= end <= MAX_HEAD:
+        raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"the request head is longer than {MAX_HEAD} bytes")
     return check_opening(bytes(received[:end]), bytes(received[end:]), path)
 
 
