@@ -50,6 +50,7 @@ class Session(Owner, Watched):
         "_seen",
         "_serving",
         "_unacked",
+        "_watch",
         "_welcome_due",
         "_writer",
         "agent",
@@ -82,6 +83,7 @@ class Session(Owner, Watched):
         self._writer: trio.CancelScope | None = None
         self.writing: trio.Event | None = None
         """While the outbox is being written out: set when that ends."""
+        self._watch: int | None = None
         self._welcome_due = 0.0
         self._ping_due = 0.0
         self._pinged = False
@@ -196,6 +198,8 @@ class Session(Owner, Watched):
         """The hub forgets this connection. Idempotent, synchronous."""
         self._unroute_all()
         self.hub.leave(self)
+        if self._watch is not None:
+            self.hub.watchdog.forget(self._watch)
 
     def _unroute_all(self) -> None:
         """Nothing more is gathered for this connection. Idempotent, synchronous."""
@@ -338,7 +342,7 @@ class Session(Owner, Watched):
         # The first at a random point: ten thousand clients that came together must not be pinged together for ever.
         self._ping_due = now + interval * random.random() if interval is not None else float("inf")
         self._welcome_due = now + self.config.hello_timeout_s
-        self.hub.watchdog.watch(self, min(self._ping_due, self._next_check(now)))
+        self._watch = self.hub.watchdog.watch(self, min(self._ping_due, self._next_check(now)))
 
     def _next_check(self, now: float) -> float:
         since = self.stream.unfinished_since()
