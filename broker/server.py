@@ -60,14 +60,18 @@ class Broker:
         Raises:
             OSError: The port cannot be opened.
         """
+        failure: BaseException | None = None
         async with trio.open_nursery() as nursery:
-            await nursery.start(self.serve)
             try:
+                await nursery.start(self.serve)
                 yield self
-            finally:
-                with trio.CancelScope(shield=True):
-                    await self.drain()
-                nursery.cancel_scope.cancel()
+            except BaseException as error:
+                failure = error  # raised outside of the nursery, which would wrap it in a group
+            with trio.CancelScope(shield=True):
+                await self.drain()
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
 
     async def serve(self, *, task_status: trio.TaskStatus[Broker] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled or drained; ``task_status`` gets the broker once clients can come.
