@@ -153,7 +153,10 @@ class Broker:
 
         Raises:
             LocalProtocolError: ``topic`` is no topic, or the broker's own.
+            TypeError: ``payload`` is not bytes.
         """
+        if not isinstance(payload, bytes | bytearray | memoryview):
+            raise TypeError(f"a payload is bytes, not {type(payload).__name__}; see fanwire.protocol.pack")
         entry = self._hub.registry.topic_named(topic)
         check_publishable(entry.name)
         tail: bytes = msgpack.packb(payload)
