@@ -114,6 +114,7 @@ class Fanout:
                 if start:
                     await trio.lowlevel.checkpoint()
                 self._sweep(batch[start : start + SWEEP])
+            batch.clear()  # else whoever has gone would be held here until the next sweep
             self._sweeping = {}
             self._gathered -= gathered  # what came while this sweep gave way waits for the next one
             self._swept.unpark_all()
