@@ -43,6 +43,7 @@ class Session(Owner, Watched):
     """A connection. `Hub` has what it shares with the others."""
 
     __slots__ = (
+        "_connection",
         "_ingress",
         "_nursery",
         "_ping_due",
@@ -76,6 +77,7 @@ class Session(Owner, Watched):
         self.agent = ""
         self.welcomed = False
         self._ingress = Ingress(self)
+        self._connection: trio_websocket.WebSocketConnection | None = None
         self.ending: Ending | None = None
         """Set as soon as the connection is to be closed; nothing the client sends is listened to any more."""
         self._serving: trio.CancelScope | None = None
@@ -118,6 +120,7 @@ class Session(Owner, Watched):
             self._leave()
             self._nursery = None
             await trio.aclose_forcefully(self.stream if hasattr(self, "stream") else raw)
+            self._let_go()
 
     async def _serve(self, raw: trio.abc.Stream, nursery: trio.Nursery) -> None:
         connection = await self._open(raw, nursery)
@@ -169,8 +172,9 @@ class Session(Owner, Watched):
                 connection = await request.accept(subprotocol=opening.subprotocol)
             except trio_websocket.ConnectionClosed:
                 return None  # it hung up
-            self.stream.why_closing = lambda: _fault_of(connection)
-            self.stream.before_close = lambda: self.hub.fanout.flush(self.outbox)
+            self._connection = connection
+            self.stream.why_closing = self._fault
+            self.stream.before_close = self._flush
             return connection
         return None
 
@@ -201,6 +205,13 @@ class Session(Owner, Watched):
         if self._watch is not None:
             self.hub.watchdog.forget(self._watch)
 
+    def _let_go(self) -> None:
+        """Cut the circles through stream and outbox: what it held is free now, not when the collector comes by."""
+        self._connection = None
+        del self._ingress
+        if hasattr(self, "outbox"):
+            del self.outbox, self.stream
+
     def _unroute_all(self) -> None:
         """Nothing more is gathered for this connection. Idempotent, synchronous."""
         if hasattr(self, "outbox"):
@@ -208,6 +219,16 @@ class Session(Owner, Watched):
                 self._unroute(subscription)
 
     # ---------------------------------------------------------------- ending
+
+    def _fault(self) -> Fault | None:
+        """The close frame that trio-websocket owes the client when it cuts the connection: for what it found wrong."""
+        reason = self._connection.closed if self._connection is not None else None
+        if reason is None or reason.code in (1005, 1006):
+            return None
+        return Fault(reason.code, reason.reason or "")
+
+    def _flush(self) -> None:
+        self.hub.fanout.flush(self.outbox)
 
     def end(self, ending: Ending) -> None:
         """Have the connection closed. The first reason counts; nothing it sends is listened to any more."""
@@ -397,11 +418,3 @@ class Session(Owner, Watched):
             return
         if not self.stream.clear:
             self.need_writer()
-
-
-def _fault_of(connection: trio_websocket.WebSocketConnection) -> Fault | None:
-    """The close frame that trio-websocket owes the peer when it cuts the connection: for what it found wrong itself."""
-    reason = connection.closed
-    if reason is None or reason.code in (1005, 1006):
-        return None
-    return Fault(reason.code, reason.reason or "")

@@ -12,7 +12,6 @@ import math
 
 import trio
 
-
 # Entries of the heap that may be dead beside as many as are alive: so forgetting costs next to nothing each time.
 _ROOM = 256
 

@@ -95,8 +95,9 @@ class FrameStream(trio.abc.Stream):
         """Whether a close frame was sent: no data frame may follow it (RFC 6455 section 5.5.1)."""
         self._unfinished_message = _NONE
         self._unfinished_since = 0.0
-        self._receive: Callable[[], Coroutine[Any, Any, bytes]] = (
-            self._receive_response_head if client else self._receive_request_head
+        # Functions, not methods bound to this object: that would be a circle, and only the collector could free it.
+        self._receive: Callable[[FrameStream], Coroutine[Any, Any, bytes]] = (
+            FrameStream._receive_response_head if client else FrameStream._receive_request_head
         )
         self.why_closing: Callable[[], Fault | None] = lambda: None
         """Set by the owner: asked at `aclose` which close frame to send if none was sent yet (None: none)."""
@@ -132,7 +133,7 @@ class FrameStream(trio.abc.Stream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Called by trio-websocket's reader task: bytes that are for it; b"" at the end. ``max_bytes`` is ignored."""
-        return await self._receive()
+        return await self._receive(self)
 
     async def _receive_request_head(self) -> bytes:
         """Server: the request head, and nothing after it before the handshake was answered."""
@@ -141,7 +142,7 @@ class FrameStream(trio.abc.Stream):
             return head
         if self._opened is not None:
             await self._opened.wait()
-        self._receive = self._receive_frames
+        self._receive = FrameStream._receive_frames
         return await self._receive_frames()
 
     async def _receive_response_head(self) -> bytes:
@@ -155,11 +156,11 @@ class FrameStream(trio.abc.Stream):
             if len(received) > MOST_HEAD:
                 raise trio.BrokenResourceError(f"response head over {MOST_HEAD} bytes: that is no WebSocket server")
         if not received.startswith(b"HTTP/1.1 101"):
-            self._receive = self._read  # a refusal: its body is not frames
+            self._receive = FrameStream._read  # a refusal: its body is not frames
             return bytes(received)
         end += len(_END_OF_HEAD)
         self._splitter.feed(bytes(received[end:]))
-        self._receive = self._receive_frames
+        self._receive = FrameStream._receive_frames
         return bytes(received[:end])
 
     async def _receive_frames(self) -> bytes:
