@@ -160,5 +160,5 @@ class Ingress:
     async def _hold(self) -> None:
         """Wait, instead of reading more, until others (or this client) have taken what this client caused."""
         await self._session.hub.fanout.swept()
-        while self._session.outbox.answer_bytes > MAX_ANSWERS and self._session.writing is not None:
-            await self._session.writing.wait()
+        while self._session.outbox.answer_bytes > MAX_ANSWERS:
+            await self._session.outbox.answers_taken()

@@ -68,6 +68,7 @@ class Outbox:
     __slots__ = (
         "_answer_bytes",
         "_answers",
+        "_asking",
         "_channel",
         "_config",
         "_head",
@@ -92,6 +93,7 @@ class Outbox:
         self._config = config
         self._answers: list[bytes] = []
         self._answer_bytes = 0
+        self._asking: trio.lowlevel.ParkingLot | None = None
         # Opened when the socket first lags: most never do, and a channel takes 2 KiB.
         self._channel: trio.MemorySendChannel[Waiting] | None = None
         self._receive: trio.MemoryReceiveChannel[Waiting] | None = None
@@ -104,6 +106,16 @@ class Outbox:
     def answer_bytes(self) -> int:
         """Answers that the client has not read: beyond some it is not read from either."""
         return self._answer_bytes
+
+    async def answers_taken(self) -> None:
+        """Wait until some of the answers went out, or were thrown away."""
+        if self._asking is None:
+            self._asking = trio.lowlevel.ParkingLot()
+        await self._asking.park()
+
+    def _let_ask(self) -> None:
+        if self._asking is not None:
+            self._asking.unpark_all()
 
     def queue_pending(self, chunks: list[Chunk | bytes]) -> SlowConsumer | None:
         """Move what was gathered into the lanes, because the socket is not clear.
@@ -171,6 +183,7 @@ class Outbox:
         self._answers.clear()
         self._answer_bytes = self.waiting_bytes = 0
         self._channel = self._receive = self._head = None
+        self._let_ask()
         for subscription in self.subscriptions.values():
             subscription.waiting = 0
         self.stream.keep_half_written()
@@ -237,6 +250,7 @@ class Outbox:
         del answers[:count]
         self._answer_bytes -= size
         self.waiting_bytes -= size
+        self._let_ask()
         first = self._first()  # who is overtaken does not get younger
         self._oldest = first.born if first else trio.current_time()
         return body

@@ -521,3 +521,34 @@ async def test_a_large_message_passes_alone(autojump_clock: MockClock) -> None:
 
         assert await client.payloads(5) == payloads
         assert [len(each) > MAX_BATCH for each in client.messages[-5:]] == [False, True, False, True, False]
+
+
+async def test_who_reads_its_answers_is_read_from_again(autojump_clock: MockClock) -> None:
+    """A client that asked too much is heard again once its answers went out, though its messages never cease."""
+    async with serving() as broker:
+        client = await subscribed(broker, "a")
+        outbox = next(iter(broker._hub.sessions)).outbox
+        flood = b"".join(encode(Ping(2**32 + number)) for number in range(1000))
+
+        async def publish_for_ever() -> None:
+            while True:
+                if outbox.waiting_bytes - outbox.answer_bytes < 4 * CAPACITY:
+                    broker.publish("a", b"x" * 30_000)
+                await trio.lowlevel.checkpoint()
+
+        async def ask() -> None:
+            for _ in range(60):
+                await client.send_frame(flood)
+            await client.send(Ping(7))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            await wait_all_tasks_blocked()
+            assert outbox.answer_bytes > ingress.MAX_ANSWERS
+            nursery.start_soon(publish_for_ever)
+            for _ in range(70_000):
+                if await client.next() == Ok(7):
+                    break
+            else:
+                pytest.fail("never heard again")
+            nursery.cancel_scope.cancel()
