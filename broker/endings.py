@@ -31,7 +31,7 @@ class Ending:
 GONE = Ending(1006, "connection lost", discard=True)
 
 
-def _goodbye(close: int, code: str, message: str, spread_s: float, detail: dict[str, object] | None = None) -> bytes:
+def _goodbye(code: str, message: str, spread_s: float, detail: dict[str, object] | None = None) -> bytes:
     return encode(Goodbye(code, message, int(random.uniform(0, spread_s) * 1000), detail or {}))
 
 
@@ -50,14 +50,14 @@ def slow_consumer(verdict: SlowConsumer) -> Ending:
         "queued_bytes": verdict.queued_bytes,
         "oldest_ms": int(verdict.oldest_s * 1000),
     }
-    farewell = _goodbye(4008, "slow_consumer", what, 1.0, detail)
+    farewell = _goodbye("slow_consumer", what, 1.0, detail)
     return Ending(4008, f"slow consumer: {what}", farewell, discard=True)
 
 
 def idle(timeout_s: float) -> Ending:
     """Pinged, and no sign of life: 4010."""
     message = f"no sign of life for {timeout_s:g} s after a ping"
-    return Ending(4010, message, _goodbye(4010, "slow_consumer", message, 1.0), discard=True)
+    return Ending(4010, message, _goodbye("slow_consumer", message, 1.0), discard=True)
 
 
 def unfinished(timeout_s: float) -> Ending:
@@ -68,13 +68,13 @@ def unfinished(timeout_s: float) -> Ending:
 def too_many_connections(spread_s: float) -> Ending:
     """The broker is full: 4029."""
     message = "the broker has as many connections as it may have"
-    return Ending(4029, message, _goodbye(4029, "too_many", message, spread_s))
+    return Ending(4029, message, _goodbye("too_many", message, spread_s))
 
 
 def no_hello(timeout_s: float) -> Ending:
     """HELLO is required and did not come: 4001."""
     message = f"no HELLO within {timeout_s:g} s"
-    return Ending(4001, message, _goodbye(4001, "unauthenticated", message, 1.0))
+    return Ending(4001, message, _goodbye("unauthenticated", message, 1.0))
 
 
 def malformed(message: str) -> Ending:
@@ -85,7 +85,7 @@ def malformed(message: str) -> Ending:
 def draining(spread_s: float) -> Ending:
     """The broker shuts down: 1001, and a moment to come back that differs for each client."""
     message = "the broker is shutting down"
-    return Ending(1001, message, _goodbye(1001, "shutting_down", message, spread_s))
+    return Ending(1001, message, _goodbye("shutting_down", message, spread_s))
 
 
 def internal() -> Ending:

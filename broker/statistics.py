@@ -9,7 +9,6 @@ class Counters:
     """Mutable, owned by the broker; every field is explained in `BrokerStatistics`."""
 
     __slots__ = (
-        "bytes_in",
         "closed_by_broker",
         "connections_refused",
         "connections_total",
@@ -26,7 +25,6 @@ class Counters:
         self.delivered = 0
         self.rejected = 0
         self.slow_consumers = 0
-        self.bytes_in = 0
         self.closed_by_broker: dict[int, int] = {}
 
     def count_close(self, code: int) -> None:
