@@ -172,7 +172,8 @@ class Broker:
     async def drain(self) -> None:
         """Take no more clients, tell those there are to go (GOODBYE, 1001), wait for them within the deadlines, end.
 
-        What is queued for a client is sent first, within ``drain_timeout_s``. `serve` returns afterwards.
+        What is queued for a client is sent first, within ``drain_timeout_s``. `serve` returns afterwards, also when
+        this is cancelled: then whoever is still there is cut off.
         """
         hub, config = self._hub, self.config
         hub.draining = True
@@ -180,11 +181,13 @@ class Broker:
             self._accepting.cancel()
         for session in list(hub.sessions):
             session.end(endings.draining(config.drain_spread_s))
-        with trio.move_on_after(config.drain_timeout_s + 2 * config.linger_s):
-            await self._all_gone()
-        self._drained.set()
-        if self._connections is not None:
-            self._connections.cancel_scope.cancel()
+        try:
+            with trio.move_on_after(config.drain_timeout_s + 2 * config.linger_s):
+                await self._all_gone()
+        finally:
+            self._drained.set()
+            if self._connections is not None:
+                self._connections.cancel_scope.cancel()
 
     async def _all_gone(self) -> None:
         while self._handled:

@@ -282,6 +282,22 @@ async def test_draining_twice_is_draining_once(autojump_clock: MockClock) -> Non
     assert broker.statistics().closed_by_broker == {1001: 1}
 
 
+async def test_a_drain_may_be_cut_short(autojump_clock: MockClock) -> None:
+    """Who has less patience than the deadlines cancels it: `serve` ends then."""
+    async with _leaving_nothing():
+        async with trio.open_nursery() as nursery:
+            broker = Broker(Config(listen=False, drain_timeout_s=60.0, stall_timeout_s=None))
+            await nursery.start(broker.serve)
+            stuck = await subscribed(broker, "a")
+            broker.publish("a", b"x" * 3 * CAPACITY)
+            await wait_all_tasks_blocked()
+            began = trio.current_time()
+            with trio.move_on_after(2):
+                await broker.drain()
+        assert trio.current_time() - began == 2
+        await stuck.stream.aclose()
+
+
 async def test_cancelling_ends_everything_at_once(autojump_clock: MockClock) -> None:
     """No deadline is waited for, not even for a client that never reads; nothing is left."""
     async with _leaving_nothing():
