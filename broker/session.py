@@ -23,6 +23,7 @@ from .endings import Ending
 from .fanout import time_stamp
 from .handshake import Refused, read_opening
 from .ingress import Ingress
+from .leftovers import end_parser
 from .log import log
 from .outbox import Outbox, Owner, SlowConsumer, Subscription
 from .requests import check_publishable
@@ -207,7 +208,9 @@ class Session(Owner, Watched):
 
     def _let_go(self) -> None:
         """Cut the circles through stream and outbox: what it held is free now, not when the collector comes by."""
-        self._connection = None
+        if self._connection is not None:
+            end_parser(self._connection)
+            self._connection = None
         del self._ingress
         if hasattr(self, "outbox"):
             del self.outbox, self.stream
