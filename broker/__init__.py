@@ -3,7 +3,8 @@
 The way of a message through the files: `accept` → `handshake` → `session` (one client) → `ingress` (what it says) →
 `registry` (who gets it: `patterns`, `routes`) → `fanout` (gather and sweep) → `outbox` (one client's way out). Beside
 them: `requests` (what is asked for, one by one), `endings` (how a connection ends), `watchdog` (clocks), `hub` (what
-all share), `statistics`, `log`, `leftovers` (what the libraries would keep), and `process` (for a process that does nothing else).
+all share), `statistics`, `log`, `leftovers` (what the libraries would keep), and `process` (for a process that does
+nothing else).
 """
 
 from __future__ import annotations
