@@ -246,6 +246,21 @@ async def test_unsubscribe_between_publish_and_sweep(autojump_clock: MockClock) 
         assert broker.publish("a", b"3") == 0
 
 
+async def test_who_has_left_is_no_slow_consumer(autojump_clock: MockClock) -> None:
+    """Messages still gathered for a client that has closed are not held against it."""
+    for _ in range(20):  # the order of tasks is random: most of these meet the sweep
+        async with serving() as broker:
+            client = await subscribed(broker, "a", queue=1)
+            assert isinstance(client.stream, trio.abc.HalfCloseableStream)
+            await client.stream.send_eof()
+            while broker.publish("a", b"x") and broker.publish("a", b"x") and broker.publish("a", b"x"):
+                await trio.lowlevel.checkpoint()
+            await wait_all_tasks_blocked()
+
+            statistics = broker.statistics()
+            assert (statistics.slow_consumers, statistics.closed_by_broker) == (0, {})
+
+
 async def test_the_bytes_of_a_goodbye(autojump_clock: MockClock) -> None:
     """A dropped reader whose socket has room gets GOODBYE as one frame and the close frame right behind it."""
     async with serving(queue=1) as broker:
