@@ -152,6 +152,8 @@ class Session(Owner, Watched):
             except Refused as refusal:
                 await self._refuse(raw, refusal)
                 return None
+            except trio.BrokenResourceError:
+                return None  # it was cut off
             if opening is None:
                 return None
             self.agent = opening.agent

@@ -390,6 +390,38 @@ async def test_a_slow_consumer_over_tls_is_dropped(tls: tuple[Broker, RawClient]
 # ------------------------------------------------------------------ accepting
 
 
+class Reset(trio.abc.ReceiveStream):
+    """The incoming half of a connection that was reset."""
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Fails as a socket does."""
+        await trio.lowlevel.checkpoint()
+        raise trio.BrokenResourceError("reset by peer")
+
+    async def aclose(self) -> None:
+        """Nothing to close."""
+        await trio.lowlevel.checkpoint()
+
+
+async def test_handshakes_that_come_to_nothing_are_counted(autojump_clock: MockClock) -> None:
+    """Refused, hung up, reset or too slow: each once, and nobody of them was ever connected."""
+    ours, theirs = memory_stream_pair()
+    async with serving(handshake_timeout_s=5.0) as broker:
+        refused, gone, silent = [await broker.open_stream() for _ in range(3)]
+        await refused.send_all(b"POST / HTTP/1.1\r\nHost: test\r\n\r\n")
+        assert (await refused.receive_some()).startswith(b"HTTP/1.1 405 ")
+        await refused.aclose()
+        await gone.send_all(b"GET / HT")
+        await gone.aclose()
+        await broker._handle(trio.StapledStream(ours, Reset()))
+        await trio.sleep(6)
+
+        statistics = broker.statistics()
+        assert (statistics.connections_refused, statistics.connections_total) == (4, 0)
+        assert await silent.receive_some() == b""
+        await theirs.aclose()
+
+
 class Listener:
     """Fails as told, then gives streams, then waits for ever."""
 
