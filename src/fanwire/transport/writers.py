@@ -132,12 +132,12 @@ def take_over(stream: trio.abc.Stream) -> tuple[trio.abc.Stream, Writer]:
     """The quickest writer that the stream allows, and the stream to use from now on instead of this one.
 
     trio's sockets can only be awaited. So the descriptor moves to a socket object of the standard library, for writing
-    without waiting, and that one gets a trio stream anew; the one given is left without a socket.
+    without waiting, around which the stream gets a new trio socket.
     """
     if isinstance(stream, trio.SocketStream):
         plain = socket.socket(fileno=stream.socket.detach())
-        again = trio.SocketStream(trio.socket.from_stdlib_socket(plain))
-        return again, SocketWriter(again, plain)
+        stream.socket = trio.socket.from_stdlib_socket(plain)
+        return stream, SocketWriter(stream, plain)
     if isinstance(stream, MemoryStream):
         return stream, MemoryWriter(stream)
     return stream, TaskWriter(stream)
