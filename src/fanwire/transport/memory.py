@@ -5,6 +5,8 @@ trio's own `memory_stream_pair` takes any amount, so nobody can ever be slow on 
 
 from __future__ import annotations
 
+import operator
+
 import trio
 
 
@@ -44,6 +46,7 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         self._outgoing = outgoing
         self._closed = False
         self._sending = False
+        self._receiving = False
 
     def accept(self, data: bytes | memoryview) -> int:
         """Write what fits, without waiting; return how many bytes that was.
@@ -52,9 +55,12 @@ class MemoryStream(trio.abc.HalfCloseableStream):
             trio.ClosedResourceError: This end was closed.
             trio.BrokenResourceError: The other end was closed.
         """
+        self._check_open()
+        return self._outgoing.accept(data)
+
+    def _check_open(self) -> None:
         if self._closed or self._outgoing.writer_closed:
             raise trio.ClosedResourceError("this end was closed")
-        return self._outgoing.accept(data)
 
     def in_flight(self) -> int:
         """Bytes written that the other end has not read."""
@@ -67,6 +73,7 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         rest = bytes(data)
         self._sending = True
         try:
+            self._check_open()
             await trio.lowlevel.checkpoint()
             while rest := rest[self.accept(rest) :]:
                 await self._outgoing.changed.park()
@@ -74,7 +81,19 @@ class MemoryStream(trio.abc.HalfCloseableStream):
             self._sending = False
 
     async def wait_send_all_might_not_block(self) -> None:
-        """See `trio.abc.SendStream.wait_send_all_might_not_block`; returns at once when either end is closed."""
+        """See `trio.abc.SendStream.wait_send_all_might_not_block`; returns at once when the other end is closed."""
+        if self._sending:
+            raise trio.BusyResourceError("another task is sending")
+        self._check_open()
+        self._sending = True
+        try:
+            await self.wait_for_room()
+        finally:
+            self._sending = False
+        self._check_open()
+
+    async def wait_for_room(self) -> None:
+        """As `wait_send_all_might_not_block`, for who writes with `accept`, which bars nobody else from sending."""
         await trio.lowlevel.checkpoint()
         pipe = self._outgoing
         while not self._closed and not pipe.reader_closed and len(pipe.buffer) >= pipe.capacity:
@@ -82,16 +101,31 @@ class MemoryStream(trio.abc.HalfCloseableStream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """See `trio.abc.ReceiveStream.receive_some`."""
-        await trio.lowlevel.checkpoint()
         pipe = self._incoming
-        while not self._closed and not pipe.buffer and not pipe.writer_closed:
-            await pipe.changed.park()
+        most = pipe.capacity if max_bytes is None else operator.index(max_bytes)
+        if most < 1:
+            raise ValueError("max_bytes must be at least 1")
         if self._closed:
             raise trio.ClosedResourceError("this end was closed")
-        return pipe.take(pipe.capacity if max_bytes is None else max_bytes)
+        if self._receiving:
+            raise trio.BusyResourceError("another task is receiving")
+        self._receiving = True
+        try:
+            await trio.lowlevel.checkpoint()
+            while not self._closed and not pipe.buffer and not pipe.writer_closed:
+                await pipe.changed.park()
+        finally:
+            self._receiving = False
+        if self._closed:
+            raise trio.ClosedResourceError("this end was closed")
+        return pipe.take(most)
 
     async def send_eof(self) -> None:
         """See `trio.abc.HalfCloseableStream.send_eof`."""
+        if self._closed:
+            raise trio.ClosedResourceError("this end was closed")
+        if self._sending:
+            raise trio.BusyResourceError("another task is sending")
         self._outgoing.writer_closed = True
         self._outgoing.changed.unpark_all()
         await trio.lowlevel.checkpoint()

@@ -96,7 +96,7 @@ class MemoryWriter:
 
     async def push(self, rest: Rest) -> int:
         while True:
-            await self._stream.wait_send_all_might_not_block()
+            await self._stream.wait_for_room()
             data = rest()
             if (taken := self.accept(data)) or not data:
                 return taken

@@ -1,0 +1,170 @@
+"""`FrameSplitter`: what is taken out, what is passed on, what is refused, whatever the cuts."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+
+from fanwire.protocol.frames import FrameSplitter, close_frame, close_payload, end_of_frame, frame_header, masked_frame
+from tests.peers.frames import BINARY, CLOSE, CONTINUATION, PING, TEXT, close, frame, read_frames
+from tests.property.frame_streams import LIMIT, arriving
+
+
+def _split(splitter: FrameSplitter, pieces: list[bytes]) -> tuple[list[bytes], bytes]:
+    """Messages, and the bytes passed on."""
+    messages: list[bytes] = []
+    passed = bytearray()
+    for piece in pieces:
+        splitter.feed(piece)
+        while more := splitter.take(messages):
+            passed += more
+        if splitter.fault or splitter.peer_closed:
+            break
+    return messages, bytes(passed)
+
+
+def _splitter(limit: int = LIMIT, **options: bool | int) -> FrameSplitter:
+    return FrameSplitter(client=False, max_message=limit, **options)  # type: ignore[arg-type]
+
+
+@given(arriving(masked=True))
+def test_cuts_do_not_matter(pieces: list[bytes]) -> None:
+    """The same bytes, whole or in pieces, give the same messages, the same bytes passed on and the same refusal."""
+    whole, cut = _splitter(), _splitter()
+
+    expected = _split(whole, [b"".join(pieces)])
+
+    assert _split(cut, pieces) == expected
+    assert (cut.fault, cut.peer_closed, cut.unfinished) == (whole.fault, whole.peer_closed, whole.unfinished)
+
+
+@pytest.mark.parametrize("first", [b"\xff", b"\x82", b"\x00"])
+@pytest.mark.parametrize("before", [frame(PING, b"ping"), frame(BINARY, b"message"), b""])
+def test_any_first_byte(before: bytes, first: bytes) -> None:
+    """No byte at the beginning of a frame is taken for a whole message."""
+    splitter = _splitter()
+
+    messages, _ = _split(splitter, [before + first + b"\xff" * 19])
+
+    assert messages == [b"message"] * (before == frame(BINARY, b"message"))
+
+
+def test_order() -> None:
+    """After a fragmented message everything is passed on: two roads could not keep the order."""
+    fragmented = frame(BINARY, b"a", fin=False) + frame(CONTINUATION, b"b")
+    whole = frame(BINARY, b"c")
+
+    assert _split(_splitter(), [whole + fragmented + whole]) == ([b"c"], fragmented + whole)
+
+
+def test_control_frames_in_between() -> None:
+    """They are passed on, one at a time, and only after the messages that came before them."""
+    splitter, messages = _splitter(), list[bytes]()
+    ping = frame(PING, b"p")
+    splitter.feed(frame(BINARY, b"a") + ping + frame(BINARY, b"b") + ping)
+
+    assert splitter.take(messages) == ping
+    assert messages == [b"a"]
+    assert splitter.take(messages) == ping
+    assert messages == [b"a", b"b"]
+    assert splitter.take(messages) == b""
+
+
+def test_after_the_peers_close() -> None:
+    """Nothing that follows it is looked at."""
+    splitter = _splitter()
+
+    assert _split(splitter, [close(1000) + frame(BINARY, b"late") + b"\xff" * 50]) == ([], close(1000))
+    assert splitter.peer_closed
+    assert splitter.fault is None
+
+
+def test_after_our_close() -> None:
+    """Only the peer's close frame matters then."""
+    splitter = _splitter()
+    splitter.closing = True
+
+    assert _split(splitter, [frame(BINARY, b"x") + frame(PING) + close(1000)]) == ([], close(1000))
+
+
+@pytest.mark.parametrize(("size", "code"), [(LIMIT, None), (LIMIT + 1, 1009), (2**30, 1009), (2**63, 1002)])
+def test_announced_size(size: int, code: int | None) -> None:
+    """A length over the limit is refused at its header."""
+    splitter = _splitter()
+
+    _split(splitter, [frame(BINARY, announce=size)])
+
+    assert (splitter.fault and splitter.fault.code) == code
+
+
+@pytest.mark.parametrize(("fragments", "code"), [(8, None), (9, 1009)])
+def test_fragments(fragments: int, code: int | None) -> None:
+    """So is one fragment too many, empty or not."""
+    splitter = _splitter(max_fragments=8)
+
+    _split(splitter, [frame(BINARY, fin=False), *[frame(CONTINUATION, fin=False)] * (fragments - 1)])
+
+    assert (splitter.fault and splitter.fault.code) == code
+
+
+def test_text_where_it_is_spoken() -> None:
+    """There it is passed on."""
+    assert _split(_splitter(text=True), [frame(TEXT, b"{}")]) == ([], frame(TEXT, b"{}"))
+    assert _split(_splitter(), [frame(TEXT, b"{}")]) == ([], b"")
+
+
+@pytest.mark.parametrize(
+    ("data", "unfinished"),
+    [
+        (frame(BINARY, b"abc"), False),
+        (frame(BINARY, b"abc")[:-1], True),
+        (frame(BINARY, b"abc")[:1], True),
+        (frame(PING, b"abc")[:-1], True),
+        (frame(BINARY, b"abc", fin=False), True),
+        (frame(BINARY, b"abc", fin=False) + frame(PING), True),
+        (frame(BINARY, b"abc", fin=False) + frame(CONTINUATION), False),
+    ],
+)
+def test_unfinished(data: bytes, unfinished: bool) -> None:
+    """It is known whether the peer owes the rest of something."""
+    splitter = _splitter()
+
+    _split(splitter, [data])
+
+    assert splitter.unfinished is unfinished
+
+
+def test_a_large_frame_byte_by_byte() -> None:
+    """It is not copied at every byte: the work grows with its size, not with the square of it."""
+    payload = b"x" * 300_000  # 45 GB would be copied
+    splitter = _splitter(len(payload))
+
+    messages, passed = _split(splitter, [bytes((each,)) for each in frame(BINARY, payload)])
+
+    assert messages == [payload]
+    assert not passed
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536])
+def test_what_we_write(size: int) -> None:
+    """Frames of both sides are read back as they were meant."""
+    payload = bytes(i % 251 for i in range(size))
+
+    assert read_frames(frame_header(size) + payload) == ([(BINARY, payload, True)], b"")
+    assert read_frames(masked_frame(payload, b"\x01\x02\x03\x04")) == ([(BINARY, payload, True)], b"")
+    assert frame(BINARY, payload, masked=False) == frame_header(size) + payload
+
+
+def test_close_reason() -> None:
+    """A reason that is too long is cut between characters."""
+    assert read_frames(close_frame(1008, "no")) == ([(CLOSE, b"\x03\xf0no", True)], b"")
+    assert len(close_payload(1000, "ü" * 200)) == 124
+    assert close_payload(1000, "ü" * 200)[2:].decode() == "ü" * 61
+
+
+def test_end_of_frame() -> None:
+    """For every position: the end of the frame that it lies in."""
+    first, second = frame(BINARY, b"abc", masked=False), frame(BINARY, b"x" * 200, masked=False)
+    ends = [end_of_frame(first + second, position) for position in range(len(first + second) + 1)]
+
+    assert ends == [0, *[len(first)] * len(first), *[len(first + second)] * len(second)]
