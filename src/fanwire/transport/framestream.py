@@ -97,7 +97,7 @@ class FrameStream(trio.abc.Stream):
         self._unfinished_since = 0.0
         # Functions, not methods bound to this object: that would be a circle, and only the collector could free it.
         self._receive: Callable[[FrameStream], Coroutine[Any, Any, bytes]] = (
-            FrameStream._receive_response_head if client else FrameStream._receive_request_head
+            FrameStream._receive_response_head if client else FrameStream._receive_frames
         )
         self.why_closing: Callable[[], Fault | None] = lambda: None
         """Set by the owner: asked at `aclose` which close frame to send if none was sent yet (None: none)."""
@@ -133,17 +133,12 @@ class FrameStream(trio.abc.Stream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Called by trio-websocket's reader task: bytes that are for it; b"" at the end. ``max_bytes`` is ignored."""
-        return await self._receive(self)
-
-    async def _receive_request_head(self) -> bytes:
-        """Server: the request head, and nothing after it before the handshake was answered."""
         if self._head:
             head, self._head = self._head, b""
             return head
-        if self._opened is not None:
+        if self._opened is not None:  # nothing after the request's head before the handshake was answered
             await self._opened.wait()
-        self._receive = FrameStream._receive_frames
-        return await self._receive_frames()
+        return await self._receive(self)
 
     async def _receive_response_head(self) -> bytes:
         """Client: the response head; what came with it is frames already (trio-websocket would lose them)."""
