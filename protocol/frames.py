@@ -164,6 +164,28 @@ class FrameSplitter:
     Once a fragmented or a text message was seen, everything goes to the implementation: there is only one order.
     """
 
+    __slots__ = (
+        "_at",
+        "_data",
+        "_fast",
+        "_fragments",
+        "_limit",
+        "_mask",
+        "_masked",
+        "_max_fragments",
+        "_need",
+        "_open",
+        "_passing",
+        "_rest",
+        "_size",
+        "_slow",
+        "_text",
+        "closing",
+        "fault",
+        "messages",
+        "peer_closed",
+    )
+
     def __init__(
         self,
         *,

@@ -49,6 +49,37 @@ class FrameStream(trio.abc.Stream):
     of the slow road.
     """
 
+    __slots__ = (
+        "_ask",
+        "_client",
+        "_closed",
+        "_closing",
+        "_head",
+        "_key",
+        "_linger_s",
+        "_lock",
+        "_mask",
+        "_on_messages",
+        "_opened",
+        "_receive",
+        "_splitter",
+        "_stream",
+        "_unfinished_message",
+        "_unfinished_since",
+        "_writer",
+        "before_close",
+        "bytes_received",
+        "clear",
+        "close_sent",
+        "direct",
+        "left",
+        "progress",
+        "queued",
+        "refusal",
+        "send",
+        "why_closing",
+    )
+
     def __init__(
         self,
         stream: trio.abc.Stream,

@@ -52,6 +52,8 @@ class Writer(Protocol):
 class SocketWriter:
     """Plain TCP: one system call, no task switch."""
 
+    __slots__ = ("_plain", "_socket", "send")
+
     in_hand = 0
 
     def __init__(self, stream: trio.SocketStream, plain: socket.socket) -> None:
