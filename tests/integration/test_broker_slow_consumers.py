@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fanwire.broker import Broker
-from fanwire.protocol import Message, Ok, Ping, Subscribe, Unsubscribe
+from fanwire.protocol import Message, Ok, Ping, Publish, Subscribe, Unsubscribe
 from fanwire.protocol.frames import Opcode
 from tests.integration.raw import CAPACITY, RawClient, connected, serving, subscribed
 
@@ -229,6 +229,27 @@ async def test_nothing_of_a_route_follows_the_ok_to_unsubscribe(autojump_clock: 
         answered = next(index for index, each in enumerate(seen) if isinstance(each, Ok) and each.id == 50)
         after = [(each.route, each.payload) for each in seen[answered:] if isinstance(each, Message)]
         assert after == [(other, b"kept"), (route, b"new")]
+        await keeper.stream.aclose()
+
+
+async def test_what_was_gathered_before_unsubscribing_is_not_given_to_the_next_subscription(
+    autojump_clock: MockClock,
+) -> None:
+    """PUBLISH, UNSUBSCRIBE and SUBSCRIBE in one message, while the client lags: nothing old follows the OK."""
+    async with serving() as broker:
+        client = await subscribed(broker, "a")
+        route = next(iter(broker._hub.registry.routes))
+        keeper = await subscribed(broker, "a")  # so that the route keeps its number
+        await _fill(broker, await connected(broker), CAPACITY + 20_000)
+        await client.send(Publish(0, "a", b"old"), Unsubscribe(50, route), Subscribe(51, "a"))
+        await wait_all_tasks_blocked()
+        broker.publish("a", b"new")
+        seen = [await client.next()]
+        while not (isinstance(seen[-1], Message) and seen[-1].payload == b"new"):
+            seen.append(await client.next())
+
+        answered = next(index for index, each in enumerate(seen) if isinstance(each, Ok) and each.id == 50)
+        assert [each.payload for each in seen[answered:] if isinstance(each, Message)] == [b"new"]
         await keeper.stream.aclose()
 
 

@@ -72,6 +72,22 @@ async def test_nothing_is_written_twice_and_nothing_empty(engine: Engine) -> Non
     assert [len(first.written), len(second.written)] == [2, 1]
 
 
+async def test_who_joins_between_two_publishes_of_a_sweep_gets_the_second(
+    engine: Engine, autojump_clock: MockClock
+) -> None:
+    """The route was noted for this sweep already; the newcomer is noted too."""
+    first, second = Subscriber(), Subscriber()
+    engine.subscribe(first, "a")
+    engine.publish("a", b"1")
+    engine.subscribe(second, "a")
+    engine.publish("a", b"2")
+    await wait_all_tasks_blocked()
+
+    assert await first.reader.payloads(2) == [b"1", b"2"]
+    with trio.fail_after(1):
+        assert await second.reader.payloads(1) == [b"2"]
+
+
 async def test_two_subscriptions_that_match_bring_two_messages(engine: Engine) -> None:
     """A connection on two matching patterns gets the message by each of its routes."""
     subscriber = Subscriber()
