@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, Self, TypeVar
 
-import attrs
 import trio
 
 from fanwire.broker import Broker, Config
@@ -227,14 +226,3 @@ async def subscribed(broker: Broker, pattern: str, **options: Any) -> RawClient:
     client = await connected(broker)
     await client.subscribe(pattern, **options)
     return client
-
-
-async def settled(broker: Broker) -> None:
-    """Wait until everybody has done what there is to do now."""
-    await trio.testing.wait_all_tasks_blocked()
-    assert broker.statistics().connections >= 0
-
-
-def without_retry(goodbye: Goodbye) -> Goodbye:
-    """The same with its random part taken out."""
-    return attrs.evolve(goodbye, retry_after_ms=0)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,13 +10,10 @@ from typing import cast
 
 import pytest
 import trio
-import trustme
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fanwire.broker import Broker, Config
-from fanwire.broker.accept import accept_connections
-from fanwire.protocol import Goodbye, LocalProtocolError, Message, Ok, Ping, Publish, Unsubscribe, Welcome, encode
-from fanwire.protocol.frames import Opcode
+from fanwire.protocol import Goodbye, LocalProtocolError, Message, Ok, Ping, Welcome
 from fanwire.transport import memory_stream_pair
 from tests.integration.raw import CAPACITY, Ended, RawClient, connected, serving, subscribed
 
@@ -326,70 +321,6 @@ async def test_cancelling_the_task_closes_the_port(autojump_clock: MockClock) ->
             pass
 
 
-# ---------------------------------------------------------------- other streams
-
-
-@pytest.fixture(scope="module")
-def certificates() -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """A server's context and one that trusts it."""
-    authority = trustme.CA()
-    server, client = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
-    authority.issue_cert("localhost").configure_cert(server)
-    authority.configure_trust(client)
-    return server, client
-
-
-@pytest.fixture
-async def tls(certificates: tuple[ssl.SSLContext, ssl.SSLContext]) -> AsyncIterator[tuple[Broker, RawClient]]:
-    """A broker, and a client connected to it over TLS, in memory."""
-    server, client = certificates
-    ours, theirs = memory_stream_pair()
-    async with serving(stall_timeout_s=10.0) as broker:
-        assert broker._connections is not None
-        broker._connections.start_soon(broker._handle, trio.SSLStream(ours, server, server_side=True))
-        # As browsers do: the end of the stream will do, without TLS's own good-bye.
-        stream = trio.SSLStream(theirs, client, server_hostname="localhost", https_compatible=True)
-        raw = await RawClient(stream).open()
-        await raw.expect(Welcome)
-        yield broker, raw
-
-
-async def test_tls(tls: tuple[Broker, RawClient], autojump_clock: MockClock) -> None:
-    """A stream that can only be awaited: messages, answers, pings and large ones, all in order."""
-    broker, client = tls
-    route = await client.subscribe("a")
-    payloads = [b"%d" % number for number in range(500)] + [b"x" * 300_000, b"last"]
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(client.send, *(Publish(0, "a", payload) for payload in payloads))
-        assert await client.payloads(len(payloads)) == payloads
-    await client.send_frame(b"?", Opcode.PING)
-    assert await client.frame() == (Opcode.PONG, b"?")
-    assert await client.ask(Unsubscribe(9, route)) == Ok(9)
-    assert broker.statistics().delivered == len(payloads)
-
-
-async def test_answers_before_a_fault_go_out_over_tls_too(
-    tls: tuple[Broker, RawClient], autojump_clock: MockClock
-) -> None:
-    """What stood before malformed bytes is answered, also where nothing can be written at once."""
-    _, client = tls
-    await client.send_frame(encode(Ping(5)) + b"\xc1")
-    assert await client.next() == Ok(5)
-    assert (await client.ended()).code == 1007
-
-
-async def test_a_slow_consumer_over_tls_is_dropped(tls: tuple[Broker, RawClient], autojump_clock: MockClock) -> None:
-    """By the stall measure, in its time."""
-    broker, client = tls
-    await client.subscribe("a")
-    broker.publish("a", b"x" * 300_000)
-    await trio.sleep(12)
-    assert (broker.statistics().slow_consumers, broker.statistics().connections) == (1, 0)
-
-
-# ------------------------------------------------------------------ accepting
-
-
 class Reset(trio.abc.ReceiveStream):
     """The incoming half of a connection that was reset."""
 
@@ -420,58 +351,3 @@ async def test_handshakes_that_come_to_nothing_are_counted(autojump_clock: MockC
         assert (statistics.connections_refused, statistics.connections_total) == (4, 0)
         assert await silent.receive_some() == b""
         await theirs.aclose()
-
-
-class Listener:
-    """Fails as told, then gives streams, then waits for ever."""
-
-    def __init__(self, *outcomes: OSError | trio.abc.Stream) -> None:
-        self.outcomes = list(outcomes)
-        self.accepted_at: list[float] = []
-
-    async def accept(self) -> trio.abc.Stream:
-        """One outcome."""
-        if not self.outcomes:
-            await trio.sleep_forever()
-        await trio.lowlevel.checkpoint()
-        outcome = self.outcomes.pop(0)
-        if isinstance(outcome, OSError):
-            raise outcome
-        self.accepted_at.append(trio.current_time())
-        return outcome
-
-
-def _failure(number: int) -> OSError:
-    return OSError(number, os.strerror(number))
-
-
-@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS])
-async def test_without_descriptors_accepting_pauses_and_goes_on(
-    number: int, nursery: trio.Nursery, autojump_clock: MockClock
-) -> None:
-    """It neither spins nor gives up: each time a pause, and then who waited is served."""
-    stream, _ = memory_stream_pair()
-    listener = Listener(_failure(number), _failure(number), stream)
-    handled: list[object] = []
-
-    async def handle(stream: trio.SocketStream) -> None:
-        handled.append(stream)
-
-    began = trio.current_time()
-    nursery.start_soon(accept_connections, cast("trio.SocketListener", listener), nursery, handle)
-    await trio.sleep(1)
-
-    assert handled == [stream]
-    assert [round(at - began, 3) for at in listener.accepted_at] == [0.2]
-    nursery.cancel_scope.cancel()
-
-
-async def test_other_failures_of_accept_are_not_hidden(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
-    """A listener that is broken is a fault that somebody must see."""
-
-    async def handle(stream: trio.SocketStream) -> None:
-        raise AssertionError
-
-    listener = cast("trio.SocketListener", Listener(_failure(errno.EBADF)))
-    with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
-        await accept_connections(listener, nursery, handle)

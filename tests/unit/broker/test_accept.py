@@ -1,0 +1,69 @@
+"""The accept loop, with a listener that fails."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import cast
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from fanwire.broker.accept import accept_connections
+from fanwire.transport import memory_stream_pair
+
+
+class Listener:
+    """Fails as told, then gives streams, then waits for ever."""
+
+    def __init__(self, *outcomes: OSError | trio.abc.Stream) -> None:
+        self.outcomes = list(outcomes)
+        self.accepted_at: list[float] = []
+
+    async def accept(self) -> trio.abc.Stream:
+        """One outcome."""
+        if not self.outcomes:
+            await trio.sleep_forever()
+        await trio.lowlevel.checkpoint()
+        outcome = self.outcomes.pop(0)
+        if isinstance(outcome, OSError):
+            raise outcome
+        self.accepted_at.append(trio.current_time())
+        return outcome
+
+
+def _failure(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS])
+async def test_without_descriptors_accepting_pauses_and_goes_on(
+    number: int, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """It neither spins nor gives up: each time a pause, and then who waited is served."""
+    stream, _ = memory_stream_pair()
+    listener = Listener(_failure(number), _failure(number), stream)
+    handled: list[object] = []
+
+    async def handle(stream: trio.SocketStream) -> None:
+        handled.append(stream)
+
+    began = trio.current_time()
+    nursery.start_soon(accept_connections, cast("trio.SocketListener", listener), nursery, handle)
+    await trio.sleep(1)
+
+    assert handled == [stream]
+    assert [round(at - began, 3) for at in listener.accepted_at] == [0.2]
+    nursery.cancel_scope.cancel()
+
+
+async def test_other_failures_of_accept_are_not_hidden(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
+    """A listener that is broken is a fault that somebody must see."""
+
+    async def handle(stream: trio.SocketStream) -> None:
+        raise AssertionError
+
+    listener = cast("trio.SocketListener", Listener(_failure(errno.EBADF)))
+    with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+        await accept_connections(listener, nursery, handle)
