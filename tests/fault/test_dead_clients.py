@@ -63,7 +63,8 @@ async def test_vanished_with_unread_pongs(autojump_clock: MockClock) -> None:
         await trio.sleep(2 * _LATEST_S)
 
         assert broker.statistics().connections == 0
-        assert broker.statistics().closed_by_broker == {4010: 1}
+        # 1008 where the pongs happened to stop the reading in the middle of a ping: then that is due first.
+        assert broker.statistics().closed_by_broker in ({4010: 1}, {1008: 1})
         assert _tasks() == tasks
 
 
