@@ -1,0 +1,193 @@
+"""Does a subscriber that never reads hurt the others? Paired runs with and without one, taking turns.
+
+    python -m tests.bench.slow --subscribers 1000 --pairs 5
+
+In every run a publisher publishes at a fixed rate, acknowledged, and all subscribers read, but one: in the runs "with"
+that one never reads. Before the measuring its socket is filled, and then its queue at the broker, with messages of a
+topic that only it has. So it is slow from the first measured moment on, and is dropped for it before the last one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import socket
+import statistics
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Any
+
+from tests.bench import payload, wire
+from tests.bench.program import Program, fanwire, raise_open_files
+from tests.bench.receiving import Subscribers, subscribers
+
+TOPIC = "bench.slow"
+FLOOD = "bench.flood"
+
+# What the frozen one has coming: more than the kernel's buffers take, less than they and the broker's 16 MiB together.
+FLOOD_MESSAGES = 230
+FLOOD_BYTES = 60_000
+
+FIGURES = {
+    "p99_ms": "p99 of the healthy, ms",
+    "deliveries_s": "deliveries/s",
+    "ack_p99_ms": "p99 of the publisher's acks, ms",
+    "broker_cpu_pct": "broker's CPU, %",
+    "mib": "broker's RSS at its highest, MiB",
+}
+JUDGED = ("p99_ms", "ack_p99_ms")
+
+
+def main() -> None:
+    """Measure, print a table and a verdict."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--subscribers", type=int, default=1000, help="with the one that never reads")
+    parser.add_argument("--rate", type=float, default=50.0, help="publishes a second")
+    parser.add_argument("--seconds", type=float, default=8.0, help="of one run")
+    parser.add_argument("--pairs", type=int, default=5, help="runs with, and as many without")
+    parser.add_argument("--stall-timeout", type=float, default=4.0, help="the broker's, in seconds")
+    parser.add_argument("--size", type=int, default=128, help=f"bytes of payload, at least {payload.LEAST}")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    wanted = parser.parse_args()
+    raise_open_files(wanted.subscribers + 100)
+    runs: dict[str, list[dict[str, Any]]] = {"without": [], "with": []}
+    for pair in range(wanted.pairs):
+        for kind in ("without", "with") if pair % 2 == 0 else ("with", "without"):
+            runs[kind].append(one_run(wanted, frozen=kind == "with"))
+    print(json.dumps({**runs, "verdict": verdict(runs)}) if wanted.json else _table(runs))
+
+
+def one_run(wanted: argparse.Namespace, *, frozen: bool) -> dict[str, Any]:
+    """One broker, its subscribers, one publisher; figures of the measured seconds."""
+    healthy = wanted.subscribers - 1
+    with (
+        fanwire("--stall-timeout", str(wanted.stall_timeout)) as broker,
+        subscribers(broker.address, TOPIC, healthy, latencies=True) as everybody,
+        closing(_the_other_one(broker, frozen)),
+    ):
+        publisher = _Publisher(broker, everybody, wanted.rate, wanted.size)
+        publisher.run(1.0)
+        everybody.follow()
+        everybody.latencies_ns.clear()
+        publisher.forget()
+        files, cpu, begin = broker.descriptors(), broker.cpu_s(), everybody.progress
+        publisher.run(wanted.seconds)
+        cpu = broker.cpu_s() - cpu
+        end = everybody.wait_for(publisher.published)
+        took = (end.time_ns - begin.time_ns) / 1e9
+        return {
+            "p99_ms": _p99(everybody.latencies_ns) / 1e6,
+            "deliveries_s": (end.total - begin.total) / took,
+            "ack_p99_ms": _p99(publisher.acks_ns) / 1e6,
+            "broker_cpu_pct": 100 * cpu / took,
+            "mib": publisher.most_memory / 2**20,
+            "dropped": files - broker.descriptors(),
+            "lost": publisher.published * healthy - end.total,
+            "wrong_numbers": end.wrong,
+        }
+
+
+def _the_other_one(broker: Program, frozen: bool) -> socket.socket:
+    """One more connection: one that never reads and has much coming, or one that has subscribed to nothing."""
+    [other] = wire.connect(broker.address, 1, receive_buffer=4096)
+    if frozen:
+        wire.subscribe_all([other], FLOOD)
+        other.sendall(wire.subscribe(TOPIC))
+        [flooder] = wire.connect(broker.address, 1)
+        message = wire.frame(wire.publish(FLOOD, bytes(FLOOD_BYTES)))
+        for _ in range(FLOOD_MESSAGES):
+            flooder.sendall(message)
+        wire.part([flooder])
+    return other
+
+
+class _Publisher:
+    """Publishes at a rate, whatever the broker does; times count from the moment a publish was due."""
+
+    def __init__(self, broker: Program, everybody: Subscribers, rate: float, size: int) -> None:
+        self.published = 0
+        self.acks_ns: list[int] = []
+        self.most_memory = 0
+        self._broker = broker
+        self._everybody = everybody
+        self._every_ns = int(1e9 / rate)
+        self._size = size
+        [self._connection] = wire.connect(broker.address, 1)
+        self._sent: dict[int, int] = {}  # by request number: when it was due
+
+    def run(self, seconds: float) -> None:
+        """Publish, and take in what comes back meanwhile."""
+        due = time.monotonic_ns()
+        end = due + int(seconds * 1e9)
+        while due < end:
+            self._take_acks(due)
+            self._publish(due)
+            self._everybody.follow()
+            if self.published % 32 == 0:
+                self.most_memory = max(self.most_memory, self._broker.memory())
+            due += self._every_ns
+        self._take_acks(time.monotonic_ns() + 10**9, all_is_enough=True)
+
+    def forget(self) -> None:
+        """What was measured so far was for warming up."""
+        self.acks_ns.clear()
+        self.most_memory = 0
+
+    def _publish(self, due: int) -> None:
+        request = self.published % 127 + 1
+        self._sent[request] = due
+        message = payload.make(self.published, due, self._size)
+        self._connection.sendall(wire.frame(wire.publish(TOPIC, message, request)))
+        self.published += 1
+
+    def _take_acks(self, until: int, *, all_is_enough: bool = False) -> None:
+        """Wait until ``until``, or until all has been answered."""
+        while (wait := until - time.monotonic_ns()) > 0 and not (all_is_enough and not self._sent):
+            self._connection.settimeout(wait / 1e9)
+            try:
+                received = self._connection.recv(65536)
+            except TimeoutError:
+                return
+            now, at = time.monotonic_ns(), received.find(wire.OK)
+            while at >= 0:
+                if (was_due := self._sent.pop(received[at + 2], None)) is not None:
+                    self.acks_ns.append(now - was_due)
+                at = received.find(wire.OK, at + 2)
+
+
+def _p99(values: Sequence[int]) -> float:
+    return statistics.quantiles(values, n=100)[98] if len(values) > 1 else float("nan")
+
+
+def verdict(runs: dict[str, list[dict[str, Any]]]) -> dict[str, bool]:
+    """Whether the median of the runs with a frozen subscriber is worse by no more than runs of one kind differ."""
+    judged = {}
+    for figure in JUDGED:
+        without, with_one = ([run[figure] for run in runs[kind]] for kind in ("without", "with"))
+        spread = max(max(values) - min(values) for values in (without, with_one))
+        judged[figure] = statistics.median(with_one) <= statistics.median(without) + spread
+    judged["nothing_lost"] = not any(run["lost"] or run["wrong_numbers"] for kind in runs.values() for run in kind)
+    judged["dropped"] = all(run["dropped"] == 1 for run in runs["with"])
+    return judged
+
+
+def _table(runs: dict[str, list[dict[str, Any]]]) -> str:
+    lines = [f"{'median (least to most)':34}{'without':>30}{'with':>30}"]
+    for figure, name in FIGURES.items():
+        cells = []
+        for kind in ("without", "with"):
+            values = [run[figure] for run in runs[kind]]
+            cells.append(f"{statistics.median(values):,.1f} ({min(values):,.1f} to {max(values):,.1f})")
+        lines.append(f"{name:34}{cells[0]:>30}{cells[1]:>30}")
+    judged = verdict(runs)
+    for figure in JUDGED:
+        no_worse = "no worse than" if judged[figure] else "WORSE than"
+        lines.append(f"{FIGURES[figure]}: with one {no_worse} without, by the spread of runs of one kind")
+    lines.append(f"healthy subscribers lost nothing: {'yes' if judged['nothing_lost'] else 'NO'}")
+    lines.append(f"the frozen one was dropped in every run: {'yes' if judged['dropped'] else 'NO'}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
