@@ -1,6 +1,8 @@
 """The broker's log: structured events through the standard library's logger ``fanwire.broker``.
 
 An embedded broker says nothing unless its host sets up logging; `fanwire serve` does, see `cli.logs`.
+
+Keys become attributes of the `logging.LogRecord`, which refuses those it has itself: ``name``, ``msg``, ``args`` …
 """
 
 from __future__ import annotations

@@ -250,7 +250,7 @@ class Session(Owner, Watched):
         if ending is endings.GONE:
             return
         self.hub.counters.count_close(ending.code)
-        log.info("closing", session=self.id, name=self.name, code=ending.code, reason=ending.reason)
+        log.info("closing", session=self.id, client=self.name, code=ending.code, reason=ending.reason)
         try:
             await self._empty_outbox(ending)
             with trio.move_on_after(self.config.linger_s):

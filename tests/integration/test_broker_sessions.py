@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import msgpack
@@ -322,3 +323,26 @@ async def test_a_client_that_leaves_takes_its_subscriptions_with_it(autojump_clo
         statistics = broker.statistics()
         assert (statistics.connections, statistics.subscriptions, statistics.routes) == (0, 0, 0)
         assert (broker.publish("a", b"x"), statistics.closed_by_broker) == (0, {})
+
+
+@pytest.mark.parametrize("name", ["", "somebody"])
+async def test_with_logs_everything_is_as_without(
+    name: str, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A close by the broker and a refused handshake are logged, with whom they concern, and told all the same."""
+    monkeypatch.setattr(logging.getLogger("fanwire"), "propagate", True)
+    monkeypatch.setattr(logging.getLogger("fanwire"), "handlers", [])
+    caplog.set_level(logging.DEBUG, "fanwire")
+    async with serving() as broker:
+        refused = await broker.open_stream()
+        await refused.send_all(b"POST / HTTP/1.1\r\nHost: test\r\n\r\n")
+        assert (await refused.receive_some()).startswith(b"HTTP/1.1 405 ")
+        await refused.aclose()
+        client = await connected(broker)
+        assert await client.ask(Hello(1, name=name or None)) == Ok(1)
+        await client.send_frame(b"\xc1")
+        assert (await client.ended()).code == 1007
+
+    events = [(record.getMessage(), record.levelname) for record in caplog.records]
+    assert events == [("handshake refused", "INFO"), ("closing", "INFO")]
+    assert vars(caplog.records[1])["client"] == name
