@@ -9,13 +9,13 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 # Handed to what the target runs: make demo ARGS="--seconds 5 --plain", make test ARGS="-k codec".
 ARGS ?=
 
-.PHONY: help demo test check bench format constraints changelog clean
+.PHONY: help demo test check bench bench-peers format constraints changelog clean
 
 help:
 	@echo 'make demo     a broker, a feed of real stock prices and a live table of them; Ctrl-C ends it'
 	@echo 'make test     everything that must pass: make check, then all tests'
 	@echo 'make check    lint, formatting, types, layers'
-	@echo 'make bench    measure the broker and the client on this machine'
+	@echo 'make bench    measure the broker and the client on this machine; bench-peers: the client beside nats-py'
 	@echo 'make format   let ruff mend what it can'
 
 demo: $(VENV)/run.stamp
@@ -30,8 +30,11 @@ check: $(VENV)/dev.stamp
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-bench: $(VENV)/bench.stamp
-	$(BIN)/python -m fanwire bench $(ARGS)
+bench: $(VENV)/run.stamp
+	$(BIN)/python -m tests.bench
+
+bench-peers: $(VENV)/bench.stamp
+	$(BIN)/python -m tests.bench.sdk $(ARGS)
 
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .
