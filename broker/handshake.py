@@ -107,6 +107,7 @@ def _parse(head: bytes) -> h11.Request:
     try:
         event = connection.next_event()
     except h11.RemoteProtocolError as error:
+        error.__traceback__ = None  # a frame of h11's holds the error: a circle that only the collector would free
         raise Refused(HTTPStatus.BAD_REQUEST, f"this is no HTTP request: {error}") from None
     if not isinstance(event, h11.Request):
         raise Refused(HTTPStatus.BAD_REQUEST, "this is no HTTP request")
