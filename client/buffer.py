@@ -12,7 +12,7 @@ from typing import Protocol
 
 from attrs import frozen
 
-from .message import Raw
+from .message import Raw, is_mark, lost_here, merged
 
 
 @frozen
@@ -38,7 +38,10 @@ class Buffer(Protocol):
         kept."""
 
     def add_mark(self, mark: Raw) -> None:
-        """Put a loss's mark behind what waits; adjoining ones are the caller's to merge."""
+        """Put a loss's mark in the place of what was lost: after what waits or, where the oldest go, before it.
+
+        Marks are no messages: they take no room. Adjoining ones of a kind become one.
+        """
 
     def hand(self, most: int) -> Iterator[Raw]:
         """The oldest, ``most`` at most, to be taken one by one; those not taken yet still count as waiting."""
@@ -48,6 +51,10 @@ class Buffer(Protocol):
 
     def clear(self) -> None:
         """Forget all."""
+
+
+def _marks_in(run: list[Raw]) -> int:
+    return sum([is_mark(raw) for raw in run])
 
 
 def _size_of(run: list[Raw]) -> int:
@@ -61,13 +68,19 @@ class Line:
         """``shed`` is asked when a run does not fit; see `refuse`, `drop_oldest`, `drop_newest`."""
         self.bounds = bounds
         self.waiting: deque[Raw] = deque()
+        self.marks = 0  # among them
         self.size = 0
         self._shed = shed
         self._hand: Iterator[Raw] = iter(())
         self._hand_size = 0  # counts until all of the hand was taken
 
     def __len__(self) -> int:
-        return len(self.waiting) + length_hint(self._hand)
+        return len(self.waiting) + length_hint(self._hand) - self.marks
+
+    @property
+    def full(self) -> bool:
+        """Whether there are as many messages as may wait, or more."""
+        return len(self.waiting) - self.marks >= self.bounds.messages
 
     def offer(self, run: list[Raw], size: int) -> int | None:
         if len(self) + len(run) > self.bounds.messages or self.size + size > self.bounds.size:
@@ -78,18 +91,41 @@ class Line:
         return 0
 
     def add_mark(self, mark: Raw) -> None:
-        self.waiting.append(mark)
+        self._put_back()
+        at = 0 if self._shed is drop_oldest and lost_here(mark) else -1
+        one = merged(self.waiting[at], mark) if self.waiting else None
+        if one is not None:
+            self.waiting[at] = one
+            return
+        self.marks += 1
+        if at == 0:
+            self.waiting.appendleft(mark)
+        else:
+            self.waiting.append(mark)
 
-    def take(self) -> Raw:
-        raw = self.waiting.popleft()
-        self.size -= len(raw[5])
-        return raw
+    def lose_oldest(self) -> int:
+        """Make room; marks stay. Returns how many messages were lost."""
+        waiting, bounds, marks = self.waiting, self.bounds, list[Raw]()
+        lost = 0
+        while len(waiting) - self.marks > bounds.messages or (self.size > bounds.size and len(waiting) > 1):
+            raw = waiting.popleft()
+            if is_mark(raw):
+                marks.append(raw)
+                self.marks -= 1
+            else:
+                self.size -= len(raw[5])
+                lost += 1
+        waiting.extendleft(reversed(marks))
+        self.marks += len(marks)
+        return lost
 
     def hand(self, most: int) -> Iterator[Raw]:
         self.size -= self._hand_size
         waiting = self.waiting
         taken = [waiting.popleft() for _ in range(min(most, len(waiting)))]
         self._hand_size = _size_of(taken)
+        if self.marks:
+            self.marks -= _marks_in(taken)
         self._hand = iter(taken)
         return self._hand
 
@@ -97,6 +133,7 @@ class Line:
         """What was handed out and not taken is the oldest again."""
         rest = list(self._hand)
         self.waiting.extendleft(reversed(rest))
+        self.marks += _marks_in(rest)
         self.size -= self._hand_size - _size_of(rest)
         self._hand_size = 0
 
@@ -109,13 +146,15 @@ class Line:
             return taken
         taken = [waiting.popleft() for _ in range(most)]
         self.size -= _size_of(taken)
+        if self.marks:
+            self.marks -= _marks_in(taken)
         return taken
 
     def clear(self) -> None:
         self.waiting.clear()
         for _ in self._hand:
             pass
-        self.size = self._hand_size = 0
+        self.size = self._hand_size = self.marks = 0
 
 
 def refuse(line: Line, run: list[Raw], size: int) -> None:
@@ -124,14 +163,9 @@ def refuse(line: Line, run: list[Raw], size: int) -> None:
 
 def drop_oldest(line: Line, run: list[Raw], size: int) -> int:
     """The new ones stay; what waited longest goes."""
-    waiting, bounds = line.waiting, line.bounds
-    waiting.extend(run)
+    line.waiting.extend(run)
     line.size += size
-    lost = 0
-    while len(waiting) > bounds.messages or (line.size > bounds.size and len(waiting) > 1):
-        line.take()
-        lost += 1
-    return lost
+    return line.lose_oldest()
 
 
 def drop_newest(line: Line, run: list[Raw], size: int) -> int:
@@ -139,7 +173,7 @@ def drop_newest(line: Line, run: list[Raw], size: int) -> int:
     waiting, bounds = line.waiting, line.bounds
     for kept, raw in enumerate(run):
         wide = len(raw[5])
-        if len(waiting) >= bounds.messages or (line.size + wide > bounds.size and waiting):
+        if line.full or (line.size + wide > bounds.size and waiting):
             return len(run) - kept
         waiting.append(raw)
         line.size += wide
@@ -156,11 +190,12 @@ class Conflating:
         self.bounds = bounds
         # OrderedDict: taking the first of a dict again and again has to step over all the removed ones.
         self._waiting: OrderedDict[object, Raw] = OrderedDict()
-        self._marks = 0
+        self._marks: set[object] = set()  # the keys of those among them
+        self._last_mark = 0
         self.size = 0
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._waiting) - len(self._marks)
 
     def offer(self, run: list[Raw], size: int) -> int:
         waiting = self._waiting
@@ -174,18 +209,38 @@ class Conflating:
         return self._lose_keys()
 
     def _lose_keys(self) -> int:
-        lost = 0
-        while len(self._waiting) > self.bounds.messages or (self.size > self.bounds.size and len(self._waiting) > 1):
-            self.take()
+        lost, marks = 0, dict[object, Raw]()
+        while (messages := len(self) + len(marks)) > self.bounds.messages or (
+            self.size > self.bounds.size and messages > 1
+        ):
+            key, raw = self._waiting.popitem(last=False)
+            if is_mark(raw):
+                marks[key] = raw
+                continue
+            self.size -= len(raw[5])
             lost += 1
+        for key in reversed(marks):
+            self._waiting[key] = marks[key]
+            self._waiting.move_to_end(key, last=False)
         return lost
 
     def add_mark(self, mark: Raw) -> None:
-        self._marks += 1
-        self._waiting[self._marks] = mark
+        in_front = lost_here(mark)  # what is lost here are the oldest keys
+        if self._waiting:
+            neighbour = next(iter(self._waiting) if in_front else reversed(self._waiting))
+            one = merged(self._waiting[neighbour], mark)
+            if one is not None:
+                self._waiting[neighbour] = one
+                return
+        self._last_mark += 1
+        self._marks.add(self._last_mark)
+        self._waiting[self._last_mark] = mark
+        self._waiting.move_to_end(self._last_mark, last=not in_front)
 
     def take(self) -> Raw:
-        raw = self._waiting.popitem(last=False)[1]
+        key, raw = self._waiting.popitem(last=False)
+        if is_mark(raw):
+            self._marks.discard(key)
         self.size -= len(raw[5])
         return raw
 
@@ -198,6 +253,7 @@ class Conflating:
 
     def clear(self) -> None:
         self._waiting.clear()
+        self._marks.clear()
         self.size = 0
 
 

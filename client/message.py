@@ -118,6 +118,27 @@ def mark_of(lost: LostMessages) -> Raw:
     return (_MARK, 0, lost.topic, 0, 0, b"", lost)
 
 
+def merged(mark: Raw, later: Raw) -> Raw | None:
+    """One mark for two adjoining losses of the same kind, else None."""
+    first, second = lost_of(mark), lost_of(later)
+    if first is None or second is None or (first.reason, first.topic) != (second.reason, second.topic):
+        return None
+    if first.count is None or second.count is None:
+        return None
+    return mark_of(LostMessages(first.count + second.count, first.reason, first.topic))
+
+
+def lost_here(mark: Raw) -> bool:
+    """Whether it marks what this process was too slow for, not what the broker has lost."""
+    lost = lost_of(mark)
+    return lost is not None and lost.reason == "buffer"
+
+
+def is_mark(raw: Raw) -> bool:
+    """Whether it is from `mark_of`."""
+    return bool(raw[0] == _MARK)
+
+
 def lost_of(raw: Raw) -> LostMessages | None:
     """The opposite of `mark_of`; None for a message."""
     return raw[6] if raw[0] == _MARK else None
