@@ -43,9 +43,11 @@ _NOT_YET = ("max_rate", "heartbeat", "snapshot", "replay", "group", "echo", "pre
 class RequestError(Exception):
     """A request that is answered with ERROR; the connection lives on."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, **detail: str) -> None:
+        """``detail``: what a program may want to know beside the code, such as ``option``."""
         super().__init__(message)
         self.code = code
+        self.detail = detail
 
 
 def handle(session: Session, envelope: object) -> None:
@@ -62,8 +64,8 @@ def handle(session: Session, envelope: object) -> None:
             raise RequestError("unauthenticated", "HELLO comes first")
         result = handler(session, envelope)
     except RequestError as error:
-        detail = {} if request else {"about": type(envelope).__name__.upper()}
-        session.reject(Error(request, error.code, str(error), detail))
+        about = {} if request else {"about": type(envelope).__name__.upper()}
+        session.reject(Error(request, error.code, str(error), {**about, **error.detail}))
         return
     if request:
         session.answer(encode(Ok(request, result)))
@@ -110,10 +112,12 @@ def _subscribe(session: Session, envelope: Subscribe) -> dict[str, Any]:
 def _check_options(options: SubscribeOptions) -> None:
     for name in _NOT_YET:
         if getattr(options, name) != getattr(_PLAIN, name):
-            raise RequestError("bad_option", f"{name!r} is not served by this broker yet; leave it out")
+            raise RequestError("bad_option", f"{name!r} is not served by this broker yet; leave it out", option=name)
     if options.on_slow != "disconnect":
         raise RequestError(
-            "bad_option", f"on_slow={options.on_slow!r} is not served by this broker yet; it knows 'disconnect'"
+            "bad_option",
+            f"on_slow={options.on_slow!r} is not served by this broker yet; it knows 'disconnect'",
+            option="on_slow",
         )
 
 
@@ -139,7 +143,7 @@ def _publish(session: Session, envelope: Publish) -> dict[str, Any]:
     options = envelope.options
     for name in _NOT_YET_PUBLISHED:
         if getattr(options, name) != getattr(_PLAIN_PUBLISH, name):
-            raise RequestError("bad_option", f"{name!r} is not served by this broker yet; leave it out")
+            raise RequestError("bad_option", f"{name!r} is not served by this broker yet; leave it out", option=name)
     meta: dict[str, Any] = {}
     if options.headers:
         meta["headers"] = dict(options.headers)

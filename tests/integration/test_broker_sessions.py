@@ -205,6 +205,7 @@ async def test_options_that_are_not_served_are_refused(options: SubscribeOptions
         assert _error(answer) == (1, "bad_option")
         assert isinstance(answer, Error)
         assert next(iter(options.to_map())) in answer.message
+        assert dict(answer.detail) == {"option": next(iter(options.to_map()))}
         assert (broker.statistics().subscriptions, broker.statistics().routes) == (0, 0)
 
 
@@ -220,6 +221,7 @@ async def test_publish_options_that_are_not_served_are_refused(option: str, auto
         assert _error(answer) == (7, "bad_option")
         assert isinstance(answer, Error)
         assert option in answer.message
+        assert dict(answer.detail) == {"option": option}
         assert broker.statistics().published == 0
 
 
