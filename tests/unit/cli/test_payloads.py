@@ -32,7 +32,7 @@ def test_data_becomes_what_it_is_said_to_be(data: bytes, form: Form, payload: Pa
 @pytest.mark.parametrize(
     ("data", "form", "text"),
     [
-        (b'{"a": 1,}', "json", "DATA is not JSON: column 9: "),
+        (b'{"a": 1 2}', "json", "DATA is not JSON: column 9: "),
         (b'{\n"a" 1}', "json", "DATA is not JSON: line 2 column 5: "),
         (b"[NaN]", "json", "DATA is not JSON: it has no NaN"),
         (b"[" * 200_000, "json", "DATA is nested too deeply"),
