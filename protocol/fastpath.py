@@ -64,20 +64,24 @@ def take_publishes(  # noqa: C901 - one loop, see its first comment
         The index of the message with the other envelope and its position there; ``(len(messages), 0)`` at the end.
     """
     # One loop over everything and not a function for each envelope: a call costs a third of what a publish does.
-    prefix, width, wide, request = _NO_PREFIX, 0, False, 0
+    prefix, repeated, width, wide, request = _NO_PREFIX, False, 0, False, 0
     add: Callable[[bytes], None] = _no_run
     while index < len(messages):
         data = messages[index]
         at, end = 0, len(data)
         while at < end:
             try:
-                if data.startswith(prefix, at):  # as the one before: the usual case under load
+                if repeated and data.startswith(prefix, at):  # as the two before: the usual case under load
                     tail = at + width
                 else:
-                    kind = data[at + 3]
-                    tail = at + 5 + data[at + 4] if kind == 0xD9 else at + 4 + (kind & 0x1F)
-                    prefix = data[at:tail]
-                    known = heads.get(prefix)
+                    tail = at + 4 + (data[at + 3] & 0x1F)
+                    start = data[at:tail]
+                    known = heads.get(start)
+                    if known is None and data[at + 3] == 0xD9:  # a topic of more than 31 bytes
+                        tail = at + 5 + data[at + 4]
+                        start = data[at:tail]
+                        known = heads.get(start)
+                    repeated, prefix = start == prefix, start
                     if known is not None:  # seen some time
                         topic, wide = known
                         width, request = tail - at, 0
