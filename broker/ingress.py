@@ -62,9 +62,12 @@ class Ingress:
         try:
             return self._take(messages)
         except Exception:
-            log.exception("defect: a client's message could not be handled", session=self._session.id)
-            self._session.end(endings.internal())
+            self._defect()
             return None
+
+    def _defect(self) -> None:
+        log.exception("defect: a client's message could not be handled", session=self._session.id)
+        self._session.end(endings.internal())
 
     def _take(self, messages: list[bytes]) -> Hold | None:
         session, index, count = self._session, 0, len(messages)
@@ -137,6 +140,10 @@ class Ingress:
         except Malformed as error:
             self._requests = None
             self._session.end(endings.malformed(str(error)))
+            return True
+        except Exception:  # here too: `_go_on` comes by another way than `on_messages`
+            self._requests = None
+            self._defect()
             return True
         return False
 

@@ -192,7 +192,7 @@ class Session(Owner, Watched):
                 pass
 
     async def _read(self, connection: trio_websocket.WebSocketConnection) -> None:
-        """Take what comes over the slow road; the fast one calls `_on_messages` by itself. Ends with the connection."""
+        """Take what comes over the slow road; the fast one calls `Ingress` by itself. Ends with the connection."""
         while True:
             try:
                 message = await connection.get_message()

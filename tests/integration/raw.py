@@ -226,3 +226,10 @@ async def subscribed(broker: Broker, pattern: str, **options: Any) -> RawClient:
     client = await connected(broker)
     await client.subscribe(pattern, **options)
     return client
+
+
+def code_of(answer: object) -> tuple[int, str]:
+    """Id and code of an ERROR; it must be one, and say something to people."""
+    assert isinstance(answer, Error), answer
+    assert answer.message
+    return answer.id, answer.code

@@ -22,14 +22,7 @@ from fanwire.protocol import (
     Unsubscribe,
     encode,
 )
-from tests.integration.raw import CAPACITY, connected, serving, subscribed
-
-
-def _error(answer: object) -> tuple[int, str]:
-    assert isinstance(answer, Error), answer
-    assert answer.message
-    return answer.id, answer.code
-
+from tests.integration.raw import CAPACITY, code_of, connected, serving, subscribed
 
 BAD_PUBLISHES: list[tuple[list[object], str]] = [
     (["a.*", b"x"], "bad_topic"),
@@ -122,7 +115,7 @@ async def test_malformed_bytes_end_the_connection(broken: bytes, autojump_clock:
         assert ok == Ok(1)
         assert isinstance(acknowledged, Ok)
         assert acknowledged.id == 2
-        assert _error(error) == (0, "malformed")
+        assert code_of(error) == (0, "malformed")
         assert ended.code == 1007
         assert await listener.payloads(2) == [b"x", b"y"]
         assert broker.statistics().published == 2
@@ -134,7 +127,7 @@ async def test_well_formed_nonsense_is_survived(autojump_clock: MockClock) -> No
         client = await connected(broker)
         nonsense: list[object] = [5, [], {}, ["x"], [99, 4], [2, 0, "a"], [16, {}], [7, -1], None]
         await client.send_frame(b"".join(map(msgpack.packb, nonsense)))
-        errors = [_error(each) for each in await client.take(len(nonsense))]
+        errors = [code_of(each) for each in await client.take(len(nonsense))]
 
         bad, unknown = "bad_envelope", "unknown_type"
         assert errors == [

@@ -30,13 +30,7 @@ from fanwire.protocol import (
     Unsubscribe,
     Welcome,
 )
-from tests.integration.raw import RawClient, connected, serving, subscribed
-
-
-def _error(answer: object) -> tuple[int, str]:
-    assert isinstance(answer, Error), answer
-    assert answer.message
-    return answer.id, answer.code
+from tests.integration.raw import RawClient, code_of, connected, serving, subscribed
 
 
 async def test_welcome_comes_first(autojump_clock: MockClock) -> None:
@@ -75,9 +69,9 @@ async def test_hello_may_be_required(autojump_clock: MockClock) -> None:
     async with serving(require_hello=True) as broker:
         client = await connected(broker, welcomed=False)
         answer = await client.ask(Subscribe(1, "a"))
-        assert _error(answer) == (1, "unauthenticated")
+        assert code_of(answer) == (1, "unauthenticated")
         await client.send(Publish(0, "a", b"x"), Publish(2, "a", b"x"))
-        assert [_error(each) for each in await client.take(2)] == [(0, "unauthenticated"), (2, "unauthenticated")]
+        assert [code_of(each) for each in await client.take(2)] == [(0, "unauthenticated"), (2, "unauthenticated")]
         await client.send(Hello(3, name="me"), Publish(4, "a", b"x"))
         await client.expect(Welcome)
 
@@ -202,7 +196,7 @@ async def test_options_that_are_not_served_are_refused(options: SubscribeOptions
         client = await connected(broker)
         answer = await client.ask(Subscribe(1, "a", options))
 
-        assert _error(answer) == (1, "bad_option")
+        assert code_of(answer) == (1, "bad_option")
         assert isinstance(answer, Error)
         assert next(iter(options.to_map())) in answer.message
         assert dict(answer.detail) == {"option": next(iter(options.to_map()))}
@@ -218,7 +212,7 @@ async def test_publish_options_that_are_not_served_are_refused(option: str, auto
         options = PublishOptions(**{option: values[option]})
         answer = await client.ask(Publish(7, "a", b"x", Encoding.RAW, options))
 
-        assert _error(answer) == (7, "bad_option")
+        assert code_of(answer) == (7, "bad_option")
         assert isinstance(answer, Error)
         assert option in answer.message
         assert dict(answer.detail) == {"option": option}
@@ -241,7 +235,7 @@ async def test_subscriptions_are_limited(autojump_clock: MockClock) -> None:
         client = await connected(broker)
         first = await client.subscribe("a")
         await client.subscribe("b")
-        assert _error(await client.ask(Subscribe(9, "c"))) == (9, "too_many")
+        assert code_of(await client.ask(Subscribe(9, "c"))) == (9, "too_many")
         assert broker.statistics().routes == 2
         assert await client.subscribe("a") == first
         await client.unsubscribe(first)
@@ -253,7 +247,7 @@ async def test_an_inbox_belongs_to_its_session(autojump_clock: MockClock) -> Non
     async with serving() as broker:
         client = await connected(broker)
 
-        assert _error(await client.ask(Subscribe(1, "$inbox.x.>"))) == (1, "forbidden")
+        assert code_of(await client.ask(Subscribe(1, "$inbox.x.>"))) == (1, "forbidden")
 
 
 async def test_a_route_one_is_not_on(autojump_clock: MockClock) -> None:
@@ -264,11 +258,11 @@ async def test_a_route_one_is_not_on(autojump_clock: MockClock) -> None:
         client = await connected(broker)
 
         for request in (Unsubscribe(1, route), Unsubscribe(1, 4711), Backlog(1, route, 5, 10)):
-            assert _error(await client.ask(request)) == (1, "unknown_route")
+            assert code_of(await client.ask(request)) == (1, "unknown_route")
         mine = await client.subscribe("a")
         assert await client.ask(Backlog(2, mine, 5, 10)) == Ok(2)
         await client.unsubscribe(mine)
-        assert _error(await client.ask(Unsubscribe(3, mine))) == (3, "unknown_route")
+        assert code_of(await client.ask(Unsubscribe(3, mine))) == (3, "unknown_route")
         assert broker.publish("a", b"x") == 1
 
 
@@ -278,7 +272,7 @@ async def test_what_this_broker_does_not_serve_yet(request_: ClientEnvelope, aut
     async with serving() as broker:
         client = await connected(broker)
 
-        assert _error(await client.ask(request_)) == (1, "unknown_type")
+        assert code_of(await client.ask(request_)) == (1, "unknown_type")
         assert await client.ask(Ping(2)) == Ok(2)
 
 

@@ -197,6 +197,7 @@ class FrameStream(trio.abc.Stream):
             if messages:
                 hold = self._on_messages(messages)
                 if hold is not None:
+                    self._unfinished_message = _NONE  # it is not the peer who makes us wait now
                     await hold()
             if passed:
                 await trio.lowlevel.checkpoint()  # a read full of pongs must not keep everybody else waiting

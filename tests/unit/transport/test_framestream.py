@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fanwire.protocol.frames import Fault, frame_header
+from fanwire.protocol.frames import Fault, frame_header, masked_frame
 from fanwire.transport import FrameStream, memory_stream_pair
 from fanwire.transport.memory import MemoryStream
 from tests.peers.frames import BINARY, CLOSE, PONG, Frame, frame, read_frames
@@ -107,3 +107,27 @@ async def test_unfinished_since(autojump_clock: MockClock) -> None:
         nursery.cancel_scope.cancel()
 
     assert messages == [b"x" * 20] * 2
+
+
+async def test_a_held_peer_is_not_late(autojump_clock: MockClock) -> None:
+    """While we do not read, because of what a peer's whole messages caused, it owes us nothing."""
+    ours, theirs = memory_stream_pair()
+    since: list[float | None] = []
+
+    async def hold() -> None:
+        await trio.sleep(100)
+        since.append(stream.unfinished_since())
+
+    stream = FrameStream(ours, client=False, max_message=1000, on_messages=lambda _: hold)
+    stream.open()
+    whole = masked_frame(b"12345678", b"\1\2\3\4")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stream.receive_some)
+        await theirs.send_all(whole[:5])
+        await wait_all_tasks_blocked()
+        assert stream.unfinished_since() == trio.current_time()
+        await theirs.send_all(whole[5:])
+        await trio.sleep(101)
+        nursery.cancel_scope.cancel()
+
+    assert since == [None]
