@@ -6,7 +6,7 @@ import pytest
 from trio.testing import MockClock
 
 from fanwire.broker import requests
-from fanwire.protocol import Ok, Ping, Publish
+from fanwire.protocol import Ok, Ping, Publish, Unsubscribe
 from tests.integration.raw import code_of, connected, serving, subscribed
 
 
@@ -19,11 +19,11 @@ async def test_a_defect_is_told_with_1011(
     def fail(*_: object) -> None:
         raise ZeroDivisionError("on purpose")
 
-    monkeypatch.setitem(requests._HANDLERS, requests.Unsubscribe, fail)
+    monkeypatch.setitem(requests._HANDLERS, Unsubscribe, fail)
     async with serving() as broker:
         other = await subscribed(broker, "a")
         client = await connected(broker)
-        await client.send(*[Ping(number + 1) for number in range(after)], requests.Unsubscribe(9999, 1))
+        await client.send(*[Ping(number + 1) for number in range(after)], Unsubscribe(9999, 1))
         ended = await client.ended()
 
         assert code_of(ended.envelopes[-1]) == (0, "internal")
