@@ -76,6 +76,19 @@ def matches(pattern: str, topic: str) -> bool:
     return len(wanted) == len(tokens) and all(want in ("*", token) for want, token in zip(wanted, tokens, strict=True))
 
 
+def patterns_overlap(one: str, other: str) -> bool:
+    """Whether there can be a topic that both (valid) patterns match."""
+    first, second = split(one), split(other)
+    if any(ours[0].startswith("$") and theirs[0] in ("*", ">") for ours, theirs in ((first, second), (second, first))):
+        return False
+    for want, wanted in zip(first, second, strict=False):
+        if ">" in (want, wanted):
+            return True
+        if want != wanted and "*" not in (want, wanted):
+            return False
+    return len(first) == len(second)
+
+
 def _fault(kind: str, name: str) -> str:
     """What is wrong with a name that was refused. Slow, but bounded: the name may be of any length."""
     if not name:
