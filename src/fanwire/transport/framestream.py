@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import trio
@@ -259,11 +260,21 @@ class FrameStream(trio.abc.Stream):
         while self.left:
             await self.push()
 
-    async def push(self) -> None:
-        """Wait until at least one byte of `left` has gone."""
-        taken = await self._writer.push(lambda: self.left)
+    async def push(self, load: Callable[[], None] | None = None) -> None:
+        """Wait until at least one byte of `left` has gone.
+
+        Args:
+            load: Called as soon as the stream is ready, if nothing is left then: it may set `left` to more whole
+                frames.
+        """
+        taken = await self._writer.push(partial(self._rest, load))
         self.progress += taken
         self.left = memoryview(self.left)[taken:] if taken < len(self.left) else b""
+
+    def _rest(self, load: Callable[[], None] | None) -> bytes | memoryview:
+        if not self.left and load is not None:
+            load()
+        return self.left
 
     def sending(self) -> trio.StrictFIFOLock:
         """The lock under which everything that has to wait for the stream is sent, whole frames at a time."""
@@ -277,6 +288,11 @@ class FrameStream(trio.abc.Stream):
         assert isinstance(whole, bytes)
         gone = len(whole) - len(self.left)
         self.left = memoryview(whole)[gone : end_of_frame(whole, gone + self._writer.in_hand)]
+
+    def buffer_little(self, size: int) -> None:
+        """Let the kernel keep about ``size`` bytes at most that the peer has not been sent: what lies there can't be
+        taken back. Streams without a kernel's buffer do nothing."""
+        self._writer.buffer_little(size)
 
     def in_flight(self) -> int:
         """Bytes written that the peer's kernel has not acknowledged, as far as the stream can tell (else 0)."""

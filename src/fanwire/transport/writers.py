@@ -41,6 +41,9 @@ class Writer(Protocol):
         ``rest`` is asked when the stream is ready, not before: meanwhile what waits may have been thrown away.
         """
 
+    def buffer_little(self, size: int) -> None:
+        """See `FrameStream.buffer_little`."""
+
     def in_flight(self) -> int:
         """Bytes that were taken and have not reached the peer's machine, as far as is known."""
 
@@ -78,6 +81,9 @@ class SocketWriter:
             if (taken := self.accept(data)) or not data:
                 return taken
 
+    def buffer_little(self, size: int) -> None:
+        _buffer_little(self._plain, size)
+
     def in_flight(self) -> int:
         """The send queue of the socket (Linux: SIOCOUTQ, the same number as TIOCOUTQ)."""
         try:
@@ -103,6 +109,9 @@ class MemoryWriter:
             if (taken := self.accept(data)) or not data:
                 return taken
 
+    def buffer_little(self, size: int) -> None:
+        pass  # it holds 64 KiB as it is
+
     def in_flight(self) -> int:
         return self._stream.in_flight()
 
@@ -126,8 +135,25 @@ class TaskWriter:
             self.in_hand = 0
         return len(part)
 
+    def buffer_little(self, size: int) -> None:
+        below = self._stream
+        while isinstance(below, trio.SSLStream):
+            below = below.transport_stream
+        if isinstance(below, trio.SocketStream):
+            _buffer_little(below.socket, size)
+
     def in_flight(self) -> int:
         return 0
+
+
+def _buffer_little(of: socket.socket | trio.socket.SocketType, size: int) -> None:
+    """Not an error when the platform has not all of it: then more lies in the kernel."""
+    try:
+        of.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            of.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, size)
+    except OSError:
+        pass
 
 
 def take_over(stream: trio.abc.Stream) -> tuple[trio.abc.Stream, Writer]:
