@@ -1,16 +1,19 @@
 """The broker. `Broker` (server) is what one starts; `Config` holds every limit.
 
 The way of a message through the files: `accept` → `handshake` → `session` (one client) → `ingress` (what it says) →
-`registry` (who gets it: `patterns`, `routes`) → `fanout` (gather and sweep) → `outbox` (one client's way out). Beside
-them: `requests` (what is asked for, one by one), `endings` (how a connection ends), `watchdog` (clocks), `hub` (what
-all share), `statistics`, `log`, `leftovers` (what the libraries would keep), and `process` (for a process that does
-nothing else).
+`registry` (who gets it: `patterns`, `routes`) → `fanout` (gather and sweep) → `outbox` (one client's way out). What
+becomes of a slow one: `subscription` (what it asked for, what it lost), `limiter` (at its own rate), `line` (what
+waits), `policies` (what goes when too much does), `losses` (how it is told), `rules` (what the operator says to that).
+Beside them: `requests` (what is asked for, one by one), `endings` (how a connection ends), `watchdog` (clocks), `hub`
+(what all share), `statistics`, `log`, `leftovers` (what the libraries would keep), and `process` (for a process that
+does nothing else).
 """
 
 from __future__ import annotations
 
 from .config import Config as Config
+from .rules import TopicRule as TopicRule
 from .server import Broker as Broker
 from .statistics import BrokerStatistics as BrokerStatistics
 
-__all__ = ["Broker", "BrokerStatistics", "Config"]
+__all__ = ["Broker", "BrokerStatistics", "Config", "TopicRule"]

@@ -11,6 +11,8 @@ import attrs
 
 from fanwire.protocol import DEFAULT_PORT
 
+from .rules import TopicRule
+
 
 def _positive(_instance: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
     if value is not None and value <= 0:
@@ -69,7 +71,7 @@ class Config:
     """Messages that may wait for one subscription that asks for nothing else."""
 
     max_queue: int = attrs.field(default=100_000, validator=_needed)
-    """The most a subscription may ask for. It is also the capacity of a connection's channel, in chunks."""
+    """The most a subscription may ask for. It is also the capacity of a connection's line, in entries."""
 
     max_pending_bytes: int | None = attrs.field(default=16 * 1024 * 1024, validator=_positive)
     """Bytes that may wait for one connection."""
@@ -79,6 +81,17 @@ class Config:
 
     max_age_s: float | None = attrs.field(default=30.0, validator=_positive)
     """Age of the oldest message waiting for a connection: catches a reader of one byte a second."""
+
+    conflating_buffer_bytes: int = attrs.field(default=32 * 1024, validator=_needed)
+    """What the kernel should buffer for a connection that conflates (Linux doubles it for its own bookkeeping): what
+    lies there can't be replaced by something newer."""
+
+    rules: tuple[TopicRule, ...] = attrs.field(default=(), converter=tuple)
+    """What the operator caps, forces and allows, by topic and user."""
+
+    report_interval_s: float | None = attrs.field(default=1.0, validator=_positive)
+    """How often `$sys.stats` and `$sys.connections` are published while somebody listens; None: only when somebody
+    begins to."""
 
     ping_interval_s: float | None = attrs.field(default=25.0, validator=_positive)
     """Silence after which a client is pinged. Below 30 s, where the first NAT gateways forget a connection."""

@@ -26,6 +26,8 @@ class Ending:
     """The last envelopes: GOODBYE, or the ERROR that led here."""
     discard: bool = False
     """Whether what still waits for the client is thrown away, since it would not get through anyway."""
+    facts: dict[str, object] = attrs.field(factory=dict)
+    """What was measured, for those who look into it afterwards."""
 
 
 GONE = Ending(1006, "connection lost", discard=True)
@@ -37,21 +39,20 @@ def _goodbye(code: str, message: str, spread_s: float, detail: dict[str, object]
 
 def slow_consumer(verdict: SlowConsumer) -> Ending:
     """Dropped by backpressure: 4008, with the facts."""
-    what = {
+    what = why_slow(verdict)
+    detail = verdict.detail()
+    farewell = _goodbye("slow_consumer", what, 1.0, detail)
+    return Ending(4008, f"slow consumer: {what}", farewell, discard=True, facts=detail)
+
+
+def why_slow(verdict: SlowConsumer) -> str:
+    """In words."""
+    return {
         "queue": "more messages waited than the subscription's queue holds",
         "max_pending": "more bytes waited than a connection may have waiting",
         "stall_timeout": "the socket took nothing for too long",
         "max_age": "the oldest waiting message became too old",
     }[verdict.measure]
-    detail: dict[str, object] = {
-        "measure": verdict.measure,
-        "route": verdict.route,
-        "queued": verdict.messages,
-        "queued_bytes": verdict.queued_bytes,
-        "oldest_ms": int(verdict.oldest_s * 1000),
-    }
-    farewell = _goodbye("slow_consumer", what, 1.0, detail)
-    return Ending(4008, f"slow consumer: {what}", farewell, discard=True)
 
 
 def idle(timeout_s: float) -> Ending:

@@ -9,6 +9,7 @@ buffers fill during a sweep) and at rest one message goes out at the next turn o
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import trio
 
@@ -27,6 +28,10 @@ SWEEP = 256
 MAX_GATHERED = 4 * 1024 * 1024
 
 
+# What one frame has at most, with its header, unless it is a single larger envelope.
+ONE_FRAME = MAX_BATCH + len(frame_header(MAX_BATCH))
+
+
 class Fanout:
     """Gathers chunks and flushes them. One for each broker."""
 
@@ -40,10 +45,13 @@ class Fanout:
         self._gathered = 0
         self._sleeper: trio.lowlevel.Task | None = None
         self._swept = trio.lowlevel.ParkingLot()
+        self._caught_up = trio.lowlevel.ParkingLot()
 
     # ------------------------------------------------------------- gathering
 
-    def publish(self, topic: Topic, elements: int, tails: list[bytes], stamp: bytes, now: float) -> int:
+    def publish(
+        self, topic: Topic, elements: int, tails: list[bytes], stamp: bytes, now: float, key: str | None = None
+    ) -> int:
         """Give one run of publishes to all who subscribed. Never blocks, never fails.
 
         Args:
@@ -52,6 +60,7 @@ class Fanout:
             tails: See `Route.chunks`.
             stamp: From `time_stamp`.
             now: The time on trio's clock.
+            key: See `Route.chunks`.
 
         Returns:
             The number of subscriptions reached.
@@ -59,16 +68,19 @@ class Fanout:
         reached = 0
         for route in topic.routes:
             appends = route.appends()
-            reached += len(appends)
-            for chunk in route.chunks(topic, elements, tails, stamp, now):
+            reached += len(route.outboxes)
+            for chunk in route.chunks(topic, elements, tails, stamp, now, key):
                 data = chunk.data
                 for append in appends:
                     append(data)
-                self._chunks[id(data)] = chunk
-                self._gathered += len(data)
+                if appends:
+                    self._chunks[id(data)] = chunk
+                    self._gathered += len(data)
+                for limiter in route.limiters:
+                    limiter.offer(chunk, now)
             if route.gathered_in != self._sweeps:
                 route.gathered_in = self._sweeps
-                self._dirty.update(route.outboxes)
+                self._dirty.update(route.direct)
         counters, count = self._counters, len(tails)
         counters.published += count
         if reached:
@@ -76,6 +88,15 @@ class Fanout:
             if self._sleeper is not None:
                 self._wake()
         return reached
+
+    def give(self, outbox: Outbox, chunk: Chunk) -> None:
+        """Give one outbox alone a message, or a loss: what its `Limiter` lets through."""
+        data = chunk.data
+        outbox.pending.append(data)
+        self._chunks[id(data)] = chunk
+        self._gathered += len(data)
+        self._dirty.add(outbox)
+        self._wake()
 
     def answer(self, outbox: Outbox, envelopes: bytes) -> None:
         """Send answers, which may overtake messages."""
@@ -92,6 +113,14 @@ class Fanout:
         """Wait until what was gathered has been written or queued."""
         while self.full:
             await self._swept.park()
+
+    async def caught_up(self) -> None:
+        """Wait until some subscription that lagged does no longer, or is gone."""
+        await self._caught_up.park()
+
+    def note_caught_up(self) -> None:
+        """One has."""
+        self._caught_up.unpark_all()
 
     def _wake(self) -> None:
         if self._sleeper is not None:
@@ -128,11 +157,11 @@ class Fanout:
 
         await trio.lowlevel.wait_task_rescheduled(abort)
 
-    def flush(self, outbox: Outbox) -> None:
-        """Write what was gathered for one outbox now: before its connection says goodbye."""
-        self._sweep([outbox])
+    def flush(self, *outboxes: Outbox) -> None:
+        """Write what was gathered for some outboxes now: before their connection says goodbye."""
+        self._sweep(outboxes)
 
-    def _sweep(self, outboxes: list[Outbox]) -> None:
+    def _sweep(self, outboxes: Sequence[Outbox]) -> None:
         """Write what each has gathered, or queue it. Synchronous: no other task sees anything half done."""
         last: list[bytes] = []
         frame, size = b"", 0
@@ -142,11 +171,14 @@ class Fanout:
                 continue
             stream = outbox.stream
             if not stream.clear:
-                self._queue(outbox)
+                self._write_or_queue(outbox)
                 continue
             if pending != last:  # who has gathered the same gets the very same bytes
                 frame, last = _frames(pending), pending[:]
                 size = len(frame)
+            if size > ONE_FRAME and outbox.conflating:
+                self._write_or_queue(outbox)
+                continue
             pending.clear()
             try:
                 # For sockets `write_nowait` is spelled out: that is four calls less for each subscriber.
@@ -162,12 +194,39 @@ class Fanout:
             if not stream.clear:
                 outbox.owner.need_writer()
 
-    def _queue(self, outbox: Outbox) -> None:
-        chunks = [self._sweeping.get(id(data)) or self._chunks.get(id(data)) or data for data in outbox.pending]
-        if verdict := outbox.queue_pending(chunks):
-            outbox.owner.too_slow(verdict)
-        else:
+    def _write_or_queue(self, outbox: Outbox) -> None:
+        """A frame at a time, and the rest in line as soon as one was not taken: there it can still be conflated."""
+        pending = outbox.pending[:]
+        outbox.pending.clear()
+        stream = outbox.stream
+        at = 0
+        try:
+            while stream.clear and at < len(pending):
+                end = _frame_end(pending, at)
+                stream.write_nowait(_frames(pending[at:end]))
+                at = end
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            outbox.owner.gone()
+            return
+        if at < len(pending):
+            for verdict in outbox.queue_pending([self._chunk(data) for data in pending[at:]]):
+                outbox.owner.too_slow(verdict)
+        if not stream.clear:
             outbox.owner.need_writer()
+
+    def _chunk(self, data: bytes) -> Chunk | bytes:
+        """What is known of gathered bytes; answers are just bytes."""
+        return self._sweeping.get(id(data)) or self._chunks.get(id(data)) or data
+
+
+def _frame_end(pending: list[bytes], at: int) -> int:
+    """Up to which of ``pending`` one frame goes that begins with the one at ``at``."""
+    size = len(pending[at])
+    at += 1
+    while at < len(pending) and size + len(pending[at]) <= MAX_BATCH:
+        size += len(pending[at])
+        at += 1
+    return at
 
 
 def _frames(pending: list[bytes]) -> bytes:
@@ -190,5 +249,10 @@ def _frames(pending: list[bytes]) -> bytes:
 
 
 def time_stamp() -> bytes:
-    """Now, as MESSAGE has it: microseconds since 1970, eight bytes. The one place that reads the wall clock."""
-    return (time.time_ns() // 1000).to_bytes(8, "big")
+    """Now, as MESSAGE has it, in eight bytes."""
+    return wall_clock_us().to_bytes(8, "big")
+
+
+def wall_clock_us() -> int:
+    """Microseconds since 1970. The one place that reads the wall clock."""
+    return time.time_ns() // 1000

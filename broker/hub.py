@@ -25,7 +25,7 @@ class Hub:
         self.config = config
         self.epoch = secrets.token_hex(8)
         self.counters = Counters()
-        self.registry = Registry()
+        self.registry = Registry(config.rules)
         self.fanout = Fanout(self.counters)
         self.watchdog = Watchdog()
         self.sessions: dict[Session, None] = {}

@@ -7,12 +7,13 @@ leave as one batch. Except when a client packs very many requests into a message
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import msgpack
 import trio
 
-from fanwire.protocol import LocalProtocolError, Malformed, decode_from_client
+from fanwire.protocol import LocalProtocolError, Malformed, Publish, decode_from_client
 from fanwire.protocol.fastpath import Run, take_publishes
 
 from . import endings
@@ -38,7 +39,7 @@ MAX_ACKNOWLEDGED = 1_000
 # Answer to PUBLISH, around the number of subscribers.
 _OK = b"\x93\x11"
 _RESULT = b"\x83\xa6offset\x00\xabsubscribers"
-_NONE_LAGGING = b"\xa7lagging\x00"
+_LAGGING = b"\xa7lagging"
 
 Hold = Callable[[], Coroutine[Any, Any, None]]
 
@@ -46,12 +47,16 @@ Hold = Callable[[], Coroutine[Any, Any, None]]
 class Ingress:
     """Handles the messages of one session. `on_messages` is the handler of its `FrameStream`."""
 
-    __slots__ = ("_messages", "_requests", "_session")
+    __slots__ = ("_messages", "_requests", "_session", "_waited", "_waiting", "holding")
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._messages: list[bytes] = []  # not begun yet, while `_requests` is not exhausted
         self._requests: Iterator[object] | None = None
+        self._waiting: Publish | None = None  # for lagging subscribers: see `_must_wait`
+        self._waited: Publish | None = None  # has done so, and goes in now
+        self.holding = False
+        """Whether it is us who do not read from the client at the moment."""
 
     def on_messages(self, messages: list[bytes]) -> Hold | None:
         """Handle whole messages, in order.
@@ -106,7 +111,7 @@ class Ingress:
             check_publishable(topic.name)
         except LocalProtocolError:
             return None
-        return topic
+        return topic if topic.publisher_wait_s is None else None
 
     def _publish(self, runs: list[Run[Topic]]) -> None:
         publish = self._session.hub.fanout.publish
@@ -117,10 +122,10 @@ class Ingress:
                 continue
             reached = publish(topic, 7 if wide else 6, tails, stamp, now)
             if requests:
-                self._acknowledge(requests, reached)
+                self._acknowledge(requests, reached, topic.lagging)
 
-    def _acknowledge(self, requests: list[int], reached: int) -> None:
-        result = b"".join((_RESULT, _pack(reached), _NONE_LAGGING))
+    def _acknowledge(self, requests: list[int], reached: int, lagging: int) -> None:
+        result = b"".join((_RESULT, _pack(reached), _LAGGING, _pack(lagging)))
         for start in range(0, len(requests), MAX_ACKNOWLEDGED):
             part = requests[start : start + MAX_ACKNOWLEDGED]
             self._session.answer(b"".join([piece for request in part for piece in (_OK, _pack(request), result)]))
@@ -136,6 +141,9 @@ class Ingress:
                 if envelope is None or self._session.ending is not None:
                     self._requests = None
                     return True
+                if type(envelope) is Publish and self._must_wait(envelope):
+                    self._waiting = envelope
+                    return False
                 handle(self._session, envelope)
         except Malformed as error:
             self._requests = None
@@ -149,10 +157,18 @@ class Ingress:
 
     async def _go_on(self) -> None:
         """The rest of what was read, a portion at a time, as fast as the client reads its answers."""
+        self.holding = True
+        try:
+            await self._go_on_to_the_end()
+        finally:
+            self.holding = False
+
+    async def _go_on_to_the_end(self) -> None:
         hold: Hold | None = None
         while self._requests is not None:
             await trio.lowlevel.checkpoint()
             await self._hold()
+            await self._wait_for_subscribers()
             if self._take_portion():
                 rest, self._messages = self._messages, []
                 hold = self.on_messages(rest)
@@ -160,6 +176,30 @@ class Ingress:
             await hold()
 
     # ----------------------------------------------------------------- holding
+
+    def _must_wait(self, envelope: Publish) -> bool:
+        """Whether a publish has to wait for subscribers: only where the operator says so for its topic."""
+        topic = None if envelope is self._waited else self._topic_to_wait_for(envelope)
+        return topic is not None and topic.lagging > 0
+
+    def _topic_to_wait_for(self, envelope: Publish) -> Topic | None:
+        if not self._session.hub.registry.publishers_wait:
+            return None
+        topic = self._session.registry.topic_named(envelope.topic)
+        return topic if topic.publisher_wait_s is not None else None
+
+    async def _wait_for_subscribers(self) -> None:
+        """Let the publish that waits go in when nobody lags any more, or its time is up."""
+        if (envelope := self._waiting) is None:
+            return
+        topic = self._topic_to_wait_for(envelope)
+        assert topic is not None
+        with trio.move_on_after(topic.publisher_wait_s or 0):
+            while topic.lagging and self._session.ending is None:
+                await self._session.hub.fanout.caught_up()
+                topic = self._session.registry.topic_named(envelope.topic)
+        assert self._requests is not None
+        self._requests, self._waiting, self._waited = chain([envelope], self._requests), None, envelope
 
     def _must_hold(self) -> bool:
         return self._session.hub.fanout.full or self._session.outbox.answer_bytes > MAX_ANSWERS

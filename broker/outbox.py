@@ -1,35 +1,44 @@
-"""One subscriber connection's way out: gather, write through, else queue in a bounded trio channel.
+"""One subscriber connection's way out: gather, write through, else wait in line.
 
 Three places, in the order in which bytes pass through them:
 
 * ``pending``, a plain list that publishes append to and the next sweep empties (`fanout` bounds it for all);
 * if the socket takes everything at once, nothing else: the sweep writes and is done;
-* else the lanes: answers (OK, ERROR), which may overtake, and the channel of message chunks. A writer task, started
-  when it is needed and gone when nothing waits, empties them as the socket allows.
+* else the lanes: answers (OK, ERROR, LAGGING), which may overtake, and the `Line`, a bounded trio channel of messages.
+  A writer task, started when it is needed and gone when nothing waits, empties them as the socket allows.
 
-A trio channel can neither be peeked into nor counted by messages, so the counts stand beside it: messages waiting for
-each subscription, bytes waiting in all.
+What is put in line, and what is dropped when there are too many, each subscription's policy decides (`policies`).
 
 Nothing here closes anything. Whoever is too slow is reported as a `SlowConsumer` verdict; the session acts on it.
-Memory of one outbox: at most ``max_pending_bytes``, plus what one sweep gathered, plus one frame being written.
+Memory of one outbox: at most ``max_pending_bytes``, plus what one sweep gathered, plus one frame being written, plus
+some hundred bytes for each entry of the line (at most ``max_queue`` of them).
 """
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
-from fanwire.protocol import MAX_BATCH
+from fanwire.protocol import MAX_BATCH, Lagging, encode
 from fanwire.protocol.frames import frame_header
 
-from .routes import Chunk, Route
+from .line import Entry, Line
+from .losses import Losses
+from .policies import POLICIES
+from .routes import Chunk, LossChunk
+from .subscription import Subscription
 
 if TYPE_CHECKING:
     from fanwire.transport import FrameStream
 
     from .config import Config
+    from .statistics import Counters
+
+# Frames to a lagging connection that conflates: what is in a frame can no longer be replaced by something newer.
+CONFLATING_BATCH = 16 * 1024
 
 
 @attrs.frozen
@@ -38,28 +47,27 @@ class SlowConsumer:
 
     measure: str
     """`queue`, `max_pending`, `stall_timeout` or `max_age`."""
-    route: int | None
-    """The subscription that was over its `queue`; None: it is the connection that is too slow."""
+    subscription: Subscription | None
+    """The one that was over its `queue`; None: it is the connection that is too slow."""
     messages: int
     queued_bytes: int
     oldest_s: float
 
+    @property
+    def route(self) -> int | None:
+        """The subscription's."""
+        return self.subscription.route.number if self.subscription else None
 
-class Subscription:
-    """One connection on one route."""
-
-    __slots__ = ("backlog", "queue", "route", "waiting")
-
-    def __init__(self, route: Route, queue: int) -> None:
-        self.route = route
-        self.queue = queue
-        self.waiting = 0
-        """Messages in the channel."""
-        self.backlog: tuple[int, int] | None = None
-        """What the client last said of its own buffer: queued, limit (BACKLOG)."""
-
-
-Waiting = tuple[Subscription, Chunk]
+    def detail(self) -> dict[str, object]:
+        """The facts as GOODBYE and ERROR have them."""
+        return {
+            "measure": self.measure,
+            "route": self.route,
+            "queued": self.messages,
+            "queued_bytes": self.queued_bytes,
+            "oldest_ms": int(self.oldest_s * 1000),
+            **({"limit": self.subscription.queue} if self.subscription else {}),
+        }
 
 
 class Outbox:
@@ -69,12 +77,19 @@ class Outbox:
         "_answer_bytes",
         "_answers",
         "_asking",
-        "_channel",
         "_config",
-        "_head",
+        "_counters",
+        "_idle",
+        "_lagging_bytes",
+        "_line",
+        "_lossy",
         "_moved",
         "_oldest",
-        "_receive",
+        "_told",
+        "budgets",
+        "conflating",
+        "held_bytes",
+        "most_waited",
         "owner",
         "pending",
         "stream",
@@ -82,25 +97,38 @@ class Outbox:
         "waiting_bytes",
     )
 
-    def __init__(self, owner: Owner, stream: FrameStream, config: Config) -> None:
+    def __init__(self, owner: Owner, stream: FrameStream, config: Config, counters: Counters) -> None:
         self.owner = owner
         self.stream = stream
         self.pending: list[bytes] = []
         self.subscriptions: dict[int, Subscription] = {}
         """By route number."""
+        self.conflating = False
+        """Whether one of the subscriptions conflates: then little may be where nothing can replace it any more."""
         self.waiting_bytes = 0
         """In the lanes; what is half written comes on top."""
+        self.held_bytes = 0
+        """Held back by `max_rate`."""
+        self.budgets = 0
+        """Keys that `max_rate` remembers having sent, of all subscriptions."""
+        self.most_waited = 0
+        """Messages of one subscription in line, at most, since the socket was last clear."""
         self._config = config
+        self._counters = counters
+        limit = config.max_pending_bytes
+        self._lagging_bytes = float("inf") if limit is None else limit * 3 // 4
         self._answers: list[bytes] = []
         self._answer_bytes = 0
         self._asking: trio.lowlevel.ParkingLot | None = None
-        # Opened when the socket first lags: most never do, and a channel takes 2 KiB.
-        self._channel: trio.MemorySendChannel[Waiting] | None = None
-        self._receive: trio.MemoryReceiveChannel[Waiting] | None = None
-        # The channel's first item, once somebody wanted to know its size or age: a channel can't be peeked into.
-        self._head: Waiting | None = None
+        self._line = Line(config.max_queue)
+        # LOST whose place in line has been reached, and the route of each.
+        self._told: deque[tuple[int, bytes]] | None = None
+        self._lossy: dict[Subscription, None] | None = None  # those with a loss behind all that waits of them
+        self._idle = True
         self._oldest = 0.0
         self._moved = 0.0
+
+    # -------------------------------------------------------------- answers
 
     @property
     def answer_bytes(self) -> int:
@@ -117,75 +145,239 @@ class Outbox:
         if self._asking is not None:
             self._asking.unpark_all()
 
-    def queue_pending(self, chunks: list[Chunk | bytes]) -> SlowConsumer | None:
-        """Move what was gathered into the lanes, because the socket is not clear.
-
-        Args:
-            chunks: What `pending` holds: messages with what is known of them, answers as bytes.
-
-        Returns:
-            A verdict when that is more than may wait. The lanes are as they are then; call `discard`.
-        """
-        if self.stream.close_sent:
-            self.pending.clear()
-            return None
-        self.stream.queued = True
-        self.stream.clear = False
-        self.pending.clear()
-        for chunk in chunks:
-            if verdict := self._queue_answer(chunk) if isinstance(chunk, bytes) else self._queue(chunk):
-                return verdict
-        return None
-
     def _queue_answer(self, data: bytes) -> SlowConsumer | None:
         if self._over_bytes(len(data)):
-            return self._verdict("max_pending", None)
+            return self.verdict("max_pending", None)
         self._answers.append(data)
         self._answer_bytes += len(data)
         self.waiting_bytes += len(data)
         return None
 
+    # ------------------------------------------------------- getting in line
+
+    def queue_pending(self, chunks: list[Chunk | bytes]) -> list[SlowConsumer]:
+        """Put what was gathered in the lanes, because the socket is not clear.
+
+        Args:
+            chunks: What `pending` held: messages with what is known of them, answers as bytes.
+
+        Returns:
+            Verdicts. After one about the connection, or a subscription that asked to be disconnected, nothing more was
+            queued: call `discard`. A subscription that asked to be unsubscribed is out already.
+        """
+        if self.stream.close_sent:
+            return []
+        if self._idle:
+            self._oldest = trio.current_time()
+        self.stream.queued = True
+        self.stream.clear = False
+        verdicts = []
+        for chunk in chunks:
+            verdict = self._queue_answer(chunk) if isinstance(chunk, bytes) else self._queue(chunk)
+            if verdict is not None:
+                verdicts.append(verdict)
+                if verdict.subscription is None or verdict.subscription.on_slow != "unsubscribe":
+                    break
+        return verdicts
+
     def _queue(self, chunk: Chunk) -> SlowConsumer | None:
         subscription = self.subscriptions.get(chunk.route.number)
         if subscription is None:
             return None  # unsubscribed since
-        if self._over_bytes(len(chunk.data)):
-            return self._verdict("max_pending", None)
-        if subscription.waiting + chunk.count > subscription.queue:
-            return self._verdict("queue", subscription)
-        try:
-            self._open_channel().send_nowait((subscription, chunk))
-        except trio.WouldBlock:
-            return self._verdict("queue", subscription)
-        subscription.waiting += chunk.count
-        self.waiting_bytes += len(chunk.data)
-        return None
+        if isinstance(chunk, LossChunk):
+            self._lose_behind(subscription, chunk.topic or None, chunk.lost, chunk.reason)
+            return None
+        on_slow = subscription.on_slow
+        if on_slow != "conflate" and self._over_bytes(len(chunk.data)):
+            return self.verdict("max_pending", None)
+        chunk.settle()
+        if not POLICIES[on_slow](self, subscription, chunk):
+            verdict = self.verdict("queue", subscription)
+            if on_slow == "unsubscribe":
+                self.forget(subscription)
+            return verdict
+        waiting = subscription.waiting
+        if waiting > self.most_waited:
+            self.most_waited = waiting
+        if not subscription.lagging and (
+            waiting * 4 > subscription.queue * 3 or self.waiting_bytes > self._lagging_bytes
+        ):
+            self._warn(subscription)
+        return self.verdict("max_pending", None) if on_slow == "conflate" and self._over_bytes(0) else None
 
     def _over_bytes(self, more: int) -> bool:
         limit = self._config.max_pending_bytes
-        return limit is not None and self.waiting_bytes + len(self.stream.left) + more > limit
+        return limit is not None and self.waiting_bytes + self.held_bytes + len(self.stream.left) + more > limit
 
-    def _open_channel(self) -> trio.MemorySendChannel[Waiting]:
-        if self._channel is None:
-            self._channel, self._receive = trio.open_memory_channel[Waiting](self._config.max_queue)
-        return self._channel
+    def check_bytes(self) -> None:
+        """More is held: is that too much?"""
+        if self._over_bytes(0):
+            self.owner.too_slow(self.verdict("max_pending", None))
+
+    def note_budget(self) -> bool:
+        """One more; whether that is one too many. About 200 bytes each, and as many as entries of the line."""
+        self.budgets += 1
+        return self.budgets > self._config.max_queue
+
+    # ------------------------------------------- what policies do (see there)
+
+    def put(self, entry: Entry) -> bool:
+        """Put an entry at the end of the line. False: the line is full."""
+        if not self._line.put(entry):
+            return False
+        subscription = entry.subscription
+        if subscription.back is not None:
+            entry.lost, subscription.back = subscription.back, None
+            assert self._lossy is not None
+            del self._lossy[subscription]
+        subscription.entries.append(entry)
+        subscription.waiting += entry.count
+        self.waiting_bytes += entry.size
+        return True
+
+    def replace(self, entry: Entry, newest: Chunk) -> None:
+        """Something newer goes in the place of what waits."""
+        self.count_replaced(entry.subscription, 1)
+        newest.settle()
+        size = len(newest.data)
+        self.waiting_bytes += size - entry.size
+        entry.chunk, entry.size = newest, size
+
+    def drop_first(self, subscription: Subscription, count: int, reason: str) -> None:
+        """Drop ``count`` messages of the first entry (it has as many)."""
+        entry = subscription.entries[0]
+        if entry.lost is not None:
+            subscription.front = subscription.front or Losses(reason)
+            subscription.front.merge(entry.lost)
+            entry.lost = None
+        self.lose_first(subscription, entry.chunk, count, reason)
+        self.waiting_bytes -= entry.cut(count, entry.count - count)
+        subscription.waiting -= count
+        if not entry.count:
+            subscription.entries.popleft()
+            self._forget_newest(entry)
+            self._line.note_dead()
+
+    def lose_first(self, subscription: Subscription, chunk: Chunk, count: int, reason: str) -> None:
+        """Messages are lost in front of all that waits of the subscription."""
+        subscription.front = subscription.front or Losses(reason)
+        subscription.front.note(chunk.topic, count)
+        self.count_lost(subscription, count)
+
+    def lose_last(self, subscription: Subscription, chunk: Chunk, count: int, reason: str) -> None:
+        """Messages are lost behind all that waits of the subscription."""
+        self._lose_behind(subscription, chunk.topic, count, reason)
+        self.count_lost(subscription, count)
+
+    def _lose_behind(self, subscription: Subscription, topic: str | None, count: int, reason: str) -> None:
+        if subscription.back is None:
+            subscription.back = Losses(reason)
+            self._lossy = self._lossy if self._lossy is not None else {}
+            self._lossy[subscription] = None
+        subscription.back.note(topic, count)
+
+    def count_lost(self, subscription: Subscription, count: int) -> None:
+        """They were dropped."""
+        subscription.lost += count
+        lost = self._counters.lost
+        lost[subscription.on_slow] = lost.get(subscription.on_slow, 0) + count
+
+    def count_replaced(self, subscription: Subscription, count: int) -> None:
+        """They were passed over for newer ones."""
+        subscription.replaced += count
+        self._counters.replaced += count
+
+    @staticmethod
+    def _forget_newest(entry: Entry) -> None:
+        newest = entry.subscription.newest
+        if newest and newest.get(entry.chunk.key) is entry:
+            del newest[entry.chunk.key]
+
+    # ---------------------------------------------------------------- lagging
+
+    def note_backlog(self, subscription: Subscription) -> None:
+        """The client told how much waits in its own buffer."""
+        assert subscription.backlog is not None
+        queued, limit = subscription.backlog
+        if not subscription.lagging and queued * 4 > limit * 3:
+            self._set_lagging(subscription)
+        else:
+            self._look_whether_caught_up(subscription)
+
+    def _warn(self, subscription: Subscription) -> None:
+        oldest_ms = int(self.oldest_s() * 1000)
+        warning = Lagging(subscription.route.number, subscription.waiting, subscription.queue, oldest_ms)
+        self._queue_answer(encode(warning))  # if even that is too much, the verdict comes with the next message
+        self._set_lagging(subscription)
+
+    def _set_lagging(self, subscription: Subscription) -> None:
+        subscription.lagging = True
+        subscription.lagging_since = trio.current_time()
+        subscription.route.lagging += 1
+        self._counters.lagging += 1
+        self.owner.lagging(subscription)
+
+    def _look_whether_caught_up(self, subscription: Subscription) -> None:
+        waiting = subscription.waiting
+        if (
+            subscription.lagging
+            and waiting * 2 < subscription.queue
+            and (not waiting or self.waiting_bytes * 3 < self._lagging_bytes * 2)
+            and not subscription.client_lags
+        ):
+            self.clear_lagging(subscription)
+            self.owner.caught_up(subscription)
+
+    def clear_lagging(self, subscription: Subscription) -> None:
+        """It lags no more, or is gone. Idempotent."""
+        if subscription.lagging:
+            subscription.lagging = False
+            subscription.route.lagging -= 1
+            self._counters.lagging -= 1
+
+    # -------------------------------------------------------------- leaving
 
     def forget(self, subscription: Subscription) -> None:
-        """It was unsubscribed: what waits of it in the channel is skipped when it comes out.
+        """It was unsubscribed: nothing of it that waits is sent any more. Idempotent.
 
         Before calling this, flush what was gathered: `pending` does not know whose bytes it holds.
         """
-        del self.subscriptions[subscription.route.number]
+        if self.subscriptions.get(subscription.route.number) is not subscription:
+            return
+        number = subscription.route.number
+        del self.subscriptions[number]
+        self._empty(subscription)
+        if self._told:
+            self._told = deque([told for told in self._told if told[0] != number])
+        self.clear_lagging(subscription)
+
+    def _empty(self, subscription: Subscription) -> None:
+        for entry in subscription.entries:
+            self.waiting_bytes -= entry.size
+            entry.count = 0
+        dead = len(subscription.entries)
+        subscription.entries.clear()
+        if dead:
+            self._line.note_dead(dead)
+        subscription.newest.clear()
+        subscription.waiting = 0
+        subscription.front = subscription.back = None
+        if self._lossy:
+            self._lossy.pop(subscription, None)
+        if subscription.limiter is not None:
+            subscription.limiter.close()
 
     def discard(self) -> None:
         """Throw away all that waits but the rest of a frame that is half written."""
         self.pending.clear()
         self._answers.clear()
-        self._answer_bytes = self.waiting_bytes = 0
-        self._channel = self._receive = self._head = None
+        self._told = None
         self._let_ask()
         for subscription in self.subscriptions.values():
-            subscription.waiting = 0
+            self._empty(subscription)
+            self.clear_lagging(subscription)
+        self._answer_bytes = self.waiting_bytes = 0
+        self._line = Line(self._config.max_queue)
         self.stream.keep_half_written()
         self.stream.queued = False
         self.stream.settle()
@@ -204,23 +396,34 @@ class Outbox:
         """
         stream = self.stream
         self._moved = self._oldest = trio.current_time()
-        while True:
-            seen = stream.progress
-            with trio.CancelScope(deadline=self._deadline()) as scope:
-                async with stream.sending():
-                    if not stream.left and not self._load():
-                        break
-                    await stream.push()
-            if stream.progress != seen:
-                self._moved = trio.current_time()
-            elif scope.cancelled_caught:
-                return self._too_late()
+        self._idle = False
+        try:
+            while True:
+                seen = stream.progress
+                with trio.CancelScope(deadline=self._deadline()) as scope:
+                    async with stream.sending():
+                        if not stream.left and not self._anything():
+                            break
+                        await stream.push(self._load)  # loaded when the socket is ready: until then it can be replaced
+                if stream.progress != seen:
+                    self._moved = trio.current_time()
+                elif scope.cancelled_caught and trio.current_time() >= self._deadline():
+                    return self._too_late()
+        finally:
+            self._idle = True
+            self._counters.observe_depth(self.most_waited)
+            self.most_waited = 0
         stream.queued = False
         stream.settle()
         return None
 
+    def _anything(self) -> bool:
+        return bool(self._answers or self._line.first() or self._told or self._lossy)
+
     def _deadline(self) -> float:
         stall, age = self._config.stall_timeout_s, self._config.max_age_s
+        if not self.stream.left and (first := self._line.first()):
+            self._oldest = first.chunk.born
         return min(
             self._moved + stall if stall is not None else float("inf"),
             self._oldest + age if age is not None else float("inf"),
@@ -229,14 +432,13 @@ class Outbox:
     def _too_late(self) -> SlowConsumer:
         age = self._config.max_age_s
         too_old = age is not None and trio.current_time() >= self._oldest + age
-        return self._verdict("max_age" if too_old else "stall_timeout", None)
+        return self.verdict("max_age" if too_old else "stall_timeout", None)
 
-    def _load(self) -> bool:
-        """Make the next frame the stream's ``left``: answers, else messages, up to 64 KiB. False: nothing waits."""
-        body = self._next_answers() or self._next_messages()
+    def _load(self) -> None:
+        """Make the next frame the stream's ``left``: answers, else messages, up to 64 KiB."""
+        body = self._next_answers() or self._next_messages(CONFLATING_BATCH if self.conflating else MAX_BATCH)
         if body:
             self.stream.left = frame_header(len(body)) + body
-        return bool(body)
 
     def _next_answers(self) -> bytes:
         answers = self._answers
@@ -251,48 +453,84 @@ class Outbox:
         self._answer_bytes -= size
         self.waiting_bytes -= size
         self._let_ask()
-        first = self._first()  # who is overtaken does not get younger
-        self._oldest = first.born if first else trio.current_time()
+        first = self._line.first()  # who is overtaken does not get younger
+        self._oldest = first.chunk.born if first else trio.current_time()
         return body
 
-    def _next_messages(self) -> bytes:
+    def _next_messages(self, most: int) -> bytes:
         parts: list[bytes] = []
         size = 0
-        while (chunk := self._first()) and (not parts or size + len(chunk.data) <= MAX_BATCH):
-            self._take_first()
-            if not parts:
-                self._oldest = chunk.born
-            parts.append(chunk.data)
-            size += len(chunk.data)
-        return b"".join(parts)
-
-    def _first(self) -> Chunk | None:
-        """The first chunk in line; those that were unsubscribed are dropped on the way to it."""
         while True:
-            if self._head is None:
-                if self._receive is None:
-                    return None
-                try:
-                    self._head = self._receive.receive_nowait()
-                except trio.WouldBlock:
-                    return None
-            subscription, chunk = self._head
-            if self.subscriptions.get(chunk.route.number) is subscription:
-                return chunk
-            self._take_first()
+            entry = self._line.first()
+            if entry is None:
+                self._tell_all()
+            elif entry.lost is not None or entry.subscription.front is not None:
+                self._tell_before(entry)
+            while self._told:
+                if parts and size + len(self._told[0][1]) > most:
+                    return b"".join(parts)
+                parts.append(self._told.popleft()[1])
+                size += len(parts[-1])
+            if entry is None or (parts and size + entry.size > most):
+                return b"".join(parts)
+            if not parts:
+                self._oldest = entry.chunk.born
+            size += entry.size
+            parts.append(entry.data())
+            self._take(entry)
 
-    def _take_first(self) -> None:
-        assert self._head is not None
-        subscription, chunk = self._head
-        self._head = None
-        self.waiting_bytes -= len(chunk.data)
-        subscription.waiting -= chunk.count
+    def _take(self, entry: Entry) -> None:
+        self._line.take_first()
+        subscription = entry.subscription
+        subscription.entries.popleft()
+        self.waiting_bytes -= entry.size
+        subscription.waiting -= entry.count
+        if subscription.newest:
+            self._forget_newest(entry)
+        if subscription.back is not None and not subscription.entries:
+            self._tell(subscription, subscription.back)
+            subscription.back = None
+            assert self._lossy is not None
+            del self._lossy[subscription]
+        if subscription.lagging:
+            self._look_whether_caught_up(subscription)
 
-    def _verdict(self, measure: str, subscription: Subscription | None) -> SlowConsumer:
-        waiting = sum(each.waiting for each in self.subscriptions.values())
-        oldest = max(0.0, trio.current_time() - self._oldest)
-        number = subscription.route.number if subscription else None
-        return SlowConsumer(measure, number, waiting, self.waiting_bytes + len(self.stream.left), oldest)
+    def _tell_before(self, entry: Entry) -> None:
+        self._tell(entry.subscription, entry.subscription.front, entry.lost)
+        entry.subscription.front = entry.lost = None
+
+    def _tell_all(self) -> None:
+        """Nothing waits any more: what was lost behind it has its place here."""
+        for subscription in self._lossy or ():
+            self._tell(subscription, subscription.front, subscription.back)
+            subscription.front = subscription.back = None
+        self._lossy = None
+
+    def _tell(self, subscription: Subscription, *places: Losses | None) -> None:
+        """Places that have come to lie side by side are one."""
+        losses, *later = [place for place in places if place is not None]
+        for place in later:
+            losses.merge(place)
+        self._told = self._told if self._told is not None else deque()
+        number = subscription.route.number
+        self._told += [(number, envelope) for envelope in losses.envelopes(number)]
+
+    # ------------------------------------------------------------ how far behind
+
+    def oldest_s(self) -> float:
+        """Age of the oldest message that waits, in seconds; 0 when nothing does."""
+        if self.stream.clear or (self._idle and not self.stream.queued):
+            return 0.0
+        return max(0.0, trio.current_time() - self._oldest)
+
+    def verdict(self, measure: str, subscription: Subscription | None) -> SlowConsumer:
+        """How things stand, as a verdict."""
+        if subscription is None:
+            waiting = sum(each.waiting for each in self.subscriptions.values())
+            size = self.waiting_bytes + self.held_bytes + len(self.stream.left)
+        else:
+            waiting, size = subscription.waiting, sum(entry.size for entry in subscription.entries)
+        return SlowConsumer(measure, subscription, waiting, size, self.oldest_s())
 
 
 class Owner:
@@ -306,6 +544,14 @@ class Owner:
 
     def too_slow(self, verdict: SlowConsumer) -> None:
         """Act on the verdict."""
+        raise NotImplementedError
+
+    def lagging(self, subscription: Subscription) -> None:
+        """It passed 75 % of what may wait (and its client was told)."""
+        raise NotImplementedError
+
+    def caught_up(self, subscription: Subscription) -> None:
+        """It lagged, and fell below 50 %."""
         raise NotImplementedError
 
     def gone(self) -> None:

@@ -15,6 +15,7 @@ from fanwire.protocol.fastpath import Heads
 
 from .patterns import PatternTree
 from .routes import Route, Topic
+from .rules import TopicRule, publisher_wait
 
 # Topics remembered with their matching routes. Beyond that all are forgotten at once and looked up again: publishers
 # can name topics without end. About 500 bytes each, so 32 MiB.
@@ -28,7 +29,11 @@ MAX_HEADS = 2 * MAX_TOPICS
 class Registry:
     """Patterns, routes, and the topics they match."""
 
-    def __init__(self) -> None:
+    def __init__(self, rules: tuple[TopicRule, ...] = ()) -> None:
+        """``rules``: the operator's."""
+        self._rules = rules
+        self.publishers_wait = any(rule.publisher_wait_s is not None for rule in rules)
+        """Whether a publish may have to wait for subscribers on some topic."""
         self.routes: dict[int, Route] = {}
         self._by_pattern: dict[str, Route] = {}
         self._wildcards: PatternTree[Route] = PatternTree()
@@ -97,7 +102,7 @@ class Registry:
             self._topics.clear()
             self._by_name.clear()
             self.heads.clear()
-        topic = self._topics[packed] = self._by_name.setdefault(name, Topic(name))
+        topic = self._topics[packed] = self._by_name.setdefault(name, Topic(name, publisher_wait(self._rules, name)))
         return topic
 
     def _refresh(self, topic: Topic) -> None:

@@ -26,7 +26,8 @@ from fanwire.protocol import (
     encode,
 )
 
-from .outbox import Subscription
+from .rules import grant
+from .subscription import Subscription
 
 if TYPE_CHECKING:
     from .session import Session
@@ -37,7 +38,7 @@ _PLAIN = SubscribeOptions()
 # Options of protocol.md that this broker does not do yet; asking for one is answered `bad_option`, never ignored.
 _PLAIN_PUBLISH = PublishOptions()
 _NOT_YET_PUBLISHED = ("reply_to", "retain", "msg_id", "expect")
-_NOT_YET = ("max_rate", "heartbeat", "snapshot", "replay", "group", "echo", "presence")
+_NOT_YET = ("heartbeat", "snapshot", "replay", "group", "echo", "presence")
 
 
 class RequestError(Exception):
@@ -84,28 +85,34 @@ def _ping(session: Session, envelope: Ping) -> dict[str, Any]:
 
 def _subscribe(session: Session, envelope: Subscribe) -> dict[str, Any]:
     _check_options(envelope.options)
-    queue = min(envelope.options.queue or session.config.queue, session.config.max_queue)
-    subscriptions = session.outbox.subscriptions
+    config, subscriptions = session.config, session.outbox.subscriptions
     if envelope.pattern.startswith("$inbox."):
         raise RequestError("forbidden", f"{envelope.pattern}: only the session whose inbox it is may subscribe to it")
+    given = grant(
+        config.rules, envelope.pattern, session.name, envelope.options, queue=config.queue, max_queue=config.max_queue
+    )
     route = session.registry.route(envelope.pattern)
-    if subscription := subscriptions.get(route.number):
-        subscription.queue = queue
+    if route.number in subscriptions:
+        session.hub.fanout.flush(session.outbox)  # by the old options; that may be the end of the subscription
+        route = session.registry.route(envelope.pattern)
+    subscription = subscriptions.get(route.number)
+    if subscription is not None:
+        session.change(subscription, given)
     else:
-        limit = session.config.max_subscriptions
+        limit = config.max_subscriptions
         if limit is not None and len(subscriptions) >= limit:
             session.registry.release(route)
             raise RequestError("too_many", f"a connection may have {limit} subscriptions; unsubscribe from some first")
-        session.join(Subscription(route, queue))  # nothing is published before the answer is in the outbox too
+        session.join(route, given)  # nothing is published before the answer is in the outbox too
     return {
         "route": route.number,
         "offset": 0,
         "epoch": session.epoch,
         "replayed": 0,
         "recovered": True,
-        "queue": queue,
-        "max_rate": None,
-        "on_slow": "disconnect",
+        "queue": given.queue,
+        "max_rate": given.max_rate,
+        "on_slow": given.on_slow,
     }
 
 
@@ -113,12 +120,6 @@ def _check_options(options: SubscribeOptions) -> None:
     for name in _NOT_YET:
         if getattr(options, name) != getattr(_PLAIN, name):
             raise RequestError("bad_option", f"{name!r} is not served by this broker yet; leave it out", option=name)
-    if options.on_slow != "disconnect":
-        raise RequestError(
-            "bad_option",
-            f"on_slow={options.on_slow!r} is not served by this broker yet; it knows 'disconnect'",
-            option="on_slow",
-        )
 
 
 def _unsubscribe(session: Session, envelope: Unsubscribe) -> dict[str, Any]:
@@ -127,7 +128,9 @@ def _unsubscribe(session: Session, envelope: Unsubscribe) -> dict[str, Any]:
 
 
 def _backlog(session: Session, envelope: Backlog) -> dict[str, Any]:
-    _subscription(session, envelope.route).backlog = (envelope.queued, envelope.limit)
+    subscription = _subscription(session, envelope.route)
+    subscription.backlog = (envelope.queued, envelope.limit)
+    session.outbox.note_backlog(subscription)
     return {}
 
 
@@ -155,10 +158,12 @@ def _publish(session: Session, envelope: Publish) -> dict[str, Any]:
     if meta:
         tail, elements = tail + _pack(meta), 8
     try:
-        subscribers = session.publish(_pack(envelope.topic), elements, [tail])
+        topic = session.registry.topic(_pack(envelope.topic))
+        check_publishable(topic.name)
     except LocalProtocolError as error:
         raise RequestError(error.code, str(error)) from None
-    return {"offset": 0, "subscribers": subscribers, "lagging": 0}
+    subscribers = session.publish(topic, elements, tail, options.key)
+    return {"offset": 0, "subscribers": subscribers, "lagging": topic.lagging}
 
 
 def check_publishable(name: str) -> None:

@@ -20,13 +20,14 @@ from fanwire.transport import FrameStream
 
 from . import endings
 from .endings import Ending
-from .fanout import time_stamp
+from .fanout import time_stamp, wall_clock_us
 from .handshake import Refused, read_opening
 from .ingress import Ingress
 from .leftovers import end_parser
+from .limiter import Limiter
 from .log import log
-from .outbox import Outbox, Owner, SlowConsumer, Subscription
-from .requests import check_publishable
+from .outbox import Outbox, Owner, SlowConsumer
+from .subscription import Subscription
 from .watchdog import Watched
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from .config import Config
     from .hub import Hub
     from .registry import Registry
+    from .routes import Route, Topic
+    from .rules import Grant
 
 _pack = msgpack.Packer().pack
 _PING = frame_header(0, Opcode.PING)
@@ -58,9 +61,13 @@ class Session(Owner, Watched):
         "agent",
         "config",
         "ending",
+        "gone_lost",
+        "gone_replaced",
         "hub",
         "id",
         "name",
+        "opened_at",
+        "opened_time_us",
         "outbox",
         "stream",
         "welcomed",
@@ -76,6 +83,12 @@ class Session(Owner, Watched):
         self.id = secrets.token_hex(8)
         self.name = ""
         self.agent = ""
+        self.opened_at = 0.0
+        """When it was entered, on trio's clock; 0: it was not (yet)."""
+        self.opened_time_us = 0
+        """The same in microseconds since 1970."""
+        self.gone_lost = self.gone_replaced = 0
+        """Of subscriptions that it has no more."""
         self.welcomed = False
         self._ingress = Ingress(self)
         self._connection: trio_websocket.WebSocketConnection | None = None
@@ -128,6 +141,7 @@ class Session(Owner, Watched):
         if connection is None:
             self.hub.counters.connections_refused += 1
             return
+        self.opened_at, self.opened_time_us = trio.current_time(), wall_clock_us()
         self.hub.enter(self)
         if self.ending is None:
             self._start_clocks()
@@ -167,7 +181,7 @@ class Session(Owner, Watched):
                 rest=opening.rest,
                 linger_s=self.config.linger_s,
             )
-            self.outbox = Outbox(self, self.stream, self.config)
+            self.outbox = Outbox(self, self.stream, self.config, self.hub.counters)
             # FrameStream counts and limits sizes itself; trio-websocket's own limit must never be the first to strike.
             request = await trio_websocket.wrap_server_stream(
                 nursery, self.stream, max_message_size=2 * self.config.max_message_bytes, receive_buffer_size=None
@@ -206,8 +220,19 @@ class Session(Owner, Watched):
         """The hub forgets this connection. Idempotent, synchronous."""
         self._unroute_all()
         self.hub.leave(self)
+        if self.opened_at:
+            self._note_end()
         if self._watch is not None:
             self.hub.watchdog.forget(self._watch)
+
+    def _note_end(self) -> None:
+        ending = self.ending or endings.GONE
+        code, reason = ending.code, ending.reason
+        closed = self._connection.closed if self._connection is not None else None
+        if ending is endings.GONE and closed is not None and closed.code not in (None, 1006):
+            code, reason = closed.code, closed.reason or ""
+        self.hub.closed.add(self, code, reason, ending.facts)
+        self.opened_at = 0.0
 
     def _let_go(self) -> None:
         """Cut the circles through stream and outbox: what it held is free now, not when the collector comes by."""
@@ -223,6 +248,11 @@ class Session(Owner, Watched):
         if hasattr(self, "outbox"):
             for subscription in self.outbox.subscriptions.values():
                 self._unroute(subscription)
+                if (limiter := subscription.limiter) is not None:
+                    if self.ending is not None and not self.ending.discard:
+                        limiter.open(trio.current_time())  # it is sent what waits for it: that, too
+                    limiter.close()
+                    subscription.limiter = None
 
     # ---------------------------------------------------------------- ending
 
@@ -291,9 +321,31 @@ class Session(Owner, Watched):
 
     def too_slow(self, verdict: SlowConsumer) -> None:
         """See `Owner`."""
-        if self.ending is None:
-            self.hub.counters.slow_consumers += 1
-            self.end(endings.slow_consumer(verdict))
+        if self.ending is not None:
+            return
+        subscription = verdict.subscription
+        if subscription is not None and subscription.on_slow == "unsubscribe":
+            self._drop(subscription, verdict)
+            return
+        self.hub.counters.slow_consumers += 1
+        self.hub.episodes.disconnected(self, verdict)
+        self.end(endings.slow_consumer(verdict))
+
+    def _drop(self, subscription: Subscription, verdict: SlowConsumer) -> None:
+        """Unsubscribe it, and say so."""
+        self._unroute(subscription)
+        self._count_gone(subscription)
+        self.hub.episodes.unsubscribed(self, verdict, subscription.route.pattern)
+        self.answer(encode(Error(0, "slow_consumer", endings.why_slow(verdict), verdict.detail())))
+
+    def lagging(self, subscription: Subscription) -> None:
+        """See `Owner`."""
+        self.hub.episodes.began(self, subscription, self.outbox.waiting_bytes, self.outbox.oldest_s())
+
+    def caught_up(self, subscription: Subscription) -> None:
+        """See `Owner`."""
+        self.hub.episodes.ended(self, subscription)
+        self.hub.fanout.note_caught_up()
 
     def gone(self) -> None:
         """See `Owner`."""
@@ -337,29 +389,73 @@ class Session(Owner, Watched):
         }
         self.answer(encode(Welcome(greeting)))
 
-    def publish(self, packed_topic: bytes, elements: int, tails: list[bytes]) -> int:
-        """Publish what came over the slow road. Raises LocalProtocolError."""
-        topic = self.registry.topic(packed_topic)
-        check_publishable(topic.name)
-        return self.hub.fanout.publish(topic, elements, tails, time_stamp(), trio.current_time())
+    def publish(self, topic: Topic, elements: int, tail: bytes, key: str | None) -> int:
+        """Publish what came over the slow road; see `Fanout.publish`."""
+        fanout = self.hub.fanout
+        reached = fanout.publish(topic, elements, [tail], time_stamp(), trio.current_time(), key)
+        if topic.publisher_wait_s is not None:  # the next one must know who lags
+            fanout.flush(*(outbox for route in topic.routes for outbox in route.outboxes))
+        return reached
 
-    def join(self, subscription: Subscription) -> None:
+    def join(self, route: Route, given: Grant) -> None:
         """From now on this connection gets what is published on the route."""
-        self.outbox.subscriptions[subscription.route.number] = subscription
-        subscription.route.add(self.outbox)
+        subscription = Subscription(route, given.queue, given.on_slow, given.max_rate)
+        self.outbox.subscriptions[route.number] = subscription
+        self._set_rate(subscription)
+        self._set_conflating()
+        route.add(self.outbox, subscription)
         self.hub.subscriptions += 1
+        if route.pattern.startswith("$sys"):
+            self.hub.reports.wanted(route.pattern)
+
+    def change(self, subscription: Subscription, given: Grant) -> None:
+        """Other options from now on; what is queued stays. Before calling this, flush what was gathered."""
+        if subscription.on_slow != given.on_slow:
+            subscription.newest.clear()  # what waits is in nobody's way, and stays as it is
+        subscription.queue, subscription.on_slow, subscription.max_rate = given.queue, given.on_slow, given.max_rate
+        self._set_rate(subscription)
+        self._set_conflating()
+        subscription.route.add(self.outbox, subscription)
+
+    def _set_rate(self, subscription: Subscription) -> None:
+        rate, limiter = subscription.max_rate, subscription.limiter
+        if rate is None:
+            if limiter is not None:
+                limiter.open(trio.current_time())
+            subscription.limiter = None
+        elif limiter is not None:
+            limiter.change(rate, trio.current_time())
+        else:
+            subscription.limiter = Limiter(subscription, self.outbox, self.hub.fanout, self.hub.watchdog)
+
+    def _set_conflating(self) -> None:
+        outbox = self.outbox
+        conflating = any(each.on_slow == "conflate" for each in outbox.subscriptions.values())
+        if conflating and not outbox.conflating:
+            self.stream.buffer_little(self.config.conflating_buffer_bytes)
+        outbox.conflating = conflating
 
     def part(self, subscription: Subscription) -> None:
-        """The contrary; nothing of the route that waits is sent any more."""
+        """The contrary of `join`; nothing of the route that waits is sent any more."""
         self.hub.fanout.flush(self.outbox)
+        if self.outbox.subscriptions.get(subscription.route.number) is not subscription:
+            return  # it was too slow for that
         self._unroute(subscription)
         self.outbox.forget(subscription)
+        self._count_gone(subscription)
+        self._set_conflating()
+
+    def _count_gone(self, subscription: Subscription) -> None:
+        self.gone_lost += subscription.lost
+        self.gone_replaced += subscription.replaced
 
     def _unroute(self, subscription: Subscription) -> None:
         if self.outbox in subscription.route.outboxes:
             subscription.route.remove(self.outbox)
+            self.outbox.clear_lagging(subscription)
             self.registry.release(subscription.route)
             self.hub.subscriptions -= 1
+            self.hub.fanout.note_caught_up()
 
     # ----------------------------------------------------------------- clocks
 
@@ -401,7 +497,7 @@ class Session(Owner, Watched):
         assert interval is not None
         activity = self.stream.bytes_received + self.stream.progress
         in_flight = self.stream.in_flight()
-        alive = activity != self._seen or in_flight < self._unacked
+        alive = activity != self._seen or in_flight < self._unacked or self._ingress.holding
         self._seen, self._unacked = activity, in_flight
         if self._pinged and not alive:
             self.end(endings.idle(self.config.ping_timeout_s))

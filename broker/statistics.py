@@ -13,8 +13,11 @@ class Counters:
         "connections_refused",
         "connections_total",
         "delivered",
+        "lagging",
+        "lost",
         "published",
         "rejected",
+        "replaced",
         "slow_consumers",
     )
 
@@ -26,6 +29,12 @@ class Counters:
         self.rejected = 0
         self.slow_consumers = 0
         self.closed_by_broker: dict[int, int] = {}
+        self.lost: dict[str, int] = {}
+        self.replaced = 0
+        self.lagging = 0
+
+    def observe_depth(self, messages: int) -> None:
+        """One time that a subscriber's socket was behind: the most messages of a subscription that waited then."""
 
     def count_close(self, code: int) -> None:
         """One more connection that the broker closed with this code."""

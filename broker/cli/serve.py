@@ -42,6 +42,7 @@ def serve(log_format: LogFormat, log_level: str, **settings: Any) -> int:
       fanwire serve
       fanwire serve --host 0.0.0.0 --port 9000 --log-format json
       fanwire serve --queue 1000 --max-pending 4MiB --stall-timeout 3
+      fanwire serve --rule 'stocks.> max_rate=10' --rule 'chat.> on_slow=drop_oldest max_queue=500'
 
     \b
     Exit status:

@@ -1,5 +1,6 @@
 """The options of `fanwire serve`: one for each setting of `Config`, in one table."""
 
+import difflib
 import re
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -7,7 +8,7 @@ from typing import Any, TypeVar
 import attrs
 import click
 
-from fanwire.broker import Config
+from fanwire.broker import Config, TopicRule
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -20,6 +21,38 @@ def bytes_of(value: str) -> int:
     if found is None or found[2].lower() not in _UNITS:
         raise click.BadParameter(f"{value!r} is no number of bytes: write 65536, 64KiB or 16MiB")
     return int(found[1]) * _UNITS[found[2].lower()]
+
+
+_RULE_FIELDS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "user": ("user", str),
+    "on_slow": ("on_slow", str),
+    "max_queue": ("max_queue", int),
+    "max_rate": ("max_rate", float),
+    "publisher_wait": ("publisher_wait_s", float),
+}
+
+
+def rule_of(value: str) -> TopicRule:
+    """A rule, such as ``stocks.> user=legacy-* on_slow=conflate max_rate=10``, for `type=`."""
+    pattern, *parts = value.split() or [""]
+    fields: dict[str, Any] = {}
+    for part in parts:
+        name, equals, text = part.partition("=")
+        if not equals or name not in _RULE_FIELDS:
+            near = difflib.get_close_matches(name, _RULE_FIELDS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"a rule has {', '.join(_RULE_FIELDS)}"
+            raise click.BadParameter(f"rule {value!r}: {part!r} is no setting of a rule; {hint}")
+        field, read = _RULE_FIELDS[name]
+        try:
+            fields[field] = read(text)
+        except ValueError:
+            raise click.BadParameter(f"rule {value!r}: {name} is {text!r}, which is no number") from None
+    if not parts:
+        raise click.BadParameter(f"rule {value!r} says nothing about its topics; add for example max_rate=10")
+    try:
+        return TopicRule(pattern=pattern, **fields)
+    except ValueError as error:
+        raise click.BadParameter(f"rule {value!r}: {error}") from None
 
 
 _COUNT = click.IntRange(min=1)
@@ -35,14 +68,22 @@ class Setting:
     metavar: str
     help: str
     may_be_none: bool = False
+    multiple: bool = False
 
     @property
     def option(self) -> str:
-        """`--max-pending` for `max_pending_bytes`: the unit stands in the help."""
+        """`--max-pending` for `max_pending_bytes`: the unit stands in the help. `--rule` for `rules`: one of
+        several."""
+        if self.multiple:
+            return "--" + self.field.removesuffix("s")
         return "--" + self.field.removesuffix("_s").removesuffix("_bytes").replace("_", "-")
 
     def as_option(self) -> Callable[[_Command], _Command]:
         """The click option, with the default of `Config`."""
+        if self.multiple:
+            return click.option(
+                self.option, self.field, type=self.type, metavar=self.metavar, multiple=True, help=f"{self.help}."
+            )
         help_text = f"{self.help} ('none': no limit)" if self.may_be_none else self.help
         return click.option(
             self.option,
@@ -74,6 +115,20 @@ SETTINGS = (
         "A client that takes not one byte for so long, though something waits for it, is dropped", may_be_none=True,
     ),
     Setting("max_age_s", _SECONDS, "SECONDS", "Age that the oldest waiting message may reach", may_be_none=True),
+    Setting(
+        "conflating_buffer_bytes", bytes_of, "BYTES",
+        "What the kernel buffers for a connection that conflates: there nothing can be replaced by something newer",
+    ),
+    Setting(
+        "rules", rule_of, "RULE",
+        "What subscribers and publishers of some topics get, whatever they ask for: 'PATTERN user=GLOB on_slow=POLICY"
+        " max_queue=N max_rate=N publisher_wait=SECONDS', all but the pattern optional. May be given several times",
+        multiple=True,
+    ),
+    Setting(
+        "report_interval_s", _SECONDS, "SECONDS",
+        "How often $sys.stats and $sys.connections are published while somebody listens", may_be_none=True,
+    ),
     Setting("ping_interval_s", _SECONDS, "SECONDS", "Silence after which a client is pinged", may_be_none=True),
     Setting("ping_timeout_s", _SECONDS, "SECONDS", "Time a pinged client has to show a sign of life"),
     Setting("handshake_timeout_s", _SECONDS, "SECONDS", "Time from the connection to the finished handshake"),

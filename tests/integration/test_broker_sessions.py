@@ -175,11 +175,6 @@ async def test_a_message_names_its_topic_only_where_the_pattern_does_not(autojum
 
 
 NOT_SERVED = [
-    SubscribeOptions(on_slow="drop_oldest"),
-    SubscribeOptions(on_slow="drop_newest"),
-    SubscribeOptions(on_slow="conflate"),
-    SubscribeOptions(on_slow="unsubscribe"),
-    SubscribeOptions(max_rate=1.0),
     SubscribeOptions(heartbeat=1.0),
     SubscribeOptions(snapshot=True),
     SubscribeOptions(replay=Replay(last=1)),

@@ -8,9 +8,12 @@ import trio
 
 from fanwire.broker import Config
 from fanwire.broker.fanout import Fanout
-from fanwire.broker.outbox import Outbox, Owner, SlowConsumer, Subscription
+from fanwire.broker.limiter import Limiter
+from fanwire.broker.outbox import Outbox, Owner, SlowConsumer
 from fanwire.broker.registry import Registry
 from fanwire.broker.statistics import Counters
+from fanwire.broker.subscription import Subscription
+from fanwire.broker.watchdog import Watchdog
 from fanwire.protocol.fastpath import take_publishes
 from fanwire.transport import FrameStream, memory_stream_pair
 from tests.integration.raw import RawClient
@@ -24,11 +27,14 @@ class Subscriber(Owner):
     def __init__(self, capacity: int = 65536, **settings: Any) -> None:
         ours, theirs = memory_stream_pair(capacity)
         self.stream = FrameStream(ours, client=False, max_message=1 << 20, on_messages=lambda messages: None)
-        self.outbox = Outbox(self, self.stream, Config(**{**QUIET, **settings}))
+        self.counters = Counters()
+        self.outbox = Outbox(self, self.stream, Config(**{**QUIET, **settings}), self.counters)
         self.reader = RawClient(theirs)
         self.wanted_writer = 0
         self.verdicts: list[SlowConsumer] = []
         self.lost = 0
+        self.news: list[str] = []
+        """Which patterns began to lag (``"a lags"``) and caught up, in order."""
 
     def need_writer(self) -> None:
         """See `Owner`."""
@@ -37,6 +43,14 @@ class Subscriber(Owner):
     def too_slow(self, verdict: SlowConsumer) -> None:
         """See `Owner`."""
         self.verdicts.append(verdict)
+
+    def lagging(self, subscription: Subscription) -> None:
+        """See `Owner`."""
+        self.news.append(f"{subscription.route.pattern} lags")
+
+    def caught_up(self, subscription: Subscription) -> None:
+        """See `Owner`."""
+        self.news.append(f"{subscription.route.pattern} caught up")
 
     def gone(self) -> None:
         """See `Owner`."""
@@ -56,18 +70,30 @@ class Engine:
         self.counters = Counters()
         self.registry = Registry()
         self.fanout = Fanout(self.counters)
+        self.watchdog = Watchdog()
 
-    def subscribe(self, subscriber: Subscriber, pattern: str, queue: int = 10_000) -> Subscription:
+    def subscribe(
+        self,
+        subscriber: Subscriber,
+        pattern: str,
+        queue: int = 10_000,
+        on_slow: str = "disconnect",
+        max_rate: float | None = None,
+    ) -> Subscription:
         """Put the subscriber on a route."""
-        subscription = Subscription(self.registry.route(pattern), queue)
-        subscriber.outbox.subscriptions[subscription.route.number] = subscription
-        subscription.route.add(subscriber.outbox)
+        outbox = subscriber.outbox
+        subscription = Subscription(self.registry.route(pattern), queue, on_slow, max_rate)
+        outbox.subscriptions[subscription.route.number] = subscription
+        outbox.conflating = outbox.conflating or on_slow == "conflate"
+        if max_rate is not None:
+            subscription.limiter = Limiter(subscription, outbox, self.fanout, self.watchdog)
+        subscription.route.add(outbox, subscription)
         return subscription
 
-    def publish(self, topic: str, *payloads: bytes) -> int:
-        """One run of publishes to one topic; the subscriptions reached."""
+    def publish(self, topic: str, *payloads: bytes, key: str | None = None) -> int:
+        """One run of publishes to one topic; the subscriptions reached. With a key: one publish."""
         tails = [_tail(payload) for payload in payloads]
-        return self.fanout.publish(self.registry.topic_named(topic), 6, tails, bytes(8), trio.current_time())
+        return self.fanout.publish(self.registry.topic_named(topic), 6, tails, bytes(8), trio.current_time(), key)
 
     def take(self, message: bytes) -> None:
         """One WebSocket message of publishes, as a session takes it in."""

@@ -8,8 +8,9 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fanwire.broker.outbox import Outbox, SlowConsumer, Subscription
+from fanwire.broker.outbox import Outbox, SlowConsumer
 from fanwire.broker.routes import Chunk, Route
+from fanwire.broker.subscription import Subscription
 from fanwire.protocol import MAX_BATCH, Ok, encode
 from fanwire.protocol.codec import decode_from_broker
 from fanwire.protocol.envelopes import Message
@@ -26,9 +27,9 @@ class Lagging:
         assert not self.subscriber.stream.clear
         self.half = len(self.subscriber.stream.left)
 
-    def subscribe(self, queue: int, number: int = 1) -> Subscription:
+    def subscribe(self, queue: int, number: int = 1, on_slow: str = "disconnect") -> Subscription:
         """Without a registry."""
-        subscription = Subscription(Route(number, "a", wildcard=False), queue)
+        subscription = Subscription(Route(number, "a", wildcard=False), queue, on_slow)
         self.outbox.subscriptions[number] = subscription
         return subscription
 
@@ -49,7 +50,7 @@ class Lagging:
 
 def _chunk(subscription: Subscription, count: int = 1, size: int = 10, born: float = 0.0) -> Chunk:
     one = encode(Message(subscription.route.number, None, 0, 1, b"x" * size))
-    return Chunk(subscription.route, one * count, count, born)
+    return Chunk(subscription.route, "a", one * count, b"", [one] * count, born)
 
 
 async def test_the_arithmetic_of_what_waits(autojump_clock: MockClock) -> None:
@@ -57,12 +58,17 @@ async def test_the_arithmetic_of_what_waits(autojump_clock: MockClock) -> None:
     lagging = Lagging()
     one, two = lagging.subscribe(100), lagging.subscribe(100, 2)
     chunks: list[Chunk | bytes] = [_chunk(one, 3), b"\xc0" * 7, _chunk(two, 5), _chunk(one, 1)]
-    assert lagging.outbox.queue_pending(chunks) is None
+    assert lagging.outbox.queue_pending(chunks) == []
     total = sum(len(each if isinstance(each, bytes) else each.data) for each in chunks)
 
     assert (one.waiting, two.waiting, lagging.outbox.waiting_bytes, lagging.outbox.answer_bytes) == (4, 5, total, 7)
     await lagging.frames()
     assert (one.waiting, two.waiting, lagging.outbox.waiting_bytes, lagging.outbox.answer_bytes) == (0, 0, 0, 0)
+
+
+def _warned(lagging: Lagging) -> int:
+    """Bytes of the LAGGING that waits, if one does: the rest of the answers are one-byte ones or 80 bytes long."""
+    return sum(len(answer) for answer in lagging.outbox._answers if answer[:2] == b"\x95\x17")
 
 
 @pytest.mark.parametrize("what", ["messages", "answers"])
@@ -72,26 +78,27 @@ async def test_bytes_never_pass_max_pending(what: str, autojump_clock: MockClock
     subscription = lagging.subscribe(100_000)
     item = _chunk(subscription, size=70)
     piece: Chunk | bytes = item if what == "messages" else item.data
-    verdict, taken = None, 0
-    while (verdict := lagging.outbox.queue_pending([piece])) is None:
+    taken = 0
+    while not (verdicts := lagging.outbox.queue_pending([piece])):
         taken += 1
-        assert lagging.outbox.waiting_bytes == taken * len(item.data)
+        assert lagging.outbox.waiting_bytes == taken * len(item.data) + _warned(lagging)
         assert lagging.outbox.waiting_bytes + lagging.half <= 10_000
 
-    assert taken == (10_000 - lagging.half) // len(item.data)
+    assert taken == (10_000 - lagging.half - _warned(lagging)) // len(item.data)
     waiting = taken if what == "messages" else 0
-    assert verdict == SlowConsumer("max_pending", None, waiting, taken * len(item.data) + lagging.half, 0.0)
+    waiting_bytes = taken * len(item.data) + _warned(lagging) + lagging.half
+    assert verdicts == [SlowConsumer("max_pending", None, waiting, waiting_bytes, 0.0)]
 
 
 async def test_messages_never_pass_the_queue() -> None:
     """A subscription holds as many as its queue; one more is a verdict that names it and says how many wait."""
     lagging = Lagging()
     subscription, other = lagging.subscribe(10, 5), lagging.subscribe(3, 6)
-    assert lagging.outbox.queue_pending([_chunk(subscription, 6), _chunk(other, 3), _chunk(subscription, 4)]) is None
-    verdict = lagging.outbox.queue_pending([_chunk(subscription)])
+    assert lagging.outbox.queue_pending([_chunk(subscription, 6), _chunk(other, 3), _chunk(subscription, 4)]) == []
+    [verdict] = lagging.outbox.queue_pending([_chunk(subscription)])
 
-    assert verdict is not None
-    assert (verdict.measure, verdict.route, verdict.messages) == ("queue", 5, 13)
+    assert (verdict.measure, verdict.route, verdict.messages) == ("queue", 5, 10)
+    assert (verdict.detail()["queued"], verdict.detail()["limit"]) == (10, 10)
 
 
 async def test_discard_keeps_only_what_is_half_written(autojump_clock: MockClock) -> None:
@@ -116,8 +123,8 @@ async def test_frames_of_what_waited_hold_64_kib(what: str, autojump_clock: Mock
     sizes = [40_000, 40_000, 10, 20_000, 70_000, 5, 65_000, 65_000] * 2
     pieces = [encode(Message(1, None, 0, number, b"x" * size)) for number, size in enumerate(sizes)]
     for piece in pieces:
-        chunk = Chunk(subscription.route, piece, 1, 0.0)
-        assert lagging.outbox.queue_pending([chunk if what == "messages" else piece]) is None
+        chunk = Chunk(subscription.route, "a", piece, b"", [piece], 0.0)
+        assert lagging.outbox.queue_pending([chunk if what == "messages" else piece]) == []
     frames = await lagging.frames()
 
     assert b"".join(frames) == b"".join(pieces)

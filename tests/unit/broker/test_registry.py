@@ -15,6 +15,7 @@ from fanwire.broker import registry as registry_module
 from fanwire.broker.outbox import Outbox
 from fanwire.broker.registry import Registry
 from fanwire.broker.routes import Topic
+from fanwire.broker.subscription import Subscription
 from fanwire.protocol import LocalProtocolError, encode, is_wildcard, matches
 from fanwire.protocol.envelopes import Publish
 from fanwire.protocol.fastpath import Run, take_publishes
@@ -62,7 +63,7 @@ def test_releasing_a_route_that_somebody_is_on_does_nothing() -> None:
     """Only an empty route is forgotten."""
     registry = Registry()
     route = registry.route("a")
-    route.add(_outbox())
+    route.add(_outbox(), Subscription(route, 1))
     registry.release(route)
 
     assert registry.route("a") is route
@@ -157,7 +158,7 @@ class Churn(RuleBasedStateMachine):
     def subscribe(self, pattern: str) -> tuple[int, Outbox]:
         """One more."""
         route, outbox = self.registry.route(pattern), _outbox()
-        route.add(outbox)
+        route.add(outbox, Subscription(route, 1))
         self.model[route.number, outbox] = pattern
         return route.number, outbox
 

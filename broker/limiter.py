@@ -1,0 +1,184 @@
+"""``max_rate``: of each key at most so many messages a second, the newest held until it may go.
+
+A key may be sent again one interval after it was sent. All keys of a subscription share one interval, so the keys in
+the order in which they were sent are also in the order in which they may be sent again: one queue, no heap, and one
+entry at the broker's watchdog. A key that nothing was published on for an interval is forgotten: sending it at once is
+what its budget allows.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from typing import TYPE_CHECKING
+
+from .losses import Losses
+from .watchdog import Watched
+
+if TYPE_CHECKING:
+    from .fanout import Fanout
+    from .outbox import Outbox
+    from .routes import Chunk, ConflationKey
+    from .subscription import Subscription
+    from .watchdog import Watchdog
+
+# What is due within so many seconds goes out together: a subscriber of ten thousand symbols would otherwise be written
+# to ten thousand times a second. Nothing goes early; what is held comes so much later at most.
+SLACK = 0.005
+
+# Keys released at once before others get their turn: each takes about a microsecond.
+PORTION = 1_000
+
+
+class Limiter(Watched):
+    """One subscription's budget. Sits between the publish and the outbox."""
+
+    __slots__ = (
+        "_closed",
+        "_fanout",
+        "_held",
+        "_interval",
+        "_losses",
+        "_outbox",
+        "_recent",
+        "_sent",
+        "_subscription",
+        "_watch",
+        "_watchdog",
+    )
+
+    def __init__(self, subscription: Subscription, outbox: Outbox, fanout: Fanout, watchdog: Watchdog) -> None:
+        self._subscription = subscription
+        self._outbox = outbox
+        self._fanout = fanout
+        self._watchdog = watchdog
+        self._watch: int | None = None
+        self._closed = False
+        assert subscription.max_rate is not None
+        self._interval = 1 / subscription.max_rate
+        self._recent: set[ConflationKey] = set()  # sent within the last interval
+        self._sent: deque[tuple[float, ConflationKey]] = deque()  # the same keys, and when they were sent
+        self._held: OrderedDict[ConflationKey, Chunk] = OrderedDict()  # of some of them: what goes next
+        self._losses: Losses | None = None
+
+    def offer(self, chunk: Chunk, now: float) -> None:
+        """Give what was published: its newest message goes at once, or is held. Never blocks, never fails."""
+        if self._closed:
+            return
+        subscription, outbox = self._subscription, self._outbox
+        outbox.count_replaced(subscription, chunk.count - 1)
+        newest = chunk.newest()
+        key = newest.key
+        entry = subscription.newest.get(key)
+        if entry is not None and key not in self._held:
+            outbox.replace(entry, newest)  # one was sent and still waits for the socket: this one goes in its place
+            outbox.check_bytes()
+        elif key in self._recent:
+            self._hold(newest, key)
+        else:
+            self._send(newest, key, now)
+
+    def _hold(self, newest: Chunk, key: ConflationKey) -> None:
+        before = self._held.get(key)
+        if before is not None:
+            self._outbox.count_replaced(self._subscription, 1)
+            self._outbox.held_bytes -= len(before.data)
+        else:
+            while len(self._held) >= self._subscription.queue:
+                self._lose_oldest()
+            self._subscription.held += 1
+        newest.settle()
+        self._held[key] = newest
+        self._outbox.held_bytes += len(newest.data)
+        self._outbox.check_bytes()
+
+    def _lose_oldest(self) -> None:
+        """More keys are held than may wait: the one that was held first goes."""
+        key = next(iter(self._held))
+        held = self._release(key)
+        assert held is not None
+        self._outbox.count_lost(self._subscription, 1)
+        self._losses = self._losses or Losses("keys")
+        self._losses.note(held.topic, 1)
+
+    def _send(self, newest: Chunk, key: ConflationKey, now: float) -> None:
+        self._tell_losses(now)
+        self._fanout.give(self._outbox, newest)
+        self._recent.add(key)
+        self._sent.append((now, key))
+        if self._outbox.note_budget():
+            self._forget_first_budget()
+        if self._watch is None and self._sent:
+            self._watch = self._watchdog.watch(self, self._sent[0][0] + self._interval)
+
+    def _forget_first_budget(self) -> None:
+        """The connection has too many. The key that was sent first goes at once when there is something new."""
+        _, key = self._sent.popleft()
+        self._forget(key)
+        if (held := self._release(key)) is not None:
+            self._fanout.give(self._outbox, held)
+
+    def _forget(self, key: ConflationKey) -> None:
+        self._recent.discard(key)
+        self._outbox.budgets -= 1
+
+    def _release(self, key: ConflationKey) -> Chunk | None:
+        held = self._held.pop(key, None)
+        if held is not None:
+            self._subscription.held -= 1
+            self._outbox.held_bytes -= len(held.data)
+        return held
+
+    def _tell_losses(self, now: float) -> None:
+        if self._losses is not None:
+            for loss in self._losses.chunks(self._subscription.route, now):
+                self._fanout.give(self._outbox, loss)
+            self._losses = None
+
+    def look(self, now: float) -> float | None:
+        """See `Watched`: release what is due."""
+        self._tell_losses(now)
+        sent, interval = self._sent, self._interval
+        for _ in range(PORTION):
+            if not sent or sent[0][0] + interval > now:
+                break
+            _, key = sent.popleft()
+            held = self._release(key)
+            if held is None:
+                self._forget(key)
+            else:
+                self._fanout.give(self._outbox, held)
+                sent.append((now, key))
+        if sent:
+            return max(sent[0][0] + interval, now + SLACK)
+        self._watch = None
+        return None
+
+    def change(self, max_rate: float, now: float) -> None:
+        """Another rate from now on, also for what is held."""
+        self._interval = 1 / max_rate
+        if self._watch is not None:
+            self._watchdog.forget(self._watch)
+            self._watch = self._watchdog.watch(self, max(now, self._sent[0][0] + self._interval))
+
+    def open(self, now: float) -> None:
+        """No limit any more: all that is held goes."""
+        self._tell_losses(now)
+        for _, key in self._sent:
+            if (held := self._release(key)) is not None:
+                self._fanout.give(self._outbox, held)
+        self.close()
+
+    def close(self) -> None:
+        """Nobody wants what is held. Idempotent; `offer` does nothing any more."""
+        self._closed = True
+        outbox = self._outbox
+        outbox.held_bytes -= sum([len(held.data) for held in self._held.values()])
+        outbox.budgets -= len(self._recent)
+        self._subscription.held = 0
+        self._held.clear()
+        self._recent.clear()
+        self._sent.clear()
+        self._losses = None
+        if self._watch is not None:
+            self._watchdog.forget(self._watch)
+            self._watch = None

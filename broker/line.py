@@ -1,0 +1,114 @@
+"""The line: what waits for one connection's socket, in the order in which it came, in a bounded trio channel.
+
+A trio channel can neither be peeked into nor have anything taken out of its middle. So what is dropped while it waits
+is only marked as dead, and skipped when it comes out; a line in which most are dead is refilled with the living.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+if TYPE_CHECKING:
+    from .losses import Losses
+    from .routes import Chunk
+    from .subscription import Subscription
+
+# Dead entries that are left alone: refilling for a few would cost more than skipping them.
+_FEW = 64
+
+
+class Entry:
+    """Some messages of one subscription, waiting: ``count`` of a chunk's, from its ``first`` on."""
+
+    __slots__ = ("chunk", "count", "first", "lost", "size", "subscription")
+
+    def __init__(self, subscription: Subscription, chunk: Chunk) -> None:
+        self.subscription = subscription
+        self.chunk = chunk
+        self.first = 0
+        self.count = chunk.count
+        """0: dead."""
+        self.size = len(chunk.data)
+        """Bytes of what remains of it."""
+        self.lost: Losses | None = None
+        """To be told before it."""
+
+    def data(self) -> bytes:
+        """The envelopes."""
+        chunk = self.chunk
+        return chunk.data if self.count == chunk.count else chunk.part(self.first, self.count)
+
+    def cut(self, first: int, count: int) -> int:
+        """Keep only ``count`` of its messages, from the ``first`` that it has; return how many bytes went."""
+        before = self.size
+        self.first += first
+        self.count = count
+        self.size = self.chunk.size_of(self.first, count) if count else 0
+        return before - self.size
+
+
+class Line:
+    """Entries, oldest first."""
+
+    __slots__ = ("_capacity", "_dead", "_head", "_length", "_receive", "_send")
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        # Opened when the socket first lags: most never do, and a channel takes 2 KiB.
+        self._send: trio.MemorySendChannel[Entry] | None = None
+        self._receive: trio.MemoryReceiveChannel[Entry] | None = None
+        self._head: Entry | None = None  # taken out of the channel already, because somebody wanted to look at it
+        self._length = 0  # in the channel
+        self._dead = 0  # of those
+
+    def put(self, entry: Entry) -> bool:
+        """Add an entry at the end. False: the line is full."""
+        if self._send is None:
+            self._send, self._receive = trio.open_memory_channel[Entry](self._capacity)
+        if self._length >= self._capacity and self._dead:
+            self._refill()
+        try:
+            self._send.send_nowait(entry)
+        except trio.WouldBlock:
+            return False
+        self._length += 1
+        return True
+
+    def first(self) -> Entry | None:
+        """The first in line that is not dead."""
+        while self._head is None or not self._head.count:
+            if self._head is not None:
+                self._head = None
+                self._dead -= 1
+            if not self._length:
+                return None
+            assert self._receive is not None
+            self._head = self._receive.receive_nowait()
+            self._length -= 1
+        return self._head
+
+    def take_first(self) -> None:
+        """Remove what `first` has returned."""
+        self._head = None
+
+    def note_dead(self, count: int = 1) -> None:
+        """So many entries have died. Those in front are skipped; when too many are left the line is refilled."""
+        self._dead += count
+        self.first()
+        if self._dead > _FEW and self._dead * 2 > self._length:
+            self._refill()
+
+    def _refill(self) -> None:
+        """Costs about 2 µs for each that is in it: at most twice as many as have died since the last time."""
+        self.first()
+        assert self._send is not None
+        assert self._receive is not None
+        for _ in range(self._length):
+            entry = self._receive.receive_nowait()
+            if entry.count:
+                self._send.send_nowait(entry)
+            else:
+                self._length -= 1
+        self._dead = 0

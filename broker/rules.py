@@ -1,0 +1,95 @@
+"""What the operator says about topics: which policy a subscriber gets, how long a publisher may wait.
+
+A rule about subscribers concerns every subscription that could get a message of the rule's pattern: a client that
+subscribes to ``>`` gets no more out of ``stocks.>`` than one that subscribes to that. So of several rules the strictest
+cap counts. A rule about publishers concerns one topic, and the first that says something counts.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import Any
+
+import attrs
+
+from fanwire.protocol import ON_SLOW, SubscribeOptions, check_pattern, patterns_overlap
+
+
+def _pattern(_instance: object, _attribute: attrs.Attribute[Any], value: str) -> None:
+    check_pattern(value)
+
+
+def _on_slow(_instance: object, _attribute: attrs.Attribute[Any], value: str | None) -> None:
+    if value is not None and value not in ON_SLOW:
+        raise ValueError(f"on_slow is {value!r}; it must be one of {', '.join(ON_SLOW)}")
+
+
+def _positive(_instance: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
+    if value is not None and not value > 0:
+        raise ValueError(f"{attribute.name} must be greater than 0, not {value!r} (leave it out for no limit)")
+
+
+@attrs.frozen(kw_only=True)
+class TopicRule:
+    """One rule. What it says nothing about is left to other rules and to the client."""
+
+    pattern: str = attrs.field(validator=_pattern)
+    """Which topics."""
+    user: str | None = None
+    """Whose subscriptions: a shell pattern (``legacy-*``) for the name that a client gives in HELLO; None: everybody's.
+    Nobody proves that name yet, so a rule for some users only is for those who mean well."""
+    on_slow: str | None = attrs.field(default=None, validator=_on_slow)
+    """The policy they get, whatever they ask for."""
+    max_queue: int | None = attrs.field(default=None, validator=_positive)
+    """The most messages that may wait."""
+    max_rate: float | None = attrs.field(default=None, validator=_positive)
+    """The most messages a second and key, also for who asks for no limit. Implies conflation."""
+    publisher_wait_s: float | None = attrs.field(default=None, validator=_positive)
+    """A publish waits for lagging subscribers, so many seconds at most. Nobody but its publisher does."""
+
+    def concerns(self, pattern: str, user: str) -> bool:
+        """Whether a subscription of ``user`` to ``pattern`` could get what the rule is about."""
+        return (self.user is None or fnmatchcase(user, self.user)) and patterns_overlap(self.pattern, pattern)
+
+
+@attrs.frozen
+class Grant:
+    """What a subscription gets; echoed in OK."""
+
+    queue: int
+    max_rate: float | None
+    on_slow: str
+
+
+def grant(
+    rules: tuple[TopicRule, ...], pattern: str, user: str, wanted: SubscribeOptions, queue: int, max_queue: int
+) -> Grant:
+    """What of the wanted options a subscription gets.
+
+    Args:
+        rules: The operator's.
+        pattern: What is subscribed to.
+        user: Who subscribes.
+        wanted: What was asked for.
+        queue: For who asks for nothing.
+        max_queue: The most for anybody.
+    """
+    ours = [rule for rule in rules if rule.concerns(pattern, user)]
+    queues = [rule.max_queue for rule in ours if rule.max_queue is not None]
+    rates = [rule.max_rate for rule in ours if rule.max_rate is not None]
+    if wanted.max_rate is not None:
+        rates.append(wanted.max_rate)
+    forced = next((rule.on_slow for rule in ours if rule.on_slow is not None), wanted.on_slow)
+    return Grant(
+        queue=min(wanted.queue or queue, max_queue, *queues),
+        max_rate=min(rates) if rates else None,
+        on_slow="conflate" if rates else forced,
+    )
+
+
+def publisher_wait(rules: tuple[TopicRule, ...], topic: str) -> float | None:
+    """How many seconds a publish on ``topic`` may wait for lagging subscribers; None: it does not."""
+    for rule in rules:
+        if rule.publisher_wait_s is not None and patterns_overlap(rule.pattern, topic):
+            return rule.publisher_wait_s
+    return None

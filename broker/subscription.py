@@ -1,0 +1,71 @@
+"""One connection on one route: what it was granted, what waits for it, what it has lost."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .limiter import Limiter
+    from .line import Entry
+    from .losses import Losses
+    from .routes import ConflationKey, Route
+
+
+class Subscription:
+    """Plain data; `Outbox` and `Limiter` keep it."""
+
+    __slots__ = (
+        "back",
+        "backlog",
+        "entries",
+        "front",
+        "held",
+        "lagging",
+        "lagging_since",
+        "limiter",
+        "lost",
+        "max_rate",
+        "newest",
+        "on_slow",
+        "queue",
+        "replaced",
+        "route",
+        "waiting",
+    )
+
+    def __init__(self, route: Route, queue: int, on_slow: str = "disconnect", max_rate: float | None = None) -> None:
+        self.route = route
+        self.queue = queue
+        """Messages that may wait; conflating: keys."""
+        self.on_slow = on_slow
+        self.max_rate = max_rate
+        self.limiter: Limiter | None = None
+        """While there is a `max_rate`."""
+        self.waiting = 0
+        """Messages in the line; conflating: keys."""
+        self.held = 0
+        """Keys whose newest message `max_rate` holds back."""
+        self.entries: deque[Entry] = deque()
+        """What waits of it, as it stands in the connection's line."""
+        self.newest: dict[ConflationKey, Entry] = {}
+        """Conflating: where the newest message of each key waits."""
+        self.front: Losses | None = None
+        """To be told before the first of `entries`."""
+        self.back: Losses | None = None
+        """To be told after the last of them."""
+        self.lost = 0
+        """Messages, ever: dropped by its policy."""
+        self.replaced = 0
+        """Messages, ever: conflated, or passed over by its rate. Not lost: a newer one came in their place."""
+        self.lagging = False
+        """Whether it passed 75 % of what may wait, here or at the client, and is not below 50 % again."""
+        self.lagging_since = 0.0
+        """On trio's clock."""
+        self.backlog: tuple[int, int] | None = None
+        """What the client last said of its own buffer: queued, limit (BACKLOG)."""
+
+    @property
+    def client_lags(self) -> bool:
+        """Whether the client's own buffer is what makes it lag."""
+        return self.backlog is not None and self.backlog[0] * 2 >= self.backlog[1]
