@@ -5,15 +5,17 @@ The way of a message through the files: `accept` → `handshake` → `session` (
 becomes of a slow one: `subscription` (what it asked for, what it lost), `limiter` (at its own rate), `line` (what
 waits), `policies` (what goes when too much does), `losses` (how it is told), `rules` (what the operator says to that).
 Beside them: `requests` (what is asked for, one by one), `endings` (how a connection ends), `watchdog` (clocks), `hub`
-(what all share), `statistics`, `log`, `leftovers` (what the libraries would keep), and `process` (for a process that
-does nothing else).
+(what all share), `statistics`, `episodes`, `closed` and `reports` (what it tells of itself), `log`, `leftovers` (what
+the libraries would keep), and `process` (for a process that does nothing else).
 """
 
 from __future__ import annotations
 
+from .closed import ClosedConnection as ClosedConnection
 from .config import Config as Config
+from .reports import ConnectionInfo as ConnectionInfo
 from .rules import TopicRule as TopicRule
 from .server import Broker as Broker
 from .statistics import BrokerStatistics as BrokerStatistics
 
-__all__ = ["Broker", "BrokerStatistics", "Config", "TopicRule"]
+__all__ = ["Broker", "BrokerStatistics", "ClosedConnection", "Config", "ConnectionInfo", "TopicRule"]

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 from fanwire.protocol.masking import fastest_mask
 
 from . import endings
+from .closed import ClosedConnections
+from .episodes import Episodes
 from .fanout import Fanout
 from .registry import Registry
-from .statistics import BrokerStatistics, Counters
+from .reports import Reports
+from .statistics import DEPTHS, BrokerStatistics, Counters
 from .watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -28,6 +31,9 @@ class Hub:
         self.registry = Registry(config.rules)
         self.fanout = Fanout(self.counters)
         self.watchdog = Watchdog()
+        self.closed = ClosedConnections()
+        self.episodes = Episodes(self)
+        self.reports = Reports(self)
         self.sessions: dict[Session, None] = {}
         self.subscriptions = 0
         self.mask = fastest_mask()
@@ -60,6 +66,13 @@ class Hub:
             published=counters.published,
             delivered=counters.delivered,
             rejected=counters.rejected,
+            lagging=counters.lagging,
+            slow_episodes=counters.slow_episodes,
             slow_consumers=counters.slow_consumers,
+            slow_unsubscribed=counters.slow_unsubscribed,
+            slow_by_measure=dict(counters.slow_by_measure),
+            lost=dict(counters.lost),
+            replaced=counters.replaced,
+            queue_depths=dict(zip([*map(str, DEPTHS), "more"], counters.queue_depths, strict=True)),
             closed_by_broker=dict(counters.closed_by_broker),
         )

@@ -313,6 +313,7 @@ class Outbox:
     def _set_lagging(self, subscription: Subscription) -> None:
         subscription.lagging = True
         subscription.lagging_since = trio.current_time()
+        subscription.before_lagging = (subscription.lost, subscription.replaced)
         subscription.route.lagging += 1
         self._counters.lagging += 1
         self.owner.lagging(subscription)

@@ -335,7 +335,7 @@ class Session(Owner, Watched):
         """Unsubscribe it, and say so."""
         self._unroute(subscription)
         self._count_gone(subscription)
-        self.hub.episodes.unsubscribed(self, verdict, subscription.route.pattern)
+        self.hub.episodes.unsubscribed(self, verdict)
         self.answer(encode(Error(0, "slow_consumer", endings.why_slow(verdict), verdict.detail())))
 
     def lagging(self, subscription: Subscription) -> None:
@@ -444,6 +444,12 @@ class Session(Owner, Watched):
         self.outbox.forget(subscription)
         self._count_gone(subscription)
         self._set_conflating()
+
+    def totals(self) -> tuple[int, int]:
+        """Messages lost and replaced, of all subscriptions that it has or had."""
+        subscriptions = self.outbox.subscriptions.values()
+        lost = self.gone_lost + sum([each.lost for each in subscriptions])
+        return lost, self.gone_replaced + sum([each.replaced for each in subscriptions])
 
     def _count_gone(self, subscription: Subscription) -> None:
         self.gone_lost += subscription.lost

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 import attrs
+
+# Bounds of the histogram of queue depths: each bucket holds depths up to its bound.
+DEPTHS = (1, 10, 100, 1_000, 10_000, 100_000)
 
 
 class Counters:
@@ -16,9 +21,13 @@ class Counters:
         "lagging",
         "lost",
         "published",
+        "queue_depths",
         "rejected",
         "replaced",
+        "slow_by_measure",
         "slow_consumers",
+        "slow_episodes",
+        "slow_unsubscribed",
     )
 
     def __init__(self) -> None:
@@ -27,14 +36,19 @@ class Counters:
         self.published = 0
         self.delivered = 0
         self.rejected = 0
+        self.lagging = 0
+        self.slow_episodes = 0
         self.slow_consumers = 0
-        self.closed_by_broker: dict[int, int] = {}
+        self.slow_unsubscribed = 0
+        self.slow_by_measure: dict[str, int] = {}
         self.lost: dict[str, int] = {}
         self.replaced = 0
-        self.lagging = 0
+        self.queue_depths = [0] * (len(DEPTHS) + 1)
+        self.closed_by_broker: dict[int, int] = {}
 
     def observe_depth(self, messages: int) -> None:
-        """One time that a subscriber's socket was behind: the most messages of a subscription that waited then."""
+        """A socket that was behind has caught up: the most messages of a subscription that waited meanwhile."""
+        self.queue_depths[bisect_left(DEPTHS, messages)] += 1
 
     def count_close(self, code: int) -> None:
         """One more connection that the broker closed with this code."""
@@ -61,7 +75,22 @@ class BrokerStatistics:
     """Messages handed to subscriptions: one publish to ten subscribers counts ten."""
     rejected: int
     """Requests answered with ERROR."""
+    lagging: int
+    """Subscriptions of which more than 75 % of what may wait does (until it is less than half)."""
+    slow_episodes: int
+    """Times that a subscription began to lag."""
     slow_consumers: int
     """Connections closed with 4008."""
+    slow_unsubscribed: int
+    """Subscriptions ended by their policy `unsubscribe`."""
+    slow_by_measure: dict[str, int]
+    """Connections closed with 4008, by the measure that they passed: queue, max_pending, stall_timeout, max_age."""
+    lost: dict[str, int]
+    """Messages dropped and told by LOST, by policy."""
+    replaced: int
+    """Messages conflated, or passed over by a subscriber's rate: by its own wish, so not lost."""
+    queue_depths: dict[str, int]
+    """How deep queues get: of each time that a socket was behind, the most messages of one subscription that waited.
+    Times, by upper bound (`DEPTHS`, and "more"); not cumulative."""
     closed_by_broker: dict[int, int]
     """Connections that the broker closed, by close code."""

@@ -18,6 +18,7 @@ class Subscription:
     __slots__ = (
         "back",
         "backlog",
+        "before_lagging",
         "entries",
         "front",
         "held",
@@ -62,6 +63,8 @@ class Subscription:
         """Whether it passed 75 % of what may wait, here or at the client, and is not below 50 % again."""
         self.lagging_since = 0.0
         """On trio's clock."""
+        self.before_lagging = (0, 0)
+        """`lost` and `replaced` at that moment."""
         self.backlog: tuple[int, int] | None = None
         """What the client last said of its own buffer: queued, limit (BACKLOG)."""
 

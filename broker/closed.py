@@ -1,0 +1,78 @@
+"""The last connections that ended, and why: for whoever asks what became of a client."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from .fanout import wall_clock_us
+
+if TYPE_CHECKING:
+    from .session import Session
+
+# Kept: 1,000 × at most about 1.5 KiB (three texts of 64 characters, and the few numbers of a slow consumer's facts).
+KEPT = 1_000
+
+# Characters of a text that a client chose: its own could be as long as a message.
+SHOWN = 64
+
+
+def shown(text: str) -> str:
+    """A text of a client's, cut so that many of them can be kept."""
+    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
+
+
+@attrs.frozen
+class ClosedConnection:
+    """One of them."""
+
+    session: str
+    """The broker's name for it (`session` in WELCOME)."""
+    name: str
+    """As the client called itself in HELLO."""
+    code: int
+    """The close code; 1006: the connection was lost."""
+    reason: str
+    """In words."""
+    closed_time_us: int
+    """When: microseconds since 1970."""
+    lasted_s: float
+    """How long it had lived, in seconds."""
+    lost: int
+    """Messages that its subscriptions' policies dropped."""
+    replaced: int
+    """Messages that were conflated, or passed over by its rate."""
+    facts: dict[str, object]
+    """A slow consumer: what GOODBYE had in its detail."""
+
+
+class ClosedConnections:
+    """A ring of the last ones."""
+
+    def __init__(self) -> None:
+        self._ring: deque[ClosedConnection] = deque(maxlen=KEPT)
+
+    def add(self, session: Session, code: int, reason: str, facts: dict[str, object]) -> None:
+        """A connection that had been entered has ended."""
+        lost, replaced = session.totals()
+        self._ring.append(
+            ClosedConnection(
+                session=session.id,
+                name=shown(session.name),
+                code=code,
+                reason=shown(reason),
+                closed_time_us=wall_clock_us(),
+                lasted_s=trio.current_time() - session.opened_at,
+                lost=lost,
+                replaced=replaced,
+                facts=facts,
+            )
+        )
+
+    def newest_first(self) -> Iterator[ClosedConnection]:
+        """All that are kept."""
+        return reversed(self._ring)

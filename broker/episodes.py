@@ -1,0 +1,93 @@
+"""Episodes of slowness: from more than 75 % of what may wait to less than 50 %, or to the end. Counted, logged once,
+and published on ``$sys.slow`` (docs/operations.md)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+import trio
+
+from .closed import shown
+from .fanout import time_stamp
+from .log import log
+
+if TYPE_CHECKING:
+    from .hub import Hub
+    from .outbox import SlowConsumer
+    from .session import Session
+    from .subscription import Subscription
+
+TOPIC = "$sys.slow"
+
+_pack = msgpack.Packer().pack
+_MSGPACK = b"\x01"
+
+
+class Episodes:
+    """Notes when somebody becomes slow, and how it ends. All of it may be called from inside a sweep."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    def began(self, session: Session, subscription: Subscription, queued_bytes: int, oldest_s: float) -> None:
+        """It passed 75 %: one line in the log, and one event."""
+        self._hub.counters.slow_episodes += 1
+        facts = _facts(session, subscription, queued_bytes, oldest_s)
+        log.warning("subscriber is lagging", **_logged(facts))
+        self._tell("lagging", facts)
+
+    def ended(self, session: Session, subscription: Subscription) -> None:
+        """It is below 50 % again."""
+        outbox, (lost, replaced) = session.outbox, subscription.before_lagging
+        facts = _facts(session, subscription, outbox.waiting_bytes, outbox.oldest_s())
+        lasted_ms = int((trio.current_time() - subscription.lagging_since) * 1000)
+        during = {"lost": subscription.lost - lost, "replaced": subscription.replaced - replaced}
+        self._tell("recovered", {**facts, **during, "lasted_ms": lasted_ms})
+
+    def unsubscribed(self, session: Session, verdict: SlowConsumer) -> None:
+        """Its policy was to be unsubscribed, and it was."""
+        self._hub.counters.slow_unsubscribed += 1
+        facts = _facts_of(session, verdict)
+        log.warning("slow subscriber was unsubscribed", **_logged(facts))
+        self._tell("unsubscribed", facts)
+
+    def disconnected(self, session: Session, verdict: SlowConsumer) -> None:
+        """The connection is closed for it; its session logs that."""
+        by_measure = self._hub.counters.slow_by_measure
+        by_measure[verdict.measure] = by_measure.get(verdict.measure, 0) + 1
+        self._tell("disconnected", _facts_of(session, verdict))
+
+    def _tell(self, event: str, facts: dict[str, Any]) -> None:
+        topic = self._hub.registry.topic_named(TOPIC)
+        if topic.routes:
+            tail = _pack(_pack({"event": event, **facts})) + _MSGPACK
+            self._hub.fanout.publish(topic, 7, [tail], time_stamp(), trio.current_time())
+
+
+def _logged(facts: dict[str, Any]) -> dict[str, Any]:
+    """As all lines of the log call them; `name` is the logger's own."""
+    return {"client" if key == "name" else key: value for key, value in facts.items()}
+
+
+def _facts_of(session: Session, verdict: SlowConsumer) -> dict[str, Any]:
+    facts = _facts(session, verdict.subscription, verdict.queued_bytes, verdict.oldest_s)
+    return {**facts, "queued": verdict.messages, "measure": verdict.measure}
+
+
+def _facts(session: Session, subscription: Subscription | None, queued_bytes: int, oldest_s: float) -> dict[str, Any]:
+    """As they stand in an event; those of a subscription are nil when it is the connection that is slow."""
+    lost, replaced = (subscription.lost, subscription.replaced) if subscription else session.totals()
+    return {
+        "session": session.id,
+        "name": shown(session.name),
+        "route": subscription.route.number if subscription else None,
+        "pattern": subscription.route.pattern if subscription else None,
+        "on_slow": subscription.on_slow if subscription else None,
+        "queued": subscription.waiting if subscription else 0,
+        "limit": subscription.queue if subscription else None,
+        "queued_bytes": queued_bytes,
+        "oldest_ms": int(oldest_s * 1000),
+        "lost": lost,
+        "replaced": replaced,
+    }

@@ -1,0 +1,178 @@
+"""What the broker tells of itself while somebody listens: ``$sys.stats`` and ``$sys.connections``.
+
+Nothing is gathered, and no clock runs, while nobody is subscribed to them.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import msgpack
+import trio
+
+from fanwire.protocol import matches
+
+from .closed import shown
+from .fanout import time_stamp
+
+if TYPE_CHECKING:
+    from .hub import Hub
+    from .outbox import Outbox
+    from .session import Session
+
+STATS = "$sys.stats"
+CONNECTIONS = "$sys.connections"
+
+# Connections in one report, those furthest behind: about 300 bytes each, so that a report stays under 64 KiB.
+MOST_LISTED = 100
+
+# Closed ones in a report, newest first. `Broker.closed_connections` has all that are kept.
+MOST_CLOSED = 20
+
+# Patterns of a connection that are named.
+MOST_PATTERNS = 3
+
+# Sessions looked at before others get their turn: about 3 µs each.
+PORTION = 200
+
+_pack = msgpack.Packer().pack
+_MSGPACK = b"\x01"
+
+
+@attrs.frozen
+class ConnectionInfo:
+    """One connection, now."""
+
+    session: str
+    """The broker's name for it (`session` in WELCOME)."""
+    name: str
+    """As the client called itself in HELLO."""
+    agent: str
+    """Its library, as it says."""
+    connected_s: float
+    """How long it has lived, in seconds."""
+    subscriptions: int
+    """How many it has."""
+    patterns: list[str]
+    """The first few of them."""
+    on_slow: list[str]
+    """Their policies, each once."""
+    queued: int
+    """Messages in line."""
+    queued_bytes: int
+    """Bytes in line, half written or held by a rate."""
+    oldest_ms: int
+    """Age of the oldest of them."""
+    held: int
+    """Keys whose newest message waits until the subscriber's rate allows it."""
+    lagging: bool
+    """Whether a subscription of it lags."""
+    lost: int
+    """Messages dropped by its policies so far."""
+    replaced: int
+    """Messages conflated, or passed over by its rate, so far."""
+    client_queued: int | None
+    """What waits in the client's own buffer, as it last said (BACKLOG); None: it said nothing."""
+    client_limit: int | None
+    """How much may."""
+
+
+def look_at(session: Session) -> ConnectionInfo:
+    """How a connection is. It must have an outbox."""
+    outbox = session.outbox
+    subscriptions = list(outbox.subscriptions.values())
+    lost, replaced = session.totals()
+    backlogs = [each.backlog for each in subscriptions if each.backlog is not None]
+    client_queued, client_limit = max(backlogs, default=(None, None))
+    return ConnectionInfo(
+        session=session.id,
+        name=shown(session.name),
+        agent=shown(session.agent),
+        connected_s=round(trio.current_time() - session.opened_at, 3),
+        subscriptions=len(subscriptions),
+        patterns=[shown(each.route.pattern) for each in subscriptions[:MOST_PATTERNS]],
+        on_slow=sorted({each.on_slow for each in subscriptions}),
+        queued=sum([each.waiting for each in subscriptions]),
+        queued_bytes=_behind(outbox),
+        oldest_ms=int(outbox.oldest_s() * 1000),
+        held=sum([each.held for each in subscriptions]),
+        lagging=any(each.lagging for each in subscriptions),
+        lost=lost,
+        replaced=replaced,
+        client_queued=client_queued,
+        client_limit=client_limit,
+    )
+
+
+def _behind(outbox: Outbox) -> int:
+    return outbox.waiting_bytes + outbox.held_bytes + len(outbox.stream.left)
+
+
+class Reports:
+    """Publishes them. One for each broker."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._wanted = trio.Event()
+        self._began = 0.0
+
+    def wanted(self, pattern: str) -> None:
+        """Somebody has subscribed to a pattern that begins with ``$sys``: report at once."""
+        if matches(pattern, STATS) or matches(pattern, CONNECTIONS):
+            self._wanted.set()
+
+    async def run(self) -> None:
+        """Runs until cancelled; belongs to the broker."""
+        self._began = trio.current_time()
+        interval = self._hub.config.report_interval_s
+        while True:
+            await self._wanted.wait()
+            self._wanted = trio.Event()
+            while await self._report() and interval is not None:
+                with trio.move_on_after(interval):
+                    await self._wanted.wait()
+                self._wanted = trio.Event()
+
+    async def _report(self) -> bool:
+        """One of each that somebody wants; whether anybody does."""
+        stats, connections = (self._hub.registry.topic_named(name).routes for name in (STATS, CONNECTIONS))
+        if stats:
+            self._publish(STATS, self._stats())
+        if connections:
+            self._publish(CONNECTIONS, await self._connections())
+        return bool(stats or connections)
+
+    def _publish(self, name: str, report: dict[str, Any]) -> None:
+        tail = _pack(_pack(report)) + _MSGPACK
+        self._hub.fanout.publish(self._hub.registry.topic_named(name), 7, [tail], time_stamp(), trio.current_time())
+
+    def _stats(self) -> dict[str, Any]:
+        uptime_s = round(trio.current_time() - self._began, 3)
+        interval_s = self._hub.config.report_interval_s
+        return {**attrs.asdict(self._hub.statistics()), "uptime_s": uptime_s, "interval_s": interval_s}
+
+    async def _connections(self) -> dict[str, Any]:
+        sessions = list(self._hub.sessions)
+        behind: list[tuple[bool, int, int, Session]] = []
+        for index, session in enumerate(sessions):
+            if index % PORTION == PORTION - 1:
+                await trio.lowlevel.checkpoint()
+            if hasattr(session, "outbox"):
+                behind.append(_rank(session, index))
+        furthest = heapq.nlargest(MOST_LISTED, behind)
+        closed = list(self._hub.closed.newest_first())[:MOST_CLOSED]
+        return {
+            "total": len(sessions),
+            "lagging": sum([lagging for lagging, *_ in behind]),
+            "connections": [attrs.asdict(look_at(session)) for *_, session in furthest if hasattr(session, "outbox")],
+            "closed": [attrs.asdict(each) for each in closed],
+        }
+
+
+def _rank(session: Session, index: int) -> tuple[bool, int, int, Session]:
+    """Who lags comes first, then by bytes that wait; the number keeps sessions from being compared."""
+    outbox = session.outbox
+    lagging = any(each.lagging for each in outbox.subscriptions.values())
+    return lagging, _behind(outbox), -index, session
