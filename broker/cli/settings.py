@@ -155,6 +155,8 @@ def _written(default: object, metavar: str) -> str:
     """A default as one would write it on the command line, so that the help shows it like that."""
     if default is None:
         return "none"
-    if metavar == "BYTES" and isinstance(default, int) and default % 1024**2 == 0:
-        return f"{default // 1024**2}MiB"
+    if metavar == "BYTES" and isinstance(default, int):
+        for unit, size in (("MiB", 1024**2), ("KiB", 1024)):
+            if default % size == 0:
+                return f"{default // size}{unit}"
     return f"{default:g}" if isinstance(default, float) else f"{default}"

@@ -71,7 +71,9 @@ def _shown(field: "attrs.Attribute[object]") -> str:
     if isinstance(default, bool):
         return str(default).lower()
     if isinstance(default, int) and field.name.endswith("_bytes"):
-        return f"{default // 1024**2} MiB"
+        return f"{default // 1024**2} MiB" if default % 1024**2 == 0 else f"{default // 1024} KiB"
+    if default == ():
+        return "none"
     if isinstance(default, float):
         return f"{default:g} s"
     return f"{default:,}" if isinstance(default, int) and field.name != "port" else str(default)

@@ -65,7 +65,8 @@ async def _told(scene: Scene, measure: str, **detail: object) -> int:
     assert all(isinstance(message, Message) and message.payload == PART for message in messages)
     assert (ended.code, goodbye.code) == (4008, "slow_consumer")
     assert goodbye.retry_after_ms <= 1000
-    assert set(goodbye.detail) == {"measure", "route", "queued", "queued_bytes", "oldest_ms"}
+    limit = {"limit"} if measure == "queue" else set()
+    assert set(goodbye.detail) == {"measure", "route", "queued", "queued_bytes", "oldest_ms", *limit}
     assert {"measure": measure, **detail}.items() <= goodbye.detail.items()
     await wait_all_tasks_blocked()
     statistics = scene.broker.statistics()
