@@ -78,6 +78,7 @@ def _facts_of(session: Session, verdict: SlowConsumer) -> dict[str, Any]:
 def _facts(session: Session, subscription: Subscription | None, queued_bytes: int, oldest_s: float) -> dict[str, Any]:
     """As they stand in an event; those of a subscription are nil when it is the connection that is slow."""
     lost, replaced = (subscription.lost, subscription.replaced) if subscription else session.totals()
+    backlog = (subscription and subscription.backlog) or (None, None)
     return {
         "session": session.id,
         "name": shown(session.name),
@@ -90,4 +91,6 @@ def _facts(session: Session, subscription: Subscription | None, queued_bytes: in
         "oldest_ms": int(oldest_s * 1000),
         "lost": lost,
         "replaced": replaced,
+        "client_queued": backlog[0],
+        "client_limit": backlog[1],
     }

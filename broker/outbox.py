@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from .config import Config
     from .statistics import Counters
 
+# A queue of one message passes 75 % with each message that waits, and falls below 50 % with each one sent. It is warned
+# once a second at most, and so are the operators.
+WARN_EVERY = 1.0
+
 # Frames to a lagging connection that conflates: what is in a frame can no longer be replaced by something newer.
 CONFLATING_BATCH = 16 * 1024
 
@@ -199,9 +203,8 @@ class Outbox:
         waiting = subscription.waiting
         if waiting > self.most_waited:
             self.most_waited = waiting
-        if not subscription.lagging and (
-            waiting * 4 > subscription.queue * 3 or self.waiting_bytes > self._lagging_bytes
-        ):
+        far_behind = waiting * 4 > subscription.queue * 3 or self.waiting_bytes > self._lagging_bytes
+        if far_behind and not subscription.lagging and self._begin_to_lag(subscription):
             self._warn(subscription)
         return self.verdict("max_pending", None) if on_slow == "conflate" and self._over_bytes(0) else None
 
@@ -300,23 +303,27 @@ class Outbox:
         assert subscription.backlog is not None
         queued, limit = subscription.backlog
         if not subscription.lagging and queued * 4 > limit * 3:
-            self._set_lagging(subscription)
+            self._begin_to_lag(subscription)
         else:
             self._look_whether_caught_up(subscription)
+
+    def _begin_to_lag(self, subscription: Subscription) -> bool:
+        """Returns whether that is to be told: once an episode, and once in `WARN_EVERY` seconds."""
+        now = trio.current_time()
+        subscription.lagging = True
+        subscription.route.lagging += 1
+        self._counters.lagging += 1
+        subscription.warned = now >= subscription.warned_at + WARN_EVERY
+        if subscription.warned:
+            subscription.warned_at = subscription.lagging_since = now
+            subscription.before_lagging = (subscription.lost, subscription.replaced)
+            self.owner.lagging(subscription)
+        return subscription.warned
 
     def _warn(self, subscription: Subscription) -> None:
         oldest_ms = int(self.oldest_s() * 1000)
         warning = Lagging(subscription.route.number, subscription.waiting, subscription.queue, oldest_ms)
         self._queue_answer(encode(warning))  # if even that is too much, the verdict comes with the next message
-        self._set_lagging(subscription)
-
-    def _set_lagging(self, subscription: Subscription) -> None:
-        subscription.lagging = True
-        subscription.lagging_since = trio.current_time()
-        subscription.before_lagging = (subscription.lost, subscription.replaced)
-        subscription.route.lagging += 1
-        self._counters.lagging += 1
-        self.owner.lagging(subscription)
 
     def _look_whether_caught_up(self, subscription: Subscription) -> None:
         waiting = subscription.waiting
@@ -548,11 +555,11 @@ class Owner:
         raise NotImplementedError
 
     def lagging(self, subscription: Subscription) -> None:
-        """It passed 75 % of what may wait (and its client was told)."""
+        """It passed 75 % of what may wait. Not called again within `WARN_EVERY` seconds."""
         raise NotImplementedError
 
     def caught_up(self, subscription: Subscription) -> None:
-        """It lagged, and fell below 50 %."""
+        """It lagged, and fell below 50 %. Whether anybody was told that it did: `Subscription.warned`."""
         raise NotImplementedError
 
     def gone(self) -> None:

@@ -344,7 +344,8 @@ class Session(Owner, Watched):
 
     def caught_up(self, subscription: Subscription) -> None:
         """See `Owner`."""
-        self.hub.episodes.ended(self, subscription)
+        if subscription.warned:
+            self.hub.episodes.ended(self, subscription)
         self.hub.fanout.note_caught_up()
 
     def gone(self) -> None:

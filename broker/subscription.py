@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,8 @@ class Subscription:
         "replaced",
         "route",
         "waiting",
+        "warned",
+        "warned_at",
     )
 
     def __init__(self, route: Route, queue: int, on_slow: str = "disconnect", max_rate: float | None = None) -> None:
@@ -65,6 +68,10 @@ class Subscription:
         """On trio's clock."""
         self.before_lagging = (0, 0)
         """`lost` and `replaced` at that moment."""
+        self.warned = False
+        """Whether its client, the log and the operators were told that it lags."""
+        self.warned_at = -math.inf
+        """When they last were, on trio's clock."""
         self.backlog: tuple[int, int] | None = None
         """What the client last said of its own buffer: queued, limit (BACKLOG)."""
 
