@@ -147,16 +147,7 @@ def _publish(session: Session, envelope: Publish) -> dict[str, Any]:
     for name in _NOT_YET_PUBLISHED:
         if getattr(options, name) != getattr(_PLAIN_PUBLISH, name):
             raise RequestError("bad_option", f"{name!r} is not served by this broker yet; leave it out", option=name)
-    meta: dict[str, Any] = {}
-    if options.headers:
-        meta["headers"] = dict(options.headers)
-    if options.key is not None:
-        meta["key"] = options.key
-    tail, elements = _pack(envelope.payload), 6
-    if envelope.encoding or meta:
-        tail, elements = tail + _pack(int(envelope.encoding)), 7
-    if meta:
-        tail, elements = tail + _pack(meta), 8
+    tail, elements = message_tail(envelope.payload, envelope.encoding, options)
     try:
         topic = session.registry.topic(_pack(envelope.topic))
         check_publishable(topic.name)
@@ -164,6 +155,21 @@ def _publish(session: Session, envelope: Publish) -> dict[str, Any]:
         raise RequestError(error.code, str(error)) from None
     subscribers = session.publish(topic, elements, tail, options.key)
     return {"offset": 0, "subscribers": subscribers, "lagging": topic.lagging}
+
+
+def message_tail(payload: bytes, encoding: int, options: PublishOptions) -> tuple[bytes, int]:
+    """What a MESSAGE ends with, from the payload on, and how many elements it has with that."""
+    meta: dict[str, Any] = {}
+    if options.headers:
+        meta["headers"] = dict(options.headers)
+    if options.key is not None:
+        meta["key"] = options.key
+    tail, elements = _pack(payload), 6
+    if encoding or meta:
+        tail, elements = tail + _pack(int(encoding)), 7
+    if meta:
+        tail, elements = tail + _pack(meta), 8
+    return tail, elements
 
 
 def check_publishable(name: str) -> None:

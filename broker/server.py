@@ -6,10 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Self
 
-import msgpack
 import trio
 
-from fanwire.protocol import Encoding
+from fanwire.protocol import Encoding, PublishOptions
 from fanwire.transport import memory_stream_pair
 
 from . import endings
@@ -19,9 +18,11 @@ from .config import Config
 from .fanout import time_stamp
 from .hub import Hub
 from .reports import ConnectionInfo, look_at
-from .requests import check_publishable
+from .requests import check_publishable, message_tail
 from .session import Session
 from .statistics import BrokerStatistics
+
+_PLAIN = PublishOptions()
 
 # Beyond the limit on connections some more are let in, to be told so (4029); beyond these they are just cut off.
 _ROOM_TO_REFUSE = 1000
@@ -143,30 +144,29 @@ class Broker:
         await trio.lowlevel.checkpoint()
         return theirs
 
-    def publish(self, topic: str, payload: bytes, *, encoding: int = Encoding.RAW) -> int:
+    def publish(self, topic: str, payload: bytes, *, encoding: int = Encoding.RAW, key: str | None = None) -> int:
         """Publish from inside the broker's own program; never waits.
 
         Args:
             topic: Where to.
             payload: Opaque bytes.
             encoding: What they are, for the receivers (`fanwire.protocol.Encoding`).
+            key: For subscribers that conflate: only messages of the same topic and key replace each other.
 
         Returns:
             The number of subscriptions reached.
 
         Raises:
-            LocalProtocolError: ``topic`` is no topic, or the broker's own.
+            LocalProtocolError: ``topic`` is no topic, or the broker's own; ``key`` is none.
             TypeError: ``payload`` is not bytes.
         """
         if not isinstance(payload, bytes | bytearray | memoryview):
             raise TypeError(f"a payload is bytes, not {type(payload).__name__}; see fanwire.protocol.pack")
         entry = self._hub.registry.topic_named(topic)
         check_publishable(entry.name)
-        tail: bytes = msgpack.packb(payload)
-        elements = 6
-        if encoding:
-            tail, elements = tail + bytes((Encoding(encoding),)), 7
-        return self._hub.fanout.publish(entry, elements, [tail], time_stamp(), trio.current_time())
+        options = _PLAIN if key is None else PublishOptions(key=key)
+        tail, elements = message_tail(bytes(payload), Encoding(encoding), options)
+        return self._hub.fanout.publish(entry, elements, [tail], time_stamp(), trio.current_time(), key)
 
     def statistics(self) -> BrokerStatistics:
         """What has been counted so far."""

@@ -144,6 +144,17 @@ async def test_conflate_looks_at_the_key(autojump_clock: MockClock) -> None:
         assert _short(await scene.read_all()) == [b"3", b"2", b"4"]
 
 
+async def test_the_brokers_own_program_gives_keys_too(autojump_clock: MockClock) -> None:
+    """`Broker.publish(…, key=…)` conflates as a client's publish does, and tells the key."""
+    async with _plugged(on_slow="conflate") as scene:
+        for key, payload in (("x", b"1"), ("y", b"2"), ("x", b"3")):
+            scene.broker.publish("a", payload, key=key)
+            await wait_all_tasks_blocked()
+        seen = [each for each in await scene.read_all() if isinstance(each, Message)]
+
+        assert [(each.payload, dict(each.meta)) for each in seen] == [(b"3", {"key": "x"}), (b"2", {"key": "y"})]
+
+
 async def test_more_keys_than_may_wait_lose_the_oldest(autojump_clock: MockClock) -> None:
     """LOST with the reason `keys`, in front of what stayed."""
     async with _plugged("a.*", on_slow="conflate", queue=2) as scene:
