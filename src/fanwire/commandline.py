@@ -30,6 +30,7 @@ COMMANDS = {
     "sub": _Place("fanwire.client.cli.sub", "Print the messages of topics."),
     "watch": _Place("fanwire.client.cli.watch", "Show a live table of prices."),
     "feed": _Place("fanwire.client.cli.feed", "Publish stock prices: real ones, or a random walk."),
+    "top": _Place("fanwire.client.cli.top", "Show which subscribers are behind."),
     "demo": _Place("fanwire.broker.cli.demo", "See it work: a broker, a feed and a live table."),
     "bench": _Place("fanwire.client.cli.bench.command", "Measure a broker's throughput and latency."),
 }
