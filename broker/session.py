@@ -84,9 +84,9 @@ class Session(Owner, Watched):
         self.name = ""
         self.agent = ""
         self.opened_at = 0.0
-        """When it was entered, on trio's clock; 0: it was not (yet)."""
+        """When it was entered, on trio's clock."""
         self.opened_time_us = 0
-        """The same in microseconds since 1970."""
+        """The same in microseconds since 1970; 0: it was not entered (yet), or has left."""
         self.gone_lost = self.gone_replaced = 0
         """Of subscriptions that it has no more."""
         self.welcomed = False
@@ -220,7 +220,7 @@ class Session(Owner, Watched):
         """The hub forgets this connection. Idempotent, synchronous."""
         self._unroute_all()
         self.hub.leave(self)
-        if self.opened_at:
+        if self.opened_time_us:
             self._note_end()
         if self._watch is not None:
             self.hub.watchdog.forget(self._watch)
@@ -232,7 +232,7 @@ class Session(Owner, Watched):
         if ending is endings.GONE and closed is not None and closed.code not in (None, 1006):
             code, reason = closed.code, closed.reason or ""
         self.hub.closed.add(self, code, reason, ending.facts)
-        self.opened_at = 0.0
+        self.opened_time_us = 0
 
     def _let_go(self) -> None:
         """Cut the circles through stream and outbox: what it held is free now, not when the collector comes by."""

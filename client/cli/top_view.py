@@ -21,7 +21,20 @@ SORTS: dict[str, tuple[str, ...]] = {
 }
 """What connections are sorted by, the largest first."""
 
-HEADINGS = tuple("CLIENT SESSION STATE QUEUED BYTES OLDEST HELD LOST REPLACED BUFFER POLICY PATTERNS".split())
+HEADINGS = (
+    "CLIENT",
+    "SESSION",
+    "STATE",
+    "QUEUED",
+    "BYTES",
+    "OLDEST",
+    "HELD",
+    "LOST",
+    "REPLACED",
+    "BUFFER",
+    "POLICY",
+    "PATTERNS",
+)
 WORDS = ("CLIENT", "SESSION", "STATE", "POLICY", "PATTERNS")
 """Columns of words: they stand to the left."""
 
