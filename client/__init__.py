@@ -3,16 +3,16 @@
 * `client`: what a program holds in its hand; `link` keeps its connection up (`reconnect`: when to try again,
   `states`: how it is); `connection`: one WebSocket, from opening to closing (`url`: where to);
 * out: `publisher` (encoding), `outgoing` (the buffer and its writer), `pipeline` (acknowledged, a window at a time),
-  `requests` (who waits for which answer);
+  `publish_result`, `requests` (who waits for which answer);
 * in: `decoding` (bytes to lists), `receiver` (lists to whom they concern), `feeds` and `feed` (patterns on the wire),
-  `subscription` (a handler's end), `buffer` and `buffering` (what waits for it), `message`;
+  `terms` (what the broker grants) and `slowness` (why it ends one), `subscription` (a handler's end), `buffer`,
+  `buffering` and `marks` (what waits for it), `message`;
 * `config`: all settings; `errors`: all that can go wrong.
 """
 
 from fanwire.protocol.errors import LocalProtocolError as LocalProtocolError
 
 from .client import Client as Client
-from .client import PublishResult as PublishResult
 from .client import connect as connect
 from .config import Options as Options
 from .errors import BufferFull as BufferFull
@@ -27,5 +27,8 @@ from .errors import Undecodable as Undecodable
 from .message import LostMessages as LostMessages
 from .message import Message as Message
 from .pipeline import Pipeline as Pipeline
+from .publish_result import PublishResult as PublishResult
 from .states import State as State
 from .subscription import Subscription as Subscription
+from .terms import Granted as Granted
+from .terms import LaggingReport as LaggingReport

@@ -12,7 +12,8 @@ from typing import Protocol
 
 from attrs import frozen
 
-from .message import Raw, is_mark, lost_here, merged
+from .marks import KINDS_A_PLACE, Place, gathered, is_mark, joined, lost_here, mark_of
+from .message import LostMessages, Raw
 
 
 @frozen
@@ -33,14 +34,17 @@ class Buffer(Protocol):
     def __len__(self) -> int:
         """Messages that wait."""
 
+    def __bool__(self) -> bool:
+        """Whether there is anything to take, and be it only a mark."""
+
     def offer(self, run: list[Raw], size: int) -> int | None:
         """Take in ``run`` (``size`` bytes of payload); return how many messages were lost by it, None: refused, not
         kept."""
 
-    def add_mark(self, mark: Raw) -> None:
-        """Put a loss's mark in the place of what was lost: after what waits or, where the oldest go, before it.
+    def add_mark(self, lost: LostMessages) -> None:
+        """Put a mark in the place of what was lost: after what waits or, where the oldest go, before it.
 
-        Marks are no messages: they take no room. Adjoining ones of a kind become one.
+        Marks are no messages: they take no room. Adjoining ones of a kind become one (see `Place`).
         """
 
     def hand(self, most: int) -> Iterator[Raw]:
@@ -55,6 +59,11 @@ class Buffer(Protocol):
 
 def _marks_in(run: list[Raw]) -> int:
     return sum([is_mark(raw) for raw in run])
+
+
+def _kinds(marks: int, bounds: Bounds) -> int:
+    """How many kinds of loss the next place may tell apart: all together, marks are bounded as messages are."""
+    return KINDS_A_PLACE if marks < max(bounds.messages, KINDS_A_PLACE) else 0
 
 
 def _size_of(run: list[Raw]) -> int:
@@ -73,9 +82,13 @@ class Line:
         self._shed = shed
         self._hand: Iterator[Raw] = iter(())
         self._hand_size = 0  # counts until all of the hand was taken
+        self._end = Place()  # the marks behind the last message
 
     def __len__(self) -> int:
         return len(self.waiting) + length_hint(self._hand) - self.marks
+
+    def __bool__(self) -> bool:
+        return bool(self.waiting) or length_hint(self._hand) > 0
 
     @property
     def full(self) -> bool:
@@ -86,22 +99,28 @@ class Line:
         if len(self) + len(run) > self.bounds.messages or self.size + size > self.bounds.size:
             self._put_back()
             return self._shed(self, run, size)
-        self.waiting.extend(run)
-        self.size += size
+        self.append(run, size)
         return 0
 
-    def add_mark(self, mark: Raw) -> None:
-        self._put_back()
-        at = 0 if self._shed is drop_oldest and lost_here(mark) else -1
-        one = merged(self.waiting[at], mark) if self.waiting else None
-        if one is not None:
-            self.waiting[at] = one
-            return
-        self.marks += 1
-        if at == 0:
-            self.waiting.appendleft(mark)
-        else:
+    def append(self, run: list[Raw], size: int) -> None:
+        """Take in ``run``, whether it fits or not."""
+        self.waiting.extend(run)
+        self.size += size
+        if self.marks:
+            self._end = Place()
+
+    def add_mark(self, lost: LostMessages) -> None:
+        if self._shed is drop_oldest and lost_here(lost):
+            self._add_mark_in_front(lost)
+        elif (mark := self._end.add(lost, _kinds(self.marks, self.bounds))) is not None:
             self.waiting.append(mark)
+            self.marks += 1
+
+    def _add_mark_in_front(self, lost: LostMessages) -> None:
+        self._put_back()
+        if not (self.waiting and joined(self.waiting[0], lost)):
+            self.waiting.appendleft(mark_of(lost))
+            self.marks += 1
 
     def lose_oldest(self) -> int:
         """Make room; marks stay. Returns how many messages were lost."""
@@ -115,6 +134,7 @@ class Line:
             else:
                 self.size -= len(raw[5])
                 lost += 1
+        marks = gathered(marks)
         waiting.extendleft(reversed(marks))
         self.marks += len(marks)
         return lost
@@ -124,10 +144,14 @@ class Line:
         waiting = self.waiting
         taken = [waiting.popleft() for _ in range(min(most, len(waiting)))]
         self._hand_size = _size_of(taken)
-        if self.marks:
-            self.marks -= _marks_in(taken)
+        self._forget_marks(taken)
         self._hand = iter(taken)
         return self._hand
+
+    def _forget_marks(self, taken: list[Raw]) -> None:
+        if self.marks:
+            self.marks -= _marks_in(taken)
+            self._end = Place()  # what was handed out is no longer added to
 
     def _put_back(self) -> None:
         """What was handed out and not taken is the oldest again."""
@@ -146,8 +170,7 @@ class Line:
             return taken
         taken = [waiting.popleft() for _ in range(most)]
         self.size -= _size_of(taken)
-        if self.marks:
-            self.marks -= _marks_in(taken)
+        self._forget_marks(taken)
         return taken
 
     def clear(self) -> None:
@@ -155,6 +178,7 @@ class Line:
         for _ in self._hand:
             pass
         self.size = self._hand_size = self.marks = 0
+        self._end = Place()
 
 
 def refuse(line: Line, run: list[Raw], size: int) -> None:
@@ -163,8 +187,7 @@ def refuse(line: Line, run: list[Raw], size: int) -> None:
 
 def drop_oldest(line: Line, run: list[Raw], size: int) -> int:
     """The new ones stay; what waited longest goes."""
-    line.waiting.extend(run)
-    line.size += size
+    line.append(run, size)
     return line.lose_oldest()
 
 
@@ -175,8 +198,7 @@ def drop_newest(line: Line, run: list[Raw], size: int) -> int:
         wide = len(raw[5])
         if line.full or (line.size + wide > bounds.size and waiting):
             return len(run) - kept
-        waiting.append(raw)
-        line.size += wide
+        line.append([raw], wide)
     return 0
 
 
@@ -192,46 +214,49 @@ class Conflating:
         self._waiting: OrderedDict[object, Raw] = OrderedDict()
         self._marks: set[object] = set()  # the keys of those among them
         self._last_mark = 0
+        self._end = Place()  # the marks behind the last key
         self.size = 0
 
     def __len__(self) -> int:
         return len(self._waiting) - len(self._marks)
 
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
     def offer(self, run: list[Raw], size: int) -> int:
         waiting = self._waiting
+        before = len(waiting)
         for raw in run:
             key = _key_of(raw)
             old = waiting.get(key)
             if old is not None:
                 self.size -= len(old[5])
             waiting[key] = raw
+        if self._marks and len(waiting) != before:
+            self._end = Place()
         self.size += size
         return self._lose_keys()
 
     def _lose_keys(self) -> int:
-        lost, marks = 0, dict[object, Raw]()
-        while (messages := len(self) + len(marks)) > self.bounds.messages or (
-            self.size > self.bounds.size and messages > 1
-        ):
-            key, raw = self._waiting.popitem(last=False)
+        lost, marks = 0, list[Raw]()
+        while (messages := len(self)) > self.bounds.messages or (self.size > self.bounds.size and messages > 1):
+            raw = self.take()
             if is_mark(raw):
-                marks[key] = raw
-                continue
-            self.size -= len(raw[5])
-            lost += 1
-        for key in reversed(marks):
-            self._waiting[key] = marks[key]
-            self._waiting.move_to_end(key, last=False)
+                marks.append(raw)
+            else:
+                lost += 1
+        for mark in reversed(gathered(marks)):
+            self._put(mark, in_front=True)
         return lost
 
-    def add_mark(self, mark: Raw) -> None:
-        in_front = lost_here(mark)  # what is lost here are the oldest keys
-        if self._waiting:
-            neighbour = next(iter(self._waiting) if in_front else reversed(self._waiting))
-            one = merged(self._waiting[neighbour], mark)
-            if one is not None:
-                self._waiting[neighbour] = one
-                return
+    def add_mark(self, lost: LostMessages) -> None:
+        if lost_here(lost):  # what is lost here are the oldest keys
+            if not (self._waiting and joined(next(iter(self._waiting.values())), lost)):
+                self._put(mark_of(lost), in_front=True)
+        elif (mark := self._end.add(lost, _kinds(len(self._marks), self.bounds))) is not None:
+            self._put(mark, in_front=False)
+
+    def _put(self, mark: Raw, *, in_front: bool) -> None:
         self._last_mark += 1
         self._marks.add(self._last_mark)
         self._waiting[self._last_mark] = mark
@@ -241,6 +266,7 @@ class Conflating:
         key, raw = self._waiting.popitem(last=False)
         if is_mark(raw):
             self._marks.discard(key)
+            self._end = Place()  # what was handed out is no longer added to
         self.size -= len(raw[5])
         return raw
 
@@ -254,6 +280,7 @@ class Conflating:
     def clear(self) -> None:
         self._waiting.clear()
         self._marks.clear()
+        self._end = Place()
         self.size = 0
 
 

@@ -7,39 +7,22 @@ from contextlib import asynccontextmanager
 from typing import Any, Unpack
 
 import trio
-from attrs import frozen
 
 from fanwire.protocol import Ping, SubscribeOptions, check_pattern, encode
 
 from .buffering import BufferOptions
-from .config import OnFull, OnSlow, Options, Settings
+from .config import OnFull, OnSlow, OnSlowReconnect, Options, Settings
 from .errors import FanwireError
 from .feeds import Feeds
 from .link import Link
 from .outgoing import Outgoing
 from .pipeline import Pipeline
+from .publish_result import PublishResult, result_of
 from .publisher import Publisher
 from .requests import Request, Requests, Result
 from .states import State, StateIterator, States
 from .subscription import Subscription
 from .url import DEFAULT_URL, Address, parse_url
-
-
-@frozen
-class PublishResult:
-    """What the broker says about a publish that it has taken."""
-
-    offset: int
-    """Its number in the topic's history; 0: the topic keeps none."""
-    subscribers: int
-    """How many subscribers it goes to."""
-    lagging: int
-    """How many of those are far behind: a publisher may slow itself."""
-
-
-def _result_of(result: Result) -> PublishResult:
-    values = [result.get(name, 0) for name in ("offset", "subscribers", "lagging")]
-    return PublishResult(*(value if isinstance(value, int) else 0 for value in values))
 
 
 @asynccontextmanager
@@ -101,6 +84,10 @@ class Client:
     ) -> PublishResult:
         """Publish, and wait until the broker has taken it.
 
+        No publish waits for slow subscribers (unless the broker's operator wants that for the topic: ``publisher_wait``
+        of a rule). A publisher that would rather slow down than see them lose messages looks at the result's
+        ``lagging``.
+
         Args:
             topic: Where to.
             data: What msgpack can say: None, bool, int, float, str, bytes, lists, dicts.
@@ -122,7 +109,7 @@ class Client:
         envelope = publisher.encode(publisher.packed_number(number), topic, data, raw, headers)
         await trio.lowlevel.checkpoint_if_cancelled()
         publish = await self._outgoing.add_when_possible(envelope)
-        return _result_of(await self._answer(number, publish))
+        return result_of(await self._answer(number, publish))
 
     def publish_nowait(
         self, topic: str, data: object, *, raw: bool = False, headers: Mapping[str, str] | None = None
@@ -169,6 +156,8 @@ class Client:
         *,
         queue: int | None = None,
         on_slow: OnSlow = "disconnect",
+        max_rate: float | None = None,
+        on_slow_reconnect: OnSlowReconnect = "raise",
         buffer: int = BufferOptions.BUFFER,
         buffer_bytes: int = BufferOptions.BUFFER_BYTES,
         on_full: OnFull = "disconnect",
@@ -176,15 +165,28 @@ class Client:
     ) -> Subscription:
         """Subscribe to a topic, or to all topics that a pattern matches.
 
-        Two queues stand between publisher and handler. ``queue`` and ``on_slow`` are the broker's, for a network or a
-        process that does not keep up; the client always reads, so a slow handler fills ``buffer``, and ``on_full`` is
-        for that: "disconnect" ends this subscription with `SlowConsumer` and leaves the connection and its other
-        subscriptions alone.
+        Two queues stand between publisher and handler. ``queue``, ``on_slow`` and ``max_rate`` are for the broker's,
+        which fills when the network or this process does not keep up; the client always reads, so a slow handler fills
+        ``buffer``, and ``on_full`` is for that: "disconnect" ends this subscription with `SlowConsumer` and leaves the
+        connection and its other subscriptions alone.
+
+        The broker's operator may cap or force what is asked of the broker; `Subscription.granted` says what was
+        granted, `Subscription.change` asks for something else later.
 
         Args:
             pattern: ``*`` stands for one token, a final ``>`` for one or more.
             queue: Messages that may wait at the broker; None: as it likes.
-            on_slow: What the broker does when more would.
+            on_slow: What the broker does when more would wait. "disconnect": it closes the connection, the subscription
+                ends with `SlowConsumer`, and the client's others go on after a reconnect. "unsubscribe": it ends this
+                subscription only. "drop_oldest", "drop_newest": it loses messages, and says how many in the place where
+                they are missing. "conflate": of each topic (or topic and key) only the newest waits; what it replaces
+                does not count as lost.
+            max_rate: Messages per second and topic (and key) at most: one that comes too soon is held, and replaced by
+                newer ones, until it is due. Implies ``on_slow="conflate"``.
+            on_slow_reconnect: What happens here when the broker has ended the subscription for its slowness: "raise"
+                `SlowConsumer`, or "conflate": subscribe again, from then on with ``on_slow="conflate"``, after a wait
+                if the connection was closed. What was missed meanwhile counts in `Subscription.gaps`, and is a
+                `LostMessages` with reason "slow_consumer".
             buffer: Messages that may wait here.
             buffer_bytes: Bytes of payload that may wait here.
             on_full: What happens when more would: "disconnect", "drop_oldest", "drop_newest", or "conflate" (of each
@@ -195,11 +197,15 @@ class Client:
             Something to use with ``async with``; entering it subscribes.
 
         Raises:
-            LocalProtocolError: The pattern or an option is wrong.
+            LocalProtocolError: The pattern or an option for the broker is wrong.
+            ValueError: Another option is.
         """
-        wanted = SubscribeOptions(queue=queue, on_slow=on_slow)
+        wanted = SubscribeOptions(queue=queue, on_slow=on_slow, max_rate=max_rate)
         options = BufferOptions(buffer, buffer_bytes, on_full, report_loss)
-        return Subscription(self._feeds, check_pattern(pattern), wanted, options)
+        if on_slow_reconnect not in ("raise", "conflate"):
+            raise ValueError(f"on_slow_reconnect is {on_slow_reconnect!r}; it must be 'raise' or 'conflate'")
+        comes_back = on_slow_reconnect == "conflate"
+        return Subscription(self._feeds, check_pattern(pattern), wanted, options, comes_back_conflated=comes_back)
 
     # -------------------------------------------------------- the connection
 

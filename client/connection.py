@@ -23,6 +23,7 @@ from fanwire.transport import FrameStream
 from .config import Options
 from .errors import ConnectionFailed, ConnectionLost, FanwireError, Refused
 from .receiver import Receiver
+from .slowness import for_slowness
 from .url import Address
 
 
@@ -35,6 +36,8 @@ class Ending:
     """Whether another attempt makes sense."""
     hint_s: float | None = None
     """How long the broker asked us to stay away, in seconds."""
+    too_slow: bool = False
+    """Whether the broker ended it because we did not take our messages quickly enough."""
 
 
 class _Watched:
@@ -225,7 +228,8 @@ class Connection:
         message = self._message(code, closed.reason if closed else None)
         if code in (4001, 4003):
             return Ending(Refused(message, code=code), again=False)
-        return Ending(ConnectionLost(message, code=code), again=may_reconnect(code), hint_s=hint_s)
+        too_slow = code == 4008 or for_slowness(receiver.goodbye)
+        return Ending(ConnectionLost(message, code=code), may_reconnect(code), hint_s, too_slow)
 
     def _message(self, code: int, reason: str | None) -> str:
         goodbye = self._receiver and self._receiver.goodbye

@@ -73,6 +73,7 @@ class SlowConsumer(FanwireError):
         oldest_s: float | None,
         limit: int | None,
         at_broker: bool,
+        measure: str | None = None,
     ) -> None:
         """The facts; None where they are not known.
 
@@ -85,6 +86,9 @@ class SlowConsumer(FanwireError):
             limit: Messages that may wait.
             at_broker: Whether the broker's queue ran over (the network or this process was too slow) or the buffer in
                 this process (the handler was too slow).
+            measure: What was over its limit: the broker's "queue" (messages waiting for this subscription),
+                "max_pending" (bytes waiting for this connection), "stall_timeout" (nothing was taken for so long) or
+                "max_age" (of the oldest that waited), or "buffer", in this process.
         """
         super().__init__(message)
         self.pattern = pattern
@@ -93,6 +97,7 @@ class SlowConsumer(FanwireError):
         self.oldest_s = oldest_s
         self.limit = limit
         self.at_broker = at_broker
+        self.measure = measure
 
 
 class BufferFull(FanwireError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,13 @@ from .feed import Feed
 from .message import LostMessages
 from .outgoing import Outgoing
 from .requests import Request, Requests, Result
+from .slowness import for_slowness, slow_at_broker
+from .terms import LaggingReport, bears_loss, effective_on_slow
 
 if TYPE_CHECKING:
     from .subscription import Subscription
+
+_log = logging.getLogger("fanwire.client")
 
 
 class Feeds:
@@ -63,6 +68,24 @@ class Feeds:
             self._subscribe(feed)
         return feed
 
+    async def change(self, feed: Feed, subscription: Subscription, changes: Mapping[str, Any]) -> None:
+        """Ask the broker for other options, for all subscriptions of the pattern.
+
+        Without a connection, or when it goes before the answer came, the next one asks for them.
+
+        Raises:
+            RequestFailed: The broker refused; it goes on as before.
+            LocalProtocolError: An option is wrong.
+            FanwireError: What ended ``subscription``.
+        """
+        async with feed.changing:
+            subscription.raise_if_ended()
+            changing = _Changing(self, feed, feed.want(**changes))
+            if self._outgoing.connected:
+                self._ask(feed, changing)
+                await changing.done()
+            subscription.raise_if_ended()
+
     async def leave(self, feed: Feed, subscription: Subscription) -> None:
         """Remove a subscription; if it was the last of its pattern, wait for a moment until the broker knows."""
         request = Request()
@@ -83,8 +106,12 @@ class Feeds:
         feed.crowded(subscription, False)
         if feed.subscriptions:
             return 0
-        self._by_pattern.pop(feed.pattern, None)
+        self._forget(feed)
         return self._unsubscribe(feed, request)
+
+    def _forget(self, feed: Feed) -> None:
+        if self._by_pattern.get(feed.pattern) is feed:  # the pattern may have been subscribed to anew
+            del self._by_pattern[feed.pattern]
 
     def _unsubscribe(self, feed: Feed, request: Request | None) -> int:
         route, feed.route = feed.route, None
@@ -115,25 +142,29 @@ class Feeds:
             self._subscribe(feed)
 
     def _subscribe(self, feed: Feed) -> None:
-        number = self._requests.number()
-        self._requests.expect(number, _Subscribing(self, feed))
-        self._outgoing.add_control(encode(Subscribe(number, feed.pattern, feed.wanted)))
+        self._ask(feed, _Subscribing(self, feed, feed.wanted))
 
-    def subscribed(self, feed: Feed, result: Result) -> None:
-        """The broker said yes."""
+    def _ask(self, feed: Feed, subscribing: _Subscribing) -> None:
+        number = self._requests.number()
+        self._requests.expect(number, subscribing)
+        self._outgoing.add_control(encode(Subscribe(number, feed.pattern, subscribing.wanted)))
+
+    def subscribed(self, feed: Feed, wanted: SubscribeOptions, result: Result) -> None:
+        """The broker said yes to the options ``wanted``."""
         route = result.get("route")
         if type(route) is not int:
             raise TypeError("OK to SUBSCRIBE without a route")
         if self._by_pattern.get(feed.pattern) is feed:
             self.by_route[route] = feed
-            feed.begin(route)
+            if feed.route is None and (backlog := feed.backlog()):  # this connection has not heard of it
+                self._outgoing.add_control(encode(Backlog(0, route, *backlog)))
+            feed.begin(route, wanted, result)
         elif feed.pattern not in self._by_pattern:  # nobody waited for it to the end
             self._outgoing.add_control(encode(Unsubscribe(0, route)))
 
     def refused(self, feed: Feed, error: FanwireError) -> None:
         """The broker said no: the pattern's subscriptions end."""
-        if self._by_pattern.get(feed.pattern) is feed:
-            del self._by_pattern[feed.pattern]
+        self._forget(feed)
         feed.end(error)
 
     def route_failed(self, detail: Mapping[str, Any], code: str, message: str) -> bool:
@@ -142,27 +173,57 @@ class Feeds:
         feed = self.by_route.pop(route, None) if type(route) is int else None
         if feed is None:
             return False
-        feed.route = None
-        slow = code == "slow_consumer"
-        error = _slow_at_broker(feed, message, detail) if slow else RequestFailed(code, message, detail)
-        self.refused(feed, error)
+        feed.pause()
+        if code != "slow_consumer":
+            self.refused(feed, RequestFailed(code, message, detail))
+        elif self._too_slow(feed, slow_at_broker(feed.pattern, message, detail), tolerant=False):
+            self._subscribe(feed)
         return True
 
     def lost(self, goodbye: Goodbye | None) -> None:
         """The connection is gone; if for slowness, the subscriptions that wanted to know that end."""
-        if goodbye and goodbye.code == "slow_consumer" and "queued" in goodbye.detail:
-            self._end_slow(goodbye)
+        if goodbye and for_slowness(goodbye):
+            for feed in self._blamed(goodbye.detail):
+                self._too_slow(feed, slow_at_broker(feed.pattern, goodbye.message, goodbye.detail), tolerant=True)
         self.by_route.clear()
         for feed in self._by_pattern.values():
-            feed.route = None
+            feed.pause()
 
-    def _end_slow(self, goodbye: Goodbye) -> None:
-        named = self.by_route.get(goodbye.detail.get("route", -1))
-        feeds = [named] if named else list(self._by_pattern.values())
-        for feed in feeds:
-            if feed.wanted.on_slow == "disconnect":
-                self._by_pattern.pop(feed.pattern, None)
-                feed.end(_slow_at_broker(feed, goodbye.message, goodbye.detail))
+    def _blamed(self, detail: Mapping[str, Any]) -> list[Feed]:
+        """Whose messages were not taken: the named route's, or of the whole connection."""
+        route = detail.get("route")
+        if type(route) is not int:
+            return list(self._by_pattern.values())
+        return [feed] if (feed := self.by_route.get(route)) else []
+
+    def _too_slow(self, feed: Feed, error: SlowConsumer, *, tolerant: bool) -> bool:
+        """The broker ended a feed for its slowness: so do the subscriptions that do not want it to come back.
+
+        Args:
+            feed: It.
+            error: With the broker's facts.
+            tolerant: Whether it was the connection that ended. Then those that may lose messages go on anyhow; a
+                broker that unsubscribes even them would do so again and again.
+
+        Returns:
+            Whether any are left, for whom to subscribe again.
+        """
+        if tolerant and bears_loss(feed.wanted):
+            staying = feed.subscriptions
+        elif not tolerant and effective_on_slow(feed.wanted) == "conflate":
+            staying = []
+        else:
+            staying = [one for one in feed.subscriptions if one.comes_back_conflated]
+        feed.end_some([one for one in feed.subscriptions if one not in staying], error)
+        if not feed.subscriptions:
+            self._forget(feed)
+            return False
+        feed.resume_after_slowness(conflated=any(one.comes_back_conflated for one in feed.subscriptions))
+        _log.warning(
+            "the broker ended the subscription of %r for its slowness (%s); subscribing again with on_slow=%r",
+            feed.pattern, error.measure, effective_on_slow(feed.wanted),
+        )  # fmt: skip
+        return True
 
     def close(self, error: FanwireError) -> None:
         """There will be no other connection."""
@@ -176,6 +237,15 @@ class Feeds:
         """The broker lost messages of a route."""
         if feed := self.by_route.get(route):
             feed.lose(lost)
+
+    def lag(self, route: int, queued: int, limit: int, oldest_ms: int) -> None:
+        """The broker warns: a route's queue fills up. Once an episode, so it may be logged each time."""
+        if feed := self.by_route.get(route):
+            feed.lagging = LaggingReport(queued, limit, oldest_ms / 1000, trio.current_time())
+            _log.warning(
+                "the broker's queue for %r fills up: %d of %d messages, the oldest for %.3f s",
+                feed.pattern, queued, limit, oldest_ms / 1000,
+            )  # fmt: skip
 
     def should_give_way(self) -> bool:
         """Whether some handler has much to do and only needs its turn."""
@@ -191,31 +261,43 @@ class Feeds:
         self._long.add(subscription)
 
 
-def _slow_at_broker(feed: Feed, message: str, detail: Mapping[str, Any]) -> SlowConsumer:
-    oldest_ms = detail.get("oldest_ms")
-    return SlowConsumer(
-        f"the broker ended the subscription of {feed.pattern!r}: {message}; this process read too slowly for what"
-        " is sent to it: keep its event loop free, subscribe to less, or use another process",
-        pattern=feed.pattern,
-        queued=detail.get("queued"),
-        queued_bytes=detail.get("queued_bytes"),
-        oldest_s=oldest_ms / 1000 if isinstance(oldest_ms, int) else None,
-        limit=detail.get("limit"),
-        at_broker=True,
-    )
-
-
 class _Subscribing:
     """Waits for the answer to one SUBSCRIBE."""
 
-    def __init__(self, feeds: Feeds, feed: Feed) -> None:
+    def __init__(self, feeds: Feeds, feed: Feed, wanted: SubscribeOptions) -> None:
         self._feeds = feeds
         self._feed = feed
+        self.wanted = wanted
 
     def answered(self, number: int, result: Result) -> None:
-        self._feeds.subscribed(self._feed, result)
+        self._feeds.subscribed(self._feed, self.wanted, result)
 
     def failed(self, number: int, error: FanwireError) -> None:
         if isinstance(error, RequestFailed):
             self._feeds.refused(self._feed, error)
         # else the connection went: the next one asks again
+
+
+class _Changing(_Subscribing):
+    """The same for a SUBSCRIBE that changes options. Whether or not somebody still waits for it, it counts."""
+
+    def __init__(self, feeds: Feeds, feed: Feed, wanted: SubscribeOptions) -> None:
+        super().__init__(feeds, feed, wanted)
+        self._request = Request()
+
+    def answered(self, number: int, result: Result) -> None:
+        try:
+            super().answered(number, result)
+        finally:  # an answer that is not in the protocol ends the connection, and the next one asks again
+            self._request.answered(number, result)
+
+    def failed(self, number: int, error: FanwireError) -> None:
+        if isinstance(error, RequestFailed):
+            self._feed.stay_with(self.wanted)
+            self._request.failed(number, error)
+        else:  # the next connection asks for it
+            self._request.answered(number, {})
+
+    async def done(self) -> None:
+        """Wait for the answer, or for the end of the connection. Raises `RequestFailed`."""
+        await self._request.result()

@@ -152,8 +152,9 @@ class Link:
                 nursery.cancel_scope.cancel()
         finally:
             self._connection = None
-            self._backoff.lived(trio.current_time() - began)
-        return connection.ending()
+        ending = connection.ending()
+        self._backoff.lived(trio.current_time() - began, too_slow=ending.too_slow)
+        return ending
 
     def _lost(self, ending: Ending, receiver: Receiver) -> None:
         self.error = ending.error

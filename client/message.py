@@ -92,53 +92,28 @@ class Message:
 class LostMessages:
     """Stands in the stream where messages are missing, in subscriptions with ``report_loss=True``."""
 
-    __slots__ = ("count", "reason", "topic")
+    __slots__ = ("count", "first", "last", "reason", "topic")
 
-    def __init__(self, count: int | None, reason: str, topic: str | None) -> None:
+    def __init__(
+        self, count: int | None, reason: str, topic: str | None, first: int | None = None, last: int | None = None
+    ) -> None:
         """Made by subscriptions.
 
         Args:
             count: How many are missing; None if that is not known.
-            reason: The broker's ("queue", "evicted" …), "buffer" (this process was too slow) or "reconnect".
+            reason: The broker's ("queue": its queue for us was full, "keys": that held more keys than it may when
+                conflating, "evicted" …), "buffer" (the handler was too slow), "reconnect" (the connection was away) or
+                "slow_consumer" (the broker had ended the subscription for its slowness, and it came back).
             topic: Of which topic; None: of any.
+            first: The offset of the first that is missing, where the topic keeps history; else None.
+            last: The offset of the last one.
         """
         self.count = count
         self.reason = reason
         self.topic = topic
+        self.first = first
+        self.last = last
 
     def __repr__(self) -> str:
-        return f"LostMessages(count={self.count}, reason={self.reason!r}, topic={self.topic!r})"
-
-
-_MARK = -1
-
-
-def mark_of(lost: LostMessages) -> Raw:
-    """``lost`` in the shape of a message, to wait in a buffer among messages."""
-    return (_MARK, 0, lost.topic, 0, 0, b"", lost)
-
-
-def merged(mark: Raw, later: Raw) -> Raw | None:
-    """One mark for two adjoining losses of the same kind, else None."""
-    first, second = lost_of(mark), lost_of(later)
-    if first is None or second is None or (first.reason, first.topic) != (second.reason, second.topic):
-        return None
-    if first.count is None or second.count is None:
-        return None
-    return mark_of(LostMessages(first.count + second.count, first.reason, first.topic))
-
-
-def lost_here(mark: Raw) -> bool:
-    """Whether it marks what this process was too slow for, not what the broker has lost."""
-    lost = lost_of(mark)
-    return lost is not None and lost.reason == "buffer"
-
-
-def is_mark(raw: Raw) -> bool:
-    """Whether it is from `mark_of`."""
-    return bool(raw[0] == _MARK)
-
-
-def lost_of(raw: Raw) -> LostMessages | None:
-    """The opposite of `mark_of`; None for a message."""
-    return raw[6] if raw[0] == _MARK else None
+        offsets = "" if self.first is None else f", first={self.first}, last={self.last}"
+        return f"LostMessages(count={self.count}, reason={self.reason!r}, topic={self.topic!r}{offsets})"

@@ -10,6 +10,7 @@ import trio
 
 from .errors import FanwireError
 from .outgoing import Outgoing
+from .publish_result import PublishResult, result_of
 from .publisher import Publisher
 from .requests import Requests, Result
 from .subscription import MESSAGES_A_CHECKPOINT, SECONDS_A_CHECKPOINT
@@ -24,6 +25,15 @@ class Pipeline:
     What fails is collected and raised, as an ``ExceptionGroup`` of `FanwireError`, by the next `publish`, or at the
     end of the block. Publishing passes a checkpoint every 64 messages or every millisecond, whichever comes first,
     and whenever the window is full.
+
+    `newest` is the last answer so far. A publisher that would rather slow down than see subscribers lose messages looks
+    at its ``lagging`` now and then::
+
+        async with client.pipeline() as pipe:
+            for data in measurements:
+                await pipe.publish("plant.heat", data)
+                if pipe.newest and pipe.newest.lagging:
+                    await trio.sleep(0.1)
     """
 
     def __init__(self, requests: Requests, outgoing: Outgoing, publisher: Publisher, window: int) -> None:
@@ -39,10 +49,16 @@ class Pipeline:
         self._errors: list[FanwireError] = []
         self._budget = 0
         self._give_way_at = 0.0
+        self._newest: Result | None = None
         self.acknowledged = 0
         """Publishes that the broker has taken."""
         self.failures = 0
         """Publishes that it has not, or of which nobody knows."""
+
+    @property
+    def newest(self) -> PublishResult | None:
+        """What the broker said about the last publish that it has answered; None before."""
+        return None if self._newest is None else result_of(self._newest)
 
     async def __aenter__(self) -> Pipeline:
         await trio.lowlevel.checkpoint()
@@ -116,6 +132,7 @@ class Pipeline:
         """See `Waiter`."""
         del self._unanswered[number]
         self.acknowledged += 1
+        self._newest = result
         self._wake()
 
     def failed(self, number: int, error: FanwireError) -> None:

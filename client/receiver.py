@@ -175,11 +175,10 @@ class Receiver:
             case Goodbye():
                 self.goodbye = envelope
             case Lost():
-                self._feeds.lose(envelope.route, LostMessages(envelope.count, envelope.reason, envelope.topic))
+                lost = LostMessages(envelope.count, envelope.reason, envelope.topic, envelope.first, envelope.last)
+                self._feeds.lose(envelope.route, lost)
             case Lagging():
-                _log.warning(
-                    "the broker's queue for this client fills up: %d of %d messages", envelope.queued, envelope.limit
-                )
+                self._feeds.lag(envelope.route, envelope.queued, envelope.limit, envelope.oldest_ms)
             case _:
                 pass  # of a later version, or never asked for
 

@@ -9,6 +9,11 @@ from __future__ import annotations
 
 from .config import Options
 
+# A connection that the broker ended for slowness was a good one only if it lived this long, in seconds. The slowest of
+# the broker's measures takes 30 s to notice (the age of the oldest message): one that ended sooner than twice that may
+# have been too slow from its first moment, and the next one will be, too.
+GOOD_THOUGH_SLOW_S = 60.0
+
 
 class Backoff:
     """Draws the waits between attempts."""
@@ -17,9 +22,16 @@ class Backoff:
         self._options = options
         self._failures = 0
 
-    def lived(self, seconds: float) -> None:
-        """A connection ended that had lived ``seconds``: a good one makes the next wait a first one again."""
-        if seconds >= self._options.stable_after_s:
+    def lived(self, seconds: float, *, too_slow: bool) -> None:
+        """A connection ended: a good one makes the next wait a first one again.
+
+        Args:
+            seconds: How long it had lived.
+            too_slow: Whether the broker ended it because we were too slow. Coming back at once would only repeat that,
+                so it counts as a failure even when it lived longer than others have to (`GOOD_THOUGH_SLOW_S`).
+        """
+        least = self._options.stable_after_s
+        if seconds >= (max(least, GOOD_THOUGH_SLOW_S) if too_slow else least):
             self._failures = 0
 
     def next_wait(self, hint_s: float | None = None) -> float:

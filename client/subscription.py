@@ -13,8 +13,11 @@ import trio
 from fanwire.protocol import SubscribeOptions, is_wildcard
 
 from .buffering import BACKLOG_ABOVE, BACKLOG_BELOW, Ages, BufferOptions
+from .config import OnSlow
 from .errors import Closed, FanwireError, SlowConsumer
-from .message import LostMessages, Message, Raw, lost_of, mark_of
+from .marks import lost_of
+from .message import LostMessages, Message, Raw
+from .terms import UNCHANGED, Granted, LaggingReport, OrUnchanged
 
 if TYPE_CHECKING:
     from .feed import Feed
@@ -39,7 +42,15 @@ class Subscription:
     millisecond, whichever comes first, and whenever it has to wait.
     """
 
-    def __init__(self, feeds: Feeds, pattern: str, wanted: SubscribeOptions, options: BufferOptions) -> None:
+    def __init__(
+        self,
+        feeds: Feeds,
+        pattern: str,
+        wanted: SubscribeOptions,
+        options: BufferOptions,
+        *,
+        comes_back_conflated: bool,
+    ) -> None:
         """Made by `Client.subscribe`."""
         self._feeds = feeds
         self._feed: Feed | None = None
@@ -56,19 +67,73 @@ class Subscription:
         self._crowded = False
         self.pattern = pattern
         """What is subscribed to."""
+        self.comes_back_conflated = comes_back_conflated
+        """What happens when the broker has ended it for its slowness: it subscribes again, conflated, or it ends."""
+        self.limit = options.buffer
+        """Messages that may wait in this process."""
         self.giving_way = False
         """The handler is at its checkpoint: it would go on at once if the others let it."""
         self.lost = 0
         """Messages known to be lost to this subscription, at the broker or here. Replaced ones (conflation) are not
         lost."""
         self.gaps = 0
-        """Times that an unknown number of messages was missed: the connection was away, or the broker could not count
-        them."""
+        """Times that an unknown number of messages was missed: the connection was away, the broker had ended the
+        subscription for its slowness and it came back, or the broker could not count them."""
 
     @property
     def waiting(self) -> int:
         """Messages that have come and were not taken yet."""
         return len(self._buffer)
+
+    # ------------------------------------------------------- what the broker says
+
+    @property
+    def granted(self) -> Granted | None:
+        """What the broker granted, which may be less than was asked for; None before it has granted anything.
+
+        Each yes of the broker brings it up to date: after `change`, and after a reconnect.
+        """
+        return self._feed.granted if self._feed else None
+
+    @property
+    def lagging(self) -> LaggingReport | None:
+        """The broker's last warning that its queue for this subscription fills up; None if there was none.
+
+        It comes once an episode, before the broker does what ``on_slow`` says: time to read more quickly, or to
+        `change` to a lower rate. The broker does not say when the queue is empty again; so the warning stands until the
+        next `change` was granted or the connection was made anew. ``received_s`` says how old it is.
+        """
+        return self._feed.lagging if self._feed else None
+
+    async def change(
+        self,
+        *,
+        on_slow: OnSlow | OrUnchanged = UNCHANGED,
+        queue: int | OrUnchanged | None = UNCHANGED,
+        max_rate: float | OrUnchanged | None = UNCHANGED,
+    ) -> None:
+        """Ask the broker to serve this subscription in another way from now on; returns once it has said yes.
+
+        What is not named stays as it is, and so does what waits. All subscriptions of this client to the same pattern
+        share one stream from the broker, so they change together. Without a connection the next one will ask for it.
+        `granted` says what the broker made of it. If this is cancelled the change may come to pass all the same.
+
+        Args:
+            on_slow: As for `Client.subscribe`.
+            queue: As for `Client.subscribe`.
+            max_rate: As for `Client.subscribe`; None: as quickly as messages come.
+
+        Raises:
+            RequestFailed: The broker refused; all goes on as before.
+            LocalProtocolError: An option is wrong; nothing was changed.
+            FanwireError: The subscription has ended.
+            RuntimeError: It was not entered yet.
+        """
+        if self._feed is None:
+            raise RuntimeError("a subscription can be changed once it was entered")
+        given = {"on_slow": on_slow, "queue": queue, "max_rate": max_rate}
+        changes = {name: value for name, value in given.items() if value is not UNCHANGED}
+        await self._feeds.change(self._feed, self, changes)
 
     # ------------------------------------------------------- beginning, ending
 
@@ -135,7 +200,7 @@ class Subscription:
         else:
             self.lost += lost.count
         if self._options.report_loss and not self._error:
-            self._buffer.add_mark(mark_of(lost))
+            self._buffer.add_mark(lost)
             self._arrived.unpark_all()
 
     def is_long(self) -> bool:
@@ -156,6 +221,7 @@ class Subscription:
             oldest_s=oldest_s,
             limit=limit,
             at_broker=False,
+            measure="buffer",
         )
 
     def _set_crowded(self, feed: Feed, crowded: bool) -> None:

@@ -18,6 +18,8 @@ from fanwire.client import Closed as Closed
 from fanwire.client import ConnectionFailed as ConnectionFailed
 from fanwire.client import ConnectionLost as ConnectionLost
 from fanwire.client import FanwireError as FanwireError
+from fanwire.client import Granted as Granted
+from fanwire.client import LaggingReport as LaggingReport
 from fanwire.client import LocalProtocolError as LocalProtocolError
 from fanwire.client import LostMessages as LostMessages
 from fanwire.client import Message as Message
@@ -47,6 +49,8 @@ __all__ = [
     "ConnectionFailed",
     "ConnectionLost",
     "FanwireError",
+    "Granted",
+    "LaggingReport",
     "LocalProtocolError",
     "LostMessages",
     "Message",

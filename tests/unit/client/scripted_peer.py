@@ -70,10 +70,10 @@ class PeerConnection:
         assert isinstance(envelope, kind), envelope
         return envelope
 
-    async def grant(self, route: int) -> Subscribe:
+    async def grant(self, route: int, **terms: object) -> Subscribe:
         """Answer the SUBSCRIBE that must come next."""
         subscribe = await self.expect(Subscribe)
-        await self.send(Ok(subscribe.id, {"route": route}))
+        await self.send(Ok(subscribe.id, {"route": route, **terms}))
         return subscribe
 
     async def close_code(self) -> int:

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from fanwire.client.buffer import Bounds, Buffer, Conflating, Line, drop_newest, drop_oldest
-from fanwire.client.message import LostMessages, lost_of, mark_of
+from fanwire.client.marks import KINDS_A_PLACE, lost_of
+from fanwire.client.message import LostMessages
 
 
 def message(number: int, topic: str = "a") -> tuple[Any, ...]:
@@ -19,7 +20,7 @@ def offer_all(buffer: Buffer, runs: list[list[tuple[Any, ...]]]) -> int:
         more = buffer.offer(run, len(run))
         assert more is not None
         if more:
-            buffer.add_mark(mark_of(LostMessages(more, "buffer", None)))
+            buffer.add_mark(LostMessages(more, "buffer", None))
         lost += more
     return lost
 
@@ -82,9 +83,50 @@ def test_lost_keys_are_one_mark_before_the_keys_that_are_left() -> None:
 def test_losses_of_different_kinds_stay_apart() -> None:
     """What the broker lost and what this process lost are told apart."""
     buffer = Line(Bounds(10, 1000), drop_newest)
-    buffer.add_mark(mark_of(LostMessages(1, "queue", "a")))
-    buffer.add_mark(mark_of(LostMessages(2, "buffer", "a")))
-    buffer.add_mark(mark_of(LostMessages(None, "buffer", "a")))
+    buffer.add_mark(LostMessages(1, "queue", "a"))
+    buffer.add_mark(LostMessages(2, "buffer", "a"))
+    buffer.add_mark(LostMessages(None, "buffer", "a"))
 
     assert shown(buffer) == [[1], [2], [None]]
     assert len(buffer) == 0
+
+
+@pytest.mark.parametrize(
+    "buffer",
+    [Line(Bounds(3, 1000), drop_newest), Line(Bounds(3, 1000), drop_oldest), Conflating(Bounds(3, 1000))],
+    ids=["drop_newest", "drop_oldest", "conflate"],
+)
+def test_marks_are_bounded_and_complete_however_many_topics_lose(buffer: Buffer) -> None:
+    """A handler that takes nothing while a broker drops from a thousand topics: hundreds of marks, not a million."""
+    for turn in range(20):
+        for topic in range(1000):
+            buffer.add_mark(LostMessages(1, "queue", f"t.{topic}"))
+        buffer.offer([message(turn, f"k.{turn}")], 1)
+
+    losses = [lost for raw in buffer.take_up_to(100_000) if (lost := lost_of(raw))]
+
+    assert sum(lost.count or 0 for lost in losses) == 20_000
+    assert len(losses) <= 5 * (KINDS_A_PLACE + 1)
+
+
+def test_the_first_kinds_of_loss_keep_their_topics() -> None:
+    """Those for which there is no room any more are told in one, without a topic."""
+    buffer = Line(Bounds(10, 1000), drop_newest)
+    for topic in range(KINDS_A_PLACE + 10):
+        buffer.add_mark(LostMessages(2, "queue", f"t.{topic}", 5, 6))
+
+    losses = [lost_of(raw) for raw in buffer.take_up_to(1000)]
+
+    assert [(lost.count, lost.topic, lost.first, lost.last) for lost in losses if lost] == [
+        *((2, f"t.{topic}", 5, 6) for topic in range(KINDS_A_PLACE)),
+        (20, None, None, None),
+    ]
+
+
+def test_losses_without_a_count_are_one_mark() -> None:
+    """Several outages while a handler takes nothing."""
+    buffer = Line(Bounds(10, 1000), drop_newest)
+    for _ in range(3):
+        buffer.add_mark(LostMessages(None, "reconnect", None))
+
+    assert shown(buffer) == [[None]]

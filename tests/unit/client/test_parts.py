@@ -80,9 +80,20 @@ def test_a_good_connection_resets_the_waits() -> None:
     """One that lived long enough."""
     backoff = Backoff(Options(draw=lambda: 1.0, reconnect_base_s=1.0, stable_after_s=10.0))
     backoff.next_wait()
-    backoff.lived(9.9)
+    backoff.lived(9.9, too_slow=False)
     assert backoff.next_wait() == 2
-    backoff.lived(10.0)
+    backoff.lived(10.0, too_slow=False)
+    assert backoff.next_wait() == 1
+
+
+@pytest.mark.parametrize(("stable_after_s", "enough_s"), [(10.0, 60.0), (100.0, 100.0)])
+def test_a_connection_ended_for_slowness_must_have_lived_longer(stable_after_s: float, enough_s: float) -> None:
+    """A minute, or what others need if that is more, before it resets the waits."""
+    backoff = Backoff(Options(draw=lambda: 1.0, reconnect_base_s=1.0, stable_after_s=stable_after_s))
+    backoff.next_wait()
+    backoff.lived(enough_s - 0.1, too_slow=True)
+    assert backoff.next_wait() == 2
+    backoff.lived(enough_s, too_slow=True)
     assert backoff.next_wait() == 1
 
 

@@ -204,6 +204,18 @@ async def test_pipeline(peer: ScriptedPeer, autojump_clock: MockClock) -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_a_pipelines_newest_answer(peer: ScriptedPeer, autojump_clock: MockClock) -> None:
+    """It says how many subscribers lag, so that a publisher can slow itself; before the first answer there is none."""
+    async with connected(peer) as (client, end), client.pipeline() as pipeline:
+        assert pipeline.newest is None
+        for lagging in (1, 0):
+            await pipeline.publish("a", 1)
+            publish = await end.expect(Publish)
+            await end.send(Ok(publish.id, {"offset": 0, "subscribers": 2, "lagging": lagging}))
+            await wait_all_tasks_blocked()
+            assert pipeline.newest == PublishResult(offset=0, subscribers=2, lagging=lagging)
+
+
 async def test_a_pipelines_window(peer: ScriptedPeer, autojump_clock: MockClock) -> None:
     """No more than the window is ever unanswered."""
     async with connected(peer) as (client, end):

@@ -1,0 +1,75 @@
+"""On which terms the broker serves a subscription: what was asked for, what it granted, and its warning."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final, Literal, TypeAlias
+
+from attrs import frozen
+
+from fanwire.protocol import SubscribeOptions
+
+from .requests import Result
+
+
+class Unchanged(Enum):
+    """The one value that stands for "leave this option as it is": None has a meaning of its own there."""
+
+    UNCHANGED = "unchanged"
+
+
+UNCHANGED: Final = Unchanged.UNCHANGED
+OrUnchanged: TypeAlias = Literal[Unchanged.UNCHANGED]
+
+# Under these slowness ends the subscription; under all others the program has agreed to miss something instead.
+_ENDING = ("disconnect", "unsubscribe")
+
+
+@frozen
+class Granted:
+    """What the broker granted: its operator may cap or force what a subscription asks for.
+
+    What a broker does not say counts as granted as it was asked for.
+    """
+
+    queue: int | None
+    """Messages that may wait at the broker; None: it did not say, or there is no bound."""
+    max_rate: float | None
+    """Messages per second and topic (and key) at most; None: no such bound."""
+    on_slow: str
+    """What becomes of the subscription when more would wait. With ``max_rate`` always "conflate"."""
+
+
+@frozen
+class LaggingReport:
+    """The broker's warning before the limit: more than 75 % of what may wait for a subscription does."""
+
+    queued: int
+    """Messages that waited at the broker."""
+    limit: int
+    """How many may."""
+    oldest_s: float
+    """How long the oldest of them had waited, in seconds."""
+    received_s: float
+    """When the warning came, on trio's clock (`trio.current_time`)."""
+
+
+def granted_of(result: Result, asked: SubscribeOptions) -> Granted:
+    """What an OK to SUBSCRIBE with the options ``asked`` grants."""
+    queue, rate = result.get("queue", asked.queue), result.get("max_rate", asked.max_rate)
+    on_slow = result.get("on_slow")
+    return Granted(
+        queue if type(queue) is int else None,
+        rate if type(rate) in (int, float) else None,
+        on_slow if isinstance(on_slow, str) else effective_on_slow(asked),
+    )
+
+
+def effective_on_slow(asked: SubscribeOptions) -> str:
+    """The policy that ``asked`` comes to: a rate implies conflation."""
+    return asked.on_slow if asked.max_rate is None else "conflate"
+
+
+def bears_loss(asked: SubscribeOptions) -> bool:
+    """Whether a program that asked for this would rather miss messages than end."""
+    return effective_on_slow(asked) not in _ENDING
