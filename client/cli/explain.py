@@ -21,6 +21,7 @@ def _slow(error: SlowConsumer) -> str:
     # The SDK's own text names the arguments of a call.
     waiting = "" if error.queued is None else f": {error.queued} messages were waiting"
     return (
-        f"messages of {error.pattern} came faster than they were taken{waiting}; ask for less with a narrower pattern, "
-        "or let what reads the output be faster"
+        f"messages of {error.pattern} came faster than they were taken{waiting}; ask for less "
+        "(a narrower pattern, --max-rate of `fanwire sub`), keep only the newest (its --on-slow conflate), or let what "
+        "reads the output be faster"
     )

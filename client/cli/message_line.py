@@ -2,7 +2,7 @@
 
 import json
 
-from fanwire.client import Message
+from fanwire.client import LostMessages, Message
 from fanwire.protocol import Encoding
 
 from .json_view import payload_as_json
@@ -24,6 +24,20 @@ def json_line(message: Message) -> str:
     if message.headers:
         fields["headers"] = dict(message.headers)
     return _json(fields) + "\n"
+
+
+def lost_json_line(lost: LostMessages) -> str:
+    """An object: lost (how many, null where nobody knows), reason, and topic, first, last where they are known."""
+    fields: dict[str, object] = {"lost": lost.count, "reason": lost.reason}
+    known = {"topic": lost.topic, "first": lost.first, "last": lost.last}
+    return _json(fields | {name: value for name, value in known.items() if value is not None}) + "\n"
+
+
+def lost_text(lost: LostMessages) -> str:
+    """In words, without a newline."""
+    count = "an unknown number of" if lost.count is None else f"{lost.count}"
+    topic = f" of {printable(lost.topic)}" if lost.topic else ""
+    return f"lost {count} messages{topic} ({printable(lost.reason)})"
 
 
 def text_line(message: Message) -> str:

@@ -66,6 +66,16 @@ def seconds_option(help_text: str) -> Callable[[_Command], _Command]:
     return click.option("--seconds", type=POSITIVE, metavar="S", help=help_text)
 
 
+def max_rate_option(command: _Command) -> _Command:
+    """`--max-rate`: the broker holds back what comes too soon."""
+    return click.option(
+        "--max-rate",
+        type=POSITIVE,
+        metavar="N",
+        help="Messages a second of each topic at most, always the newest.",
+    )(command)
+
+
 def plain_option(command: _Command) -> _Command:
     """`--plain`: text that a program can read."""
     return click.option(

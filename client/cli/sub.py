@@ -1,41 +1,71 @@
 """`fanwire sub`: print the messages of topics."""
 
-from collections.abc import Callable
-
 import attrs
 import click
 import trio
 
-from fanwire.client import Client, Message, connect
+from fanwire.client import Client, LostMessages, Message, Subscription, connect
+from fanwire.client.config import OnSlow
+from fanwire.protocol import ON_SLOW
 
 from .connection_news import tell_states
-from .message_line import json_line, text_line
-from .options import POSITIVE, QUEUE, pattern, url_option
+from .message_line import json_line, lost_json_line, lost_text, text_line
+from .options import POSITIVE, QUEUE, max_rate_option, pattern, url_option
 from .output import Output
 from .running import run, until_signalled
+
+
+@attrs.frozen(slots=True)
+class _Asked:
+    """What is asked of the broker, and whether losses are shown."""
+
+    on_slow: OnSlow
+    queue: int
+    max_rate: float | None
+    report_loss: bool
+
+    def of(self, client: Client, pattern: str) -> Subscription:
+        """The subscription, not entered yet."""
+        return client.subscribe(
+            pattern, on_slow=self.on_slow, queue=self.queue, max_rate=self.max_rate, report_loss=self.report_loss
+        )
 
 
 @attrs.define(slots=True)
 class _Listening:
     """What is being printed, and how much of it there was."""
 
-    line_of: Callable[[Message], str]
+    as_json: bool
     output: Output
     count: int | None
     done: trio.Event = attrs.field(factory=trio.Event)
     printed: int = 0
     lost: int = 0
 
-    async def take(self, messages: list[Message]) -> None:
-        """Print messages, as many as are still wanted."""
-        if self.count is not None:
-            messages = messages[: self.count - self.printed]
-        if not messages:
-            return
-        self.printed += len(messages)  # before it waits: another pattern's messages may come meanwhile
-        await self.output.write("".join(map(self.line_of, messages)))
+    async def take(self, entries: list[Message]) -> None:
+        """Print messages, as many as are still wanted, and the losses among them."""
+        lines: list[str] = []
+        for entry in entries:
+            if self.printed == self.count:
+                break
+            lines.append(self._line(entry))
+        if lines:
+            await self.output.write("".join(lines))
         if self.printed == self.count:
             self.done.set()
+
+    def _line(self, entry: Message | LostMessages) -> str:
+        if isinstance(entry, LostMessages):
+            return self._told(entry)
+        self.printed += 1  # before it waits: another pattern's messages may come meanwhile
+        return json_line(entry) if self.as_json else text_line(entry)
+
+    def _told(self, lost: LostMessages) -> str:
+        """A program that reads JSON gets a loss in its place; a person is told apart from what may be piped on."""
+        if self.as_json:
+            return lost_json_line(lost)
+        click.echo(lost_text(lost), err=True)
+        return ""
 
 
 @click.command(short_help="Print the messages of topics.")
@@ -43,13 +73,44 @@ class _Listening:
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after so many messages.")
 @click.option("--timeout", type=POSITIVE, metavar="S", help="End after so many seconds, in any case.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line: topic, data, encoding, time.")
+@click.option(
+    "--on-slow",
+    type=click.Choice(ON_SLOW),
+    default=ON_SLOW[0],
+    show_default=True,
+    help="What the broker does when we don't keep up.",
+)
+@click.option(
+    "--queue",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=QUEUE,
+    show_default=True,
+    help="Messages that may wait at the broker.",
+)
+@max_rate_option
+@click.option("--report-loss", is_flag=True, help="Say where messages are missing, and how many.")
 @url_option
-def sub(patterns: tuple[str, ...], count: int | None, timeout: float | None, as_json: bool, url: str) -> int:
+def sub(
+    patterns: tuple[str, ...],
+    count: int | None,
+    timeout: float | None,
+    as_json: bool,
+    on_slow: OnSlow,
+    queue: int,
+    max_rate: float | None,
+    report_loss: bool,
+    url: str,
+) -> int:
     """Print every message on the topics that match PATTERN, a line each.
 
     In a pattern '*' stands for one token and '>' at its end for one or more: quote them, or your shell expands them.
 
     With --json, data is the message's value; bytes, and what JSON cannot say, come as {"$bin": base64}.
+
+    --on-slow conflate keeps only the newest message of each topic for us while we don't keep up; drop_oldest and
+    drop_newest lose messages, which --report-loss shows: on standard error or, with --json, as {"lost": 5, "reason":
+    "queue", "topic": "stocks.AAPL"} in the place where they are missing. --max-rate implies conflate.
 
     \b
     Examples:
@@ -57,6 +118,8 @@ def sub(patterns: tuple[str, ...], count: int | None, timeout: float | None, as_
       fanwire sub 'stocks.*' 'rooms.kitchen' --json
       fanwire sub 'stocks.>' --json | jq .data.price
       fanwire sub stocks.AAPL --count 1 --timeout 5
+      fanwire sub 'stocks.>' --max-rate 2
+      fanwire sub 'stocks.>' --on-slow drop_oldest --queue 1000 --report-loss
 
     \b
     Exit status:
@@ -65,37 +128,34 @@ def sub(patterns: tuple[str, ...], count: int | None, timeout: float | None, as_
       2    wrong usage
       130  interrupted before --count was reached (143 by SIGTERM)
     """
-    line_of = json_line if as_json else text_line
-    return run(_sub, _Listening(line_of, Output(), count), tuple(dict.fromkeys(patterns)), timeout, url)
+    listening = _Listening(as_json, Output(), count)
+    asked = _Asked(on_slow, queue, max_rate, report_loss)
+    return run(_sub, listening, tuple(dict.fromkeys(patterns)), asked, timeout, url)
 
 
-async def _sub(listening: _Listening, patterns: tuple[str, ...], seconds: float | None, url: str) -> int:
+async def _sub(listening: _Listening, patterns: tuple[str, ...], asked: _Asked, seconds: float | None, url: str) -> int:
     started = trio.current_time()
     async with until_signalled(seconds) as ending, connect(url, name="fanwire sub") as client:
-        await _listen(client, patterns, listening)
+        await _listen([asked.of(client, pattern) for pattern in patterns], client, listening)
     if listening.lost or not listening.done.is_set():
         _summarise(listening, trio.current_time() - started)
     return _status(listening, ending.signal)
 
 
-async def _listen(client: Client, patterns: tuple[str, ...], listening: _Listening) -> None:
+async def _listen(subscriptions: list[Subscription], client: Client, listening: _Listening) -> None:
     async with trio.open_nursery() as nursery:
-        for pattern in patterns:
-            await nursery.start(_print, client, pattern, listening)
+        for subscription in subscriptions:
+            await nursery.start(_print, subscription, listening)
         nursery.start_soon(tell_states, client)
-        click.echo(f"listening to {' '.join(patterns)}; Ctrl-C ends", err=True)
+        click.echo(f"listening to {' '.join(each.pattern for each in subscriptions)}; Ctrl-C ends", err=True)
         await listening.done.wait()
         nursery.cancel_scope.cancel()
 
 
 async def _print(
-    client: Client,
-    pattern: str,
-    listening: _Listening,
-    *,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    subscription: Subscription, listening: _Listening, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    async with client.subscribe(pattern, queue=QUEUE) as subscription:
+    async with subscription:
         task_status.started()
         try:
             async for messages in subscription.batches():

@@ -5,7 +5,7 @@ import trio
 
 from fanwire.client import connect
 
-from .options import POSITIVE, pattern, plain_option, seconds_option, url_option
+from .options import POSITIVE, max_rate_option, pattern, plain_option, seconds_option, url_option
 from .running import run, until_signalled
 from .watching import Display, Watch, display_for
 
@@ -21,19 +21,31 @@ from .watching import Display, Watch, display_for
     metavar="S",
     help="Seconds from one plain table to the next.",
 )
+@max_rate_option
 @seconds_option("End after so many seconds.")
 @url_option
-def watch(patterns: tuple[str, ...], plain: bool, interval: float, seconds: float | None, url: str) -> int:
+def watch(
+    patterns: tuple[str, ...],
+    plain: bool,
+    interval: float,
+    max_rate: float | None,
+    seconds: float | None,
+    url: str,
+) -> int:
     """Show a table with a line for each topic that matches PATTERN: its latest price, the change, the trend, the pace.
 
     A message's price is the number it is, or what it has under 'price' or 'close'; CHANGE is against the price before.
     Messages without one are counted. Without a terminal the table is printed as plain text, once a second.
+
+    While we don't keep up the broker keeps the newest price of each topic for us. --max-rate spares a slow network more;
+    MESSAGES and MSG/S are what came, not what was published.
 
     \b
     Examples:
       fanwire watch 'stocks.>'
       fanwire watch stocks.AAPL stocks.IBM
       fanwire watch 'stocks.*' --plain --seconds 5
+      fanwire watch 'stocks.>' --max-rate 2
 
     \b
     Exit status:
@@ -42,12 +54,14 @@ def watch(patterns: tuple[str, ...], plain: bool, interval: float, seconds: floa
       2  wrong usage
     """
     display = display_for(f"watch {' '.join(patterns)} at {url}", plain=plain, interval_s=interval)
-    return run(_watch, tuple(dict.fromkeys(patterns)), display, seconds, url)
+    return run(_watch, tuple(dict.fromkeys(patterns)), display, max_rate, seconds, url)
 
 
-async def _watch(patterns: tuple[str, ...], display: Display, seconds: float | None, url: str) -> int:
+async def _watch(
+    patterns: tuple[str, ...], display: Display, max_rate: float | None, seconds: float | None, url: str
+) -> int:
     async with until_signalled(seconds), connect(url, name="fanwire watch") as client:
-        watch = Watch()
+        watch = Watch(max_rate)
         async with trio.open_nursery() as nursery:
             for pattern in patterns:
                 await nursery.start(watch.follow, client, pattern)

@@ -73,9 +73,15 @@ def display_for(title: str, *, plain: bool, interval_s: float) -> Display:
 
 
 class Watch:
-    """One board, fed by a client's subscriptions."""
+    """One board, fed by a client's subscriptions.
 
-    def __init__(self) -> None:
+    Args:
+        max_rate: messages a second of each topic that are wanted at most. None by default: the table is drawn ten times
+            a second whatever comes, and counts what comes, which a rate would hide.
+    """
+
+    def __init__(self, max_rate: float | None = None) -> None:
+        self._max_rate = max_rate
         self.board = Board(trio.current_time())
         self._subscriptions: dict[str, Subscription] = {}
         self._lost_before = 0
@@ -86,12 +92,15 @@ class Watch:
     ) -> None:
         """Take in all messages of a pattern, for as long as it is left to.
 
-        A table of the latest prices need not end because it fell behind: it subscribes anew, and says so.
+        A table of the latest prices need not end because it fell behind: the broker keeps the newest of each topic; a
+        broker that ends it all the same is subscribed to anew, and the table says so.
         """
         while True:
             try:
                 # Here, at this end, old prices may be dropped for new ones; they are counted as lost.
-                async with client.subscribe(pattern, queue=QUEUE, on_full="drop_oldest") as subscription:
+                async with client.subscribe(
+                    pattern, queue=QUEUE, on_slow="conflate", max_rate=self._max_rate, on_full="drop_oldest"
+                ) as subscription:
                     self._subscriptions[pattern] = subscription
                     task_status.started()
                     task_status = trio.TASK_STATUS_IGNORED
