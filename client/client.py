@@ -80,7 +80,13 @@ class Client:
     # ------------------------------------------------------------ publishing
 
     async def publish(
-        self, topic: str, data: object, *, raw: bool = False, headers: Mapping[str, str] | None = None
+        self,
+        topic: str,
+        data: object,
+        *,
+        raw: bool = False,
+        headers: Mapping[str, str] | None = None,
+        key: str | None = None,
     ) -> PublishResult:
         """Publish, and wait until the broker has taken it.
 
@@ -94,6 +100,8 @@ class Client:
             raw: Send ``data``, bytes or str, as it is: subscribers get the same bytes (or str), and other programs need
                 no msgpack to read it.
             headers: Text to text, beside the data.
+            key: For subscribers that conflate, or ask for a rate: only messages of the same topic and key replace each
+                other. One topic can so carry many things that each have a newest state.
 
         Returns:
             What the broker says of it.
@@ -106,13 +114,19 @@ class Client:
         """
         publisher, requests = self._publisher, self._requests
         number = requests.number()
-        envelope = publisher.encode(publisher.packed_number(number), topic, data, raw, headers)
+        envelope = publisher.encode(publisher.packed_number(number), topic, data, raw, headers, key)
         await trio.lowlevel.checkpoint_if_cancelled()
         publish = await self._outgoing.add_when_possible(envelope)
         return result_of(await self._answer(number, publish))
 
     def publish_nowait(
-        self, topic: str, data: object, *, raw: bool = False, headers: Mapping[str, str] | None = None
+        self,
+        topic: str,
+        data: object,
+        *,
+        raw: bool = False,
+        headers: Mapping[str, str] | None = None,
+        key: str | None = None,
     ) -> None:
         """Publish without waiting, and without an answer; what is published together travels together.
 
@@ -124,13 +138,14 @@ class Client:
             data: As for `publish`.
             raw: As for `publish`.
             headers: As for `publish`.
+            key: As for `publish`.
 
         Raises:
             BufferFull: Too much waits to be sent; ``await client.flush()`` waits until it is.
             ConnectionLost: There is no connection, and ``on_outage="raise"``.
             LocalProtocolError: The topic, the data or the size is wrong.
         """
-        self._publish_nowait(topic, data, raw, headers)
+        self._publish_nowait(topic, data, raw, headers, key)
 
     async def flush(self) -> None:
         """Wait until all that was published so far was handed to the operating system.

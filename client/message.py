@@ -80,6 +80,12 @@ class Message:
         """What the publisher added."""
         return self._meta().get("headers") or _NO_HEADERS
 
+    @property
+    def key(self) -> str | None:
+        """What conflation tells it apart by within the topic, if the publisher gave it a key."""
+        key = self._meta().get("key")
+        return key if isinstance(key, str) else None
+
     def _meta(self) -> Mapping[str, Any]:
         raw = self._raw
         return raw[7] if len(raw) > 7 and isinstance(raw[7], dict) else _NO_HEADERS

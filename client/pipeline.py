@@ -75,7 +75,13 @@ class Pipeline:
                 self._requests.forget(number)
 
     async def publish(
-        self, topic: str, data: object, *, raw: bool = False, headers: Mapping[str, str] | None = None
+        self,
+        topic: str,
+        data: object,
+        *,
+        raw: bool = False,
+        headers: Mapping[str, str] | None = None,
+        key: str | None = None,
     ) -> None:
         """Publish; waits only while the window is full.
 
@@ -84,6 +90,7 @@ class Pipeline:
             data: As for `Client.publish`.
             raw: As for `Client.publish`.
             headers: As for `Client.publish`.
+            key: As for `Client.publish`.
 
         Raises:
             ExceptionGroup: Earlier publishes have failed. This one was not sent.
@@ -98,7 +105,7 @@ class Pipeline:
         self._budget -= 1
         number = self._requests.number()
         publisher = self._publisher
-        envelope = publisher.encode(publisher.packed_number(number), topic, data, raw, headers)
+        envelope = publisher.encode(publisher.packed_number(number), topic, data, raw, headers, key)
         publish = await self._outgoing.add_when_possible(envelope)
         self._unanswered[number] = None
         self._requests.expect(number, self, publish)

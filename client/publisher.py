@@ -29,11 +29,13 @@ class Publisher:
         self._pack: Callable[[object], bytes] = msgpack.Packer(autoreset=True).pack
         self._add = outgoing.add
 
-    def publish_nowait(self, topic: str, data: object, raw: bool, headers: Mapping[str, str] | None) -> None:
+    def publish_nowait(
+        self, topic: str, data: object, raw: bool, headers: Mapping[str, str] | None, key: str | None = None
+    ) -> None:
         """See `Client.publish_nowait`."""
         found = self._topics.get(topic) or self._encode_topic(topic)
-        if headers or raw or self._outgoing.limit < 1024:
-            self.add(_NO_ID, topic, data, raw, headers)
+        if headers or raw or key is not None or self._outgoing.limit < 1024:
+            self._add(self.encode(_NO_ID, topic, data, raw, headers, key))
             return
         try:
             packed = self._pack(data)
@@ -45,20 +47,24 @@ class Publisher:
         else:
             self._add(self._checked(b"".join((found[1], self._pack(packed), _MSGPACK)), topic))
 
-    def add(self, number: bytes, topic: str, data: object, raw: bool, headers: Mapping[str, str] | None) -> int:
-        """Encode with request ``number`` (packed) and hand on; return the publish's number in `Outgoing`."""
-        return self._add(self.encode(number, topic, data, raw, headers))
-
     def packed_number(self, number: int) -> bytes:
         """A request's number, as it stands in an envelope."""
         return self._pack(number)
 
-    def encode(self, number: bytes, topic: str, data: object, raw: bool, headers: Mapping[str, str] | None) -> bytes:
-        """The whole envelope."""
+    def encode(
+        self,
+        number: bytes,
+        topic: str,
+        data: object,
+        raw: bool,
+        headers: Mapping[str, str] | None,
+        key: str | None = None,
+    ) -> bytes:
+        """The whole envelope, with request ``number`` (packed)."""
         found = self._topics.get(topic) or self._encode_topic(topic)
         payload, encoding = self._payload(data, raw)
-        if headers:
-            options = self._pack(PublishOptions(headers=headers).to_map())
+        if headers or key is not None:
+            options = self._pack(PublishOptions(headers=headers or {}, key=key).to_map())
             parts: tuple[bytes, ...] = (_SIX, number, found[2], payload, encoding or b"\x00", options)
         elif encoding:
             parts = (_FIVE, number, found[2], payload, encoding)

@@ -184,3 +184,38 @@ async def test_statistics_forget_a_client(autojump_clock: MockClock) -> None:
         assert broker.publish("t", b"", encoding=0) == 0
         async with client_of(broker) as another:
             assert another.state == "connected"
+
+
+async def test_keys_reach_whoever_subscribed(autojump_clock: MockClock, fanwire_client: Client) -> None:
+    """By every way of publishing; a message without one has None."""
+    async with fanwire_client.subscribe("a") as messages, fanwire_client.pipeline() as pipeline:
+        await fanwire_client.publish("a", 1, key="x")
+        fanwire_client.publish_nowait("a", 2, key="y")
+        await pipeline.publish("a", 3, key="z")
+        await fanwire_client.publish("a", 4)
+        got = [await anext(messages) for _ in range(4)]
+
+        assert [(each.data, each.key) for each in got] == [(1, "x"), (2, "y"), (3, "z"), (4, None)]
+
+
+async def test_a_rate_and_a_policy_are_asked_for_and_granted(autojump_clock: MockClock) -> None:
+    """What the broker grants is told, and it keeps to it; a change counts at once."""
+    async with (
+        broker_in_memory(Config(listen=False)) as broker,
+        client_of(broker) as client,
+        client.subscribe("a", max_rate=2, queue=7) as messages,
+    ):
+        assert messages.granted is not None
+        assert (messages.granted.queue, messages.granted.max_rate, messages.granted.on_slow) == (7, 2, "conflate")
+        began = trio.current_time()
+        for number in range(4):
+            broker.publish("a", b"%d" % number)
+        first, held = await anext(messages), await anext(messages)
+        assert (first.payload, held.payload) == (b"0", b"3")
+        assert trio.current_time() - began == pytest.approx(0.5, abs=0.01)
+        await messages.change(max_rate=None)
+        broker.publish("a", b"4")
+        broker.publish("a", b"5")
+
+        assert [(await anext(messages)).payload for _ in range(2)] == [b"4", b"5"]
+        assert messages.granted.max_rate is None

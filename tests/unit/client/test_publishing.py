@@ -18,7 +18,7 @@ SIZES = (0, 1, 31, 32, 253, 254, 255, 256, 257, 65533, 65536, 70000)
 
 def _encoded(topic: str, data: object, **how: object) -> bytes:
     outgoing = Outgoing(Options())
-    Publisher(outgoing).publish_nowait(topic, data, bool(how.get("raw")), how.get("headers"))  # type: ignore[arg-type]
+    Publisher(outgoing).publish_nowait(topic, data, bool(how.get("raw")), how.get("headers"), how.get("key"))  # type: ignore[arg-type]
     return outgoing._open[0]
 
 
@@ -55,6 +55,18 @@ def test_headers(raw: bool) -> None:
     expected = encode(Publish(0, "t", payload, encoding, PublishOptions(headers={"a": "b"})))
 
     assert _encoded("t", b"x", raw=raw, headers={"a": "b"}) == expected
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_a_key(raw: bool) -> None:
+    """The conflation key stands in the options, with headers or without."""
+    payload, encoding = (b"x", Encoding.RAW) if raw else (pack(b"x"), Encoding.MSGPACK)
+
+    expected = encode(Publish(0, "t", payload, encoding, PublishOptions(key="k")))
+
+    assert _encoded("t", b"x", raw=raw, key="k") == expected
+    both = PublishOptions(headers={"a": "b"}, key="k")
+    assert _encoded("t", b"x", raw=raw, headers={"a": "b"}, key="k") == encode(Publish(0, "t", payload, encoding, both))
 
 
 @pytest.mark.parametrize(
