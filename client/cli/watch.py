@@ -37,8 +37,8 @@ def watch(
     A message's price is the number it is, or what it has under 'price' or 'close'; CHANGE is against the price before.
     Messages without one are counted. Without a terminal the table is printed as plain text, once a second.
 
-    While we don't keep up the broker keeps the newest price of each topic for us. --max-rate spares a slow network more;
-    MESSAGES and MSG/S are what came, not what was published.
+    While we don't keep up the broker keeps the newest price of each topic for us. --max-rate spares a slow network
+    more; MESSAGES and MSG/S are what came, not what was published.
 
     \b
     Examples:

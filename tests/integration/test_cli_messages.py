@@ -55,6 +55,29 @@ def test_a_line_is_out_as_soon_as_its_message_is_here(url: str) -> None:
         assert subscriber.stdout.readline() == "atonce.a  hello\n"
 
 
+@pytest.mark.parametrize("policy", ["disconnect", "unsubscribe", "drop_oldest", "drop_newest", "conflate"])
+def test_sub_asks_for_what_it_is_told_to(url: str, policy: str) -> None:
+    """Every policy, a queue and the report of losses are taken, and messages come as ever."""
+    options = ("--on-slow", policy, "--queue", "7", "--report-loss", "--count", "1")
+    with _listening(url, f"policy.{policy}", *options) as subscriber:
+        ran("pub", f"policy.{policy}", "x", url=url)
+
+        assert subscriber.ended()[:2] == (0, f"policy.{policy}  x\n")
+
+
+def test_sub_gets_the_newest_at_its_rate(url: str) -> None:
+    """Of a thousand messages at once few come, each newer than the one before; none of the others counts as lost."""
+    with _listening(url, "rate.a", "--max-rate", "10", "--count", "2") as subscriber:
+        numbers = "\n".join(map(str, range(1000)))
+        assert ran("pub", "rate.a", "-", url=url, stdin=numbers)[0] == 0
+        status, out, err = subscriber.ended()
+
+    first, second = (int(line.removeprefix("rate.a  ")) for line in out.splitlines())
+    assert first < second
+    assert second - first > 1
+    assert (status, err) == (0, "")
+
+
 def test_pub_tells_how_many_got_it(url: str) -> None:
     """The broker's answer names the subscribers."""
     with _listening(url, "told.*"):

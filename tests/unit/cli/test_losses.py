@@ -1,0 +1,64 @@
+"""How `fanwire sub --report-loss` tells of losses."""
+
+import json
+import os
+
+import pytest
+
+from fanwire.client import LostMessages
+from fanwire.client.cli.message_line import lost_json_line, lost_text
+from fanwire.client.cli.output import Output
+from fanwire.client.cli.sub import _Listening
+from fanwire.client.message import Message
+
+MESSAGE = Message((19, 1, None, 0, 7, b"x", 2), "a")
+
+
+@pytest.mark.parametrize(
+    ("lost", "text", "fields"),
+    [
+        (
+            LostMessages(5, "queue", "stocks.AAPL"),
+            "lost 5 messages of stocks.AAPL (queue)",
+            {"lost": 5, "reason": "queue", "topic": "stocks.AAPL"},
+        ),
+        (
+            LostMessages(None, "reconnect", None),
+            "lost an unknown number of messages (reconnect)",
+            {"lost": None, "reason": "reconnect"},
+        ),
+        (
+            LostMessages(2, "evicted", "a", 3, 4),
+            "lost 2 messages of a (evicted)",
+            {"lost": 2, "reason": "evicted", "topic": "a", "first": 3, "last": 4},
+        ),
+    ],
+)
+def test_a_loss_in_words_and_as_json(lost: LostMessages, text: str, fields: dict[str, object]) -> None:
+    """Both say how many, of what, and why; JSON leaves out what is not known, but for the count."""
+    assert lost_text(lost) == text
+    assert json.loads(lost_json_line(lost)) == fields
+
+
+@pytest.mark.parametrize(
+    ("as_json", "out", "err"),
+    [
+        (False, ["a  x", "a  x"], "lost 5 messages of a (queue)\n"),
+        (True, ["a", {"lost": 5, "reason": "queue", "topic": "a"}, "a"], ""),
+    ],
+)
+async def test_where_it_is_told(capsys: pytest.CaptureFixture[str], as_json: bool, out: list[object], err: str) -> None:
+    """As JSON in its place among the messages, else on standard error; a loss does not count as a message."""
+    read_end, write_end = os.pipe()
+    listening = _Listening(as_json, Output(write_end), count=2)
+    entries = [MESSAGE, LostMessages(5, "queue", "a"), MESSAGE, MESSAGE]
+
+    await listening.take(entries)  # type: ignore[arg-type]
+
+    os.close(write_end)
+    with os.fdopen(read_end) as file:
+        lines = file.read().splitlines()
+    read = [json.loads(line) for line in lines] if as_json else lines
+    assert [each["topic"] if "data" in each else each for each in read] == out
+    assert capsys.readouterr().err == err
+    assert listening.done.is_set()
