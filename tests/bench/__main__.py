@@ -1,4 +1,4 @@
-"""`make bench`: a short round of everything that needs no peers, about a minute.
+"""`make bench`: a short round of everything that needs no peers, a minute and a half.
 
 python -m tests.bench
 """
@@ -13,6 +13,7 @@ ROUND = [
     ("fan-out to a hundred", "fanout", "--seconds 3 --subscribers 100"),
     ("memory of idle connections", "idle", "--connections 2000 --cycles 2000"),
     ("a subscriber that never reads", "slow", "--pairs 1 --seconds 6 --stall-timeout 3 --subscribers 300"),
+    ("slow readers of each policy", "isolation", "--rounds 1 --seconds 2 --healthy 300 --kinds frozen --counts 10"),
     ("Python at both ends", "sdk", "--seconds 2 --repetitions 1 --only fanwire"),
 ]
 

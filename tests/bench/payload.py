@@ -5,13 +5,15 @@ from __future__ import annotations
 import struct
 
 MAGIC = bytes.fromhex("f757b14cc3648e9b")
-_FIELDS = struct.Struct("!QI")
-LEAST = len(MAGIC) + _FIELDS.size
+FIELDS = struct.Struct("!QI")
+"""After the magic: the time and the number."""
+
+LEAST = len(MAGIC) + FIELDS.size
 
 
 def make(number: int, due_ns: int, size: int) -> bytes:
     """A payload of ``size`` bytes, at least `LEAST`. ``due_ns``: time.monotonic_ns, the same clock in all processes."""
-    return MAGIC + _FIELDS.pack(due_ns, number) + bytes(size - LEAST)
+    return MAGIC + FIELDS.pack(due_ns, number) + bytes(size - LEAST)
 
 
 class Reader:
@@ -30,7 +32,7 @@ class Reader:
         due: list[int] = []
         at, end = data.find(MAGIC), len(data) - LEAST
         while 0 <= at <= end:
-            time_ns, number = _FIELDS.unpack_from(data, at + len(MAGIC))
+            time_ns, number = FIELDS.unpack_from(data, at + len(MAGIC))
             self.wrong += number != self._next
             self._next = number + 1
             due.append(time_ns)

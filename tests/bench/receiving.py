@@ -9,13 +9,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tests.bench import wire
 from tests.bench.payload import Counter, Reader
 from tests.bench.program import cpu_s
 
-_REPORT_S = 0.0002
 _PATIENCE_S = 60.0
 
 
@@ -66,11 +65,31 @@ class Subscribers:
 
 
 @contextmanager
-def subscribers(address: tuple[str, int], topic: str, count: int, *, latencies: bool = False) -> Iterator[Subscribers]:
-    """``count`` subscribers of ``topic`` in a process of their own, all subscribed."""
+def subscribers(
+    address: tuple[str, int],
+    pattern: str,
+    count: int,
+    *,
+    latencies: bool = False,
+    looking: bool = True,
+    report_s: float = 0.0002,
+    **options: Any,
+) -> Iterator[Subscribers]:
+    """``count`` subscribers in a process of their own, all subscribed.
+
+    Args:
+        address: The broker's.
+        pattern: What they subscribe to.
+        count: How many.
+        latencies: Whether all look at each message's number and time; otherwise only the first looks at the numbers.
+        looking: False: not even the first does, because more than one series of numbers comes.
+        report_s: How often they report, in seconds. Reports that are not followed fill a pipe, and then they stop.
+        options: Of SUBSCRIBE.
+    """
     context = multiprocessing.get_context("spawn")
     reports, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_run, args=(address, topic, count, latencies, theirs), daemon=True)
+    work = (address, pattern, count, latencies, looking, report_s, options, theirs)
+    process = context.Process(target=_run, args=work, daemon=True)
     process.start()
     theirs.close()
     try:
@@ -83,25 +102,35 @@ def subscribers(address: tuple[str, int], topic: str, count: int, *, latencies: 
         process.join()
 
 
-def _run(address: tuple[str, int], topic: str, count: int, latencies: bool, reports: Connection) -> None:
+def _run(
+    address: tuple[str, int],
+    pattern: str,
+    count: int,
+    latencies: bool,
+    looking: bool,
+    report_s: float,
+    options: dict[str, Any],
+    reports: Connection,
+) -> None:
     connections = wire.connect(address, count)
-    wire.subscribe_all(connections, topic)
+    wire.subscribe_all(connections, pattern, **options)
     for connection in connections:
         connection.setblocking(False)
     reports.send(None)
     if latencies:
-        _Timing(connections, reports).run()
+        _Timing(connections, reports, report_s).run()
     else:
-        _Counting(connections, reports).run()
+        _Counting(connections, reports, report_s, looking).run()
 
 
 class _Loop:
     """Reads what there is, and reports when there is news, but not too often."""
 
-    def __init__(self, connections: list[socket.socket], reports: Connection) -> None:
+    def __init__(self, connections: list[socket.socket], reports: Connection, report_s: float) -> None:
         self.connections = {connection.fileno(): connection for connection in connections}
         self.latencies_ns: list[int] = []
         self._reports = reports
+        self._report_s = report_s
 
     def run(self) -> None:
         poller = select.epoll()
@@ -109,13 +138,13 @@ class _Loop:
             poller.register(number, select.EPOLLIN)
         due, news = 0.0, False
         while True:
-            events = poller.poll(_REPORT_S if news else None)
+            events = poller.poll(self._report_s if news else None)
             for number, _ in events:
                 self.read(number)
             news = news or bool(events)
             if (now := time.monotonic()) >= due or not events:
                 self._report()
-                due, news = now + _REPORT_S, False
+                due, news = now + self._report_s, False
 
     def _report(self) -> None:
         counts, wrong = self.counts()
@@ -132,11 +161,11 @@ class _Loop:
 class _Counting(_Loop):
     """The first subscriber looks at each number, the others only count."""
 
-    def __init__(self, connections: list[socket.socket], reports: Connection) -> None:
-        super().__init__(connections, reports)
-        self._first = connections[0].fileno()
+    def __init__(self, connections: list[socket.socket], reports: Connection, report_s: float, looking: bool) -> None:
+        super().__init__(connections, reports, report_s)
+        self._first = connections[0].fileno() if looking else None
         self._reader = Reader()
-        self._counters = {connection.fileno(): Counter() for connection in connections[1:]}
+        self._counters = {connection.fileno(): Counter() for connection in connections[looking:]}
 
     def read(self, number: int) -> None:
         size = self.connections[number].recv_into(Counter.room)
@@ -148,14 +177,15 @@ class _Counting(_Loop):
             self._counters[number].read(size)
 
     def counts(self) -> tuple[list[int], int]:
-        return [self._reader.count, *[each.count for each in self._counters.values()]], self._reader.wrong
+        looked = [] if self._first is None else [self._reader.count]
+        return looked + [each.count for each in self._counters.values()], self._reader.wrong
 
 
 class _Timing(_Loop):
     """All look at each number and at the time."""
 
-    def __init__(self, connections: list[socket.socket], reports: Connection) -> None:
-        super().__init__(connections, reports)
+    def __init__(self, connections: list[socket.socket], reports: Connection, report_s: float) -> None:
+        super().__init__(connections, reports, report_s)
         self._readers = {connection.fileno(): Reader() for connection in connections}
 
     def read(self, number: int) -> None:

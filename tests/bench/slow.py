@@ -13,14 +13,14 @@ import argparse
 import json
 import socket
 import statistics
-import time
-from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
 
 from tests.bench import payload, wire
+from tests.bench.figures import cell, p99, spread
 from tests.bench.program import Program, fanwire, raise_open_files
-from tests.bench.receiving import Subscribers, subscribers
+from tests.bench.publishing import PacedPublisher
+from tests.bench.receiving import subscribers
 
 TOPIC = "bench.slow"
 FLOOD = "bench.flood"
@@ -69,7 +69,7 @@ def one_run(wanted: argparse.Namespace, *, frozen: bool) -> dict[str, Any]:
         subscribers(broker.address, TOPIC, healthy, latencies=True) as everybody,
         closing(_the_other_one(broker, frozen)),
     ):
-        publisher = _Publisher(broker, everybody, wanted.rate, wanted.size)
+        publisher = PacedPublisher(broker, everybody, TOPIC, wanted.rate, wanted.size)
         publisher.run(1.0)
         everybody.follow()
         everybody.latencies_ns.clear()
@@ -80,9 +80,9 @@ def one_run(wanted: argparse.Namespace, *, frozen: bool) -> dict[str, Any]:
         end = everybody.wait_for(publisher.published)
         took = (end.time_ns - begin.time_ns) / 1e9
         return {
-            "p99_ms": _p99(everybody.latencies_ns) / 1e6,
+            "p99_ms": p99(everybody.latencies_ns) / 1e6,
             "deliveries_s": (end.total - begin.total) / took,
-            "ack_p99_ms": _p99(publisher.acks_ns) / 1e6,
+            "ack_p99_ms": p99(publisher.acks_ns) / 1e6,
             "broker_cpu_pct": 100 * cpu / took,
             "mib": publisher.most_memory / 2**20,
             "dropped": files - broker.descriptors(),
@@ -105,71 +105,12 @@ def _the_other_one(broker: Program, frozen: bool) -> socket.socket:
     return other
 
 
-class _Publisher:
-    """Publishes at a rate, whatever the broker does; times count from the moment a publish was due."""
-
-    def __init__(self, broker: Program, everybody: Subscribers, rate: float, size: int) -> None:
-        self.published = 0
-        self.acks_ns: list[int] = []
-        self.most_memory = 0
-        self._broker = broker
-        self._everybody = everybody
-        self._every_ns = int(1e9 / rate)
-        self._size = size
-        [self._connection] = wire.connect(broker.address, 1)
-        self._sent: dict[int, int] = {}  # by request number: when it was due
-
-    def run(self, seconds: float) -> None:
-        """Publish, and take in what comes back meanwhile."""
-        due = time.monotonic_ns()
-        end = due + int(seconds * 1e9)
-        while due < end:
-            self._take_acks(due)
-            self._publish(due)
-            self._everybody.follow()
-            if self.published % 32 == 0:
-                self.most_memory = max(self.most_memory, self._broker.memory())
-            due += self._every_ns
-        self._take_acks(time.monotonic_ns() + 10**9, all_is_enough=True)
-
-    def forget(self) -> None:
-        """What was measured so far was for warming up."""
-        self.acks_ns.clear()
-        self.most_memory = 0
-
-    def _publish(self, due: int) -> None:
-        request = self.published % 127 + 1
-        self._sent[request] = due
-        message = payload.make(self.published, due, self._size)
-        self._connection.sendall(wire.frame(wire.publish(TOPIC, message, request)))
-        self.published += 1
-
-    def _take_acks(self, until: int, *, all_is_enough: bool = False) -> None:
-        """Wait until ``until``, or until all has been answered."""
-        while (wait := until - time.monotonic_ns()) > 0 and not (all_is_enough and not self._sent):
-            self._connection.settimeout(wait / 1e9)
-            try:
-                received = self._connection.recv(65536)
-            except TimeoutError:
-                return
-            now, at = time.monotonic_ns(), received.find(wire.OK)
-            while at >= 0:
-                if (was_due := self._sent.pop(received[at + 2], None)) is not None:
-                    self.acks_ns.append(now - was_due)
-                at = received.find(wire.OK, at + 2)
-
-
-def _p99(values: Sequence[int]) -> float:
-    return statistics.quantiles(values, n=100)[98] if len(values) > 1 else float("nan")
-
-
 def verdict(runs: dict[str, list[dict[str, Any]]]) -> dict[str, bool]:
     """Whether the median of the runs with a frozen subscriber is worse by no more than runs of one kind differ."""
     judged = {}
     for figure in JUDGED:
         without, with_one = ([run[figure] for run in runs[kind]] for kind in ("without", "with"))
-        spread = max(max(values) - min(values) for values in (without, with_one))
-        judged[figure] = statistics.median(with_one) <= statistics.median(without) + spread
+        judged[figure] = statistics.median(with_one) <= statistics.median(without) + spread(without, with_one)
     judged["nothing_lost"] = not any(run["lost"] or run["wrong_numbers"] for kind in runs.values() for run in kind)
     judged["dropped"] = all(run["dropped"] == 1 for run in runs["with"])
     return judged
@@ -178,10 +119,7 @@ def verdict(runs: dict[str, list[dict[str, Any]]]) -> dict[str, bool]:
 def _table(runs: dict[str, list[dict[str, Any]]]) -> str:
     lines = [f"{'median (least to most)':34}{'without':>33}{'with':>33}"]
     for figure, name in FIGURES.items():
-        cells = []
-        for kind in ("without", "with"):
-            values = [run[figure] for run in runs[kind]]
-            cells.append(f"{statistics.median(values):,.1f} ({min(values):,.1f} to {max(values):,.1f})")
+        cells = [cell([run[figure] for run in runs[kind]], "{:,.1f}") for kind in ("without", "with")]
         lines.append(f"{name:34}{cells[0]:>33}{cells[1]:>33}")
     judged = verdict(runs)
     for figure in JUDGED if len(runs["with"]) > 1 else ():  # a single pair has no spread to judge by

@@ -8,6 +8,9 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Sequence
+from typing import Any
+
+import msgpack
 
 _REQUEST = (
     b"GET / HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -16,6 +19,9 @@ _REQUEST = (
 )
 OK = b"\x93\x11"
 """How an OK begins: an array of three, type 17."""
+
+# How an ERROR begins that answers request 1: an array of four, or with a detail of five, type 18.
+_REFUSALS = (b"\x94\x12\x01", b"\x95\x12\x01")
 
 CLOSE = b"\x88\x80\x00\x00\x00\x00"
 """A close frame without a code, masked with zeros."""
@@ -36,9 +42,16 @@ def frame(payload: bytes) -> bytes:
     return b"\x82\xff" + struct.pack("!Q", size) + bytes(4) + payload
 
 
-def subscribe(topic: str) -> bytes:
-    """A frame: SUBSCRIBE with id 1."""
-    return frame(b"\x93\x02\x01" + _string(topic))
+def subscribe(pattern: str, **options: Any) -> bytes:
+    """A frame: SUBSCRIBE with id 1, and with these options."""
+    if not options:
+        return frame(b"\x93\x02\x01" + _string(pattern))
+    return frame(b"\x94\x02\x01" + _string(pattern) + msgpack.packb(options))
+
+
+def unsubscribe(route: int) -> bytes:
+    """A frame: UNSUBSCRIBE, no answer wanted."""
+    return frame(b"\x93\x03\x00" + msgpack.packb(route))
 
 
 def publish(topic: str, payload: bytes, request: int = 0) -> bytes:
@@ -63,11 +76,22 @@ def connect(address: tuple[str, int], count: int, receive_buffer: int | None = N
     return opened
 
 
-def subscribe_all(connections: Sequence[socket.socket], topic: str) -> None:
-    """Subscribe each of them, and wait for each one's OK."""
-    request = subscribe(topic)
+def subscribe_all(connections: Sequence[socket.socket], pattern: str, **options: Any) -> int:
+    """Subscribe each of them, wait for each one's OK, and return the route's number.
+
+    Nothing may be on its way to them but the answer: it would be taken for that, and be missing afterwards.
+    """
+    request = subscribe(pattern, **options)
+    answer = b""
     for start in range(0, len(connections), TOGETHER):
-        _ask(connections[start : start + TOGETHER], request, OK)
+        answer = _ask(connections[start : start + TOGETHER], request, OK)
+    _, _, result = msgpack.unpackb(answer[answer.index(OK) :])
+    return int(result["route"])
+
+
+def name(connection: socket.socket, name: str) -> None:
+    """Say HELLO with this name."""
+    _ask([connection], frame(msgpack.packb([1, 1, {"name": name}])), OK)
 
 
 def part(connections: Sequence[socket.socket]) -> None:
@@ -92,13 +116,18 @@ def _open(address: tuple[str, int], receive_buffer: int | None) -> socket.socket
     return connection
 
 
-def _ask(connections: Sequence[socket.socket], request: bytes, answer: bytes) -> None:
+def _ask(connections: Sequence[socket.socket], request: bytes, answer: bytes) -> bytes:
+    """Send each the request, wait for each one's answer; return what the last one got."""
+    received = b""
     for connection in connections:
         connection.sendall(request)
     for connection in connections:
         received = b""
         while answer not in received:
             data = connection.recv(4096)
+            received += data
             if not data:
                 raise SystemExit(f"error: the broker closed a connection instead of answering: {received[-200:]!r}")
-            received += data
+            if any(refusal in received for refusal in _REFUSALS):
+                raise SystemExit(f"error: the broker refused: {received[-200:]!r}")
+    return received
