@@ -82,9 +82,10 @@ class Config:
     max_age_s: float | None = attrs.field(default=30.0, validator=_positive)
     """Age of the oldest message waiting for a connection: catches a reader of one byte a second."""
 
-    conflating_buffer_bytes: int = attrs.field(default=32 * 1024, validator=_needed)
+    conflating_buffer_bytes: int = attrs.field(default=64 * 1024, validator=_needed)
     """What the kernel should buffer for a connection that conflates (Linux doubles it for its own bookkeeping): what
-    lies there can't be replaced by something newer."""
+    lies there can't be replaced by something newer. A quarter of it may be unsent. With less a batch of 64 KiB does not
+    fit, and readers that keep up are conflated, too."""
 
     rules: tuple[TopicRule, ...] = attrs.field(default=(), converter=tuple)
     """What the operator caps, forces and allows, by topic and user."""

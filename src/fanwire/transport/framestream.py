@@ -290,8 +290,8 @@ class FrameStream(trio.abc.Stream):
         self.left = memoryview(whole)[gone : end_of_frame(whole, gone + self._writer.in_hand)]
 
     def buffer_little(self, size: int) -> None:
-        """Let the kernel keep about ``size`` bytes at most that the peer has not been sent: what lies there can't be
-        taken back. Streams without a kernel's buffer do nothing."""
+        """Let the kernel buffer about ``size`` bytes at most, a quarter of them unsent: what lies there can't be taken
+        back. Streams without a kernel's buffer do nothing."""
         self._writer.buffer_little(size)
 
     def in_flight(self) -> int:

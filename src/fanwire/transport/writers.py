@@ -151,7 +151,7 @@ def _buffer_little(of: socket.socket | trio.socket.SocketType, size: int) -> Non
     try:
         of.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
         if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-            of.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, size)
+            of.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, size // 4)
     except OSError:
         pass
 
