@@ -9,13 +9,14 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 # Handed to what the target runs: make demo ARGS="--seconds 5 --plain", make test ARGS="-k codec".
 ARGS ?=
 
-.PHONY: help demo test check bench bench-peers format constraints changelog clean
+.PHONY: help demo test check bench bench-peers plots format constraints changelog clean
 
 help:
 	@echo 'make demo     a broker, a feed of real stock prices and a live table of them; Ctrl-C ends it'
 	@echo 'make test     everything that must pass: make check, then all tests'
 	@echo 'make check    lint, formatting, types, layers'
 	@echo 'make bench    measure the broker and the client on this machine; bench-peers: the client beside nats-py'
+	@echo 'make plots    measure and draw docs/plots anew'
 	@echo 'make format   let ruff mend what it can'
 
 demo: $(VENV)/run.stamp
@@ -36,13 +37,17 @@ bench: $(VENV)/run.stamp
 bench-peers: $(VENV)/bench.stamp
 	$(BIN)/python -m tests.bench.sdk $(ARGS)
 
+plots: $(VENV)/plots.stamp
+	$(BIN)/python -m tests.bench.slow_series --series $(VENV)/series.json
+	$(BIN)/python docs/plots/make_plots.py $(VENV)/series.json
+
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 constraints:
 	echo '# Versions that fit together, for `pip install -c`. Written by `make constraints`; not edited by hand.' > constraints.txt
-	uv pip compile --quiet --universal --python-version 3.11 --upgrade --all-extras --group dev --group bench \
+	uv pip compile --quiet --universal --python-version 3.11 --upgrade --all-extras --group dev --group bench --group plots \
 	  --no-emit-index-url --no-header --no-annotate pyproject.toml >> constraints.txt
 
 changelog: $(VENV)/dev.stamp
@@ -67,6 +72,10 @@ $(VENV)/run.stamp: $(VENV)/pip.stamp pyproject.toml constraints.txt
 
 $(VENV)/dev.stamp: $(VENV)/run.stamp
 	$(PIP_INSTALL) --group dev
+	@touch $@
+
+$(VENV)/plots.stamp: $(VENV)/run.stamp
+	$(PIP_INSTALL) --group plots
 	@touch $@
 
 $(VENV)/bench.stamp: $(VENV)/run.stamp
