@@ -141,8 +141,10 @@ class Session(Owner, Watched):
         if connection is None:
             self.hub.counters.connections_refused += 1
             return
-        self.opened_at, self.opened_time_us = trio.current_time(), wall_clock_us()
+        self.opened_at = trio.current_time()
         self.hub.enter(self)
+        if self in self.hub.sessions:
+            self.opened_time_us = wall_clock_us()
         if self.ending is None:
             self._start_clocks()
             if not self.config.require_hello:

@@ -1,0 +1,221 @@
+"""`max_rate`: what goes at once, what is held, what is lost when too many keys are."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import pairwise
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from fanwire.broker.limiter import SLACK
+from fanwire.broker.subscription import Subscription
+from fanwire.protocol import Lost, Message
+from tests.unit.broker.subscriber import Engine, Subscriber
+
+
+class Scene:
+    """One subscriber with a rate, and the broker's tasks around it."""
+
+    def __init__(self, pattern: str, max_rate: float, queue: int, **limits: int) -> None:
+        self.engine = Engine()
+        self.subscriber = Subscriber(**limits)
+        self.subscription: Subscription = self.engine.subscribe(
+            self.subscriber, pattern, queue=queue, on_slow="conflate", max_rate=max_rate
+        )
+        self.seen: list[tuple[float, object]] = []
+
+    async def listen(self) -> None:
+        """Note what arrives, and when."""
+        while True:
+            envelope = await self.subscriber.reader.next()
+            if isinstance(envelope, Message):
+                self.seen.append((trio.current_time(), bytes(envelope.payload)))
+            elif isinstance(envelope, Lost):
+                self.seen.append((trio.current_time(), (envelope.count, envelope.reason, envelope.topic)))
+
+    @property
+    def what(self) -> list[object]:
+        """Without times."""
+        return [each for _, each in self.seen]
+
+
+@asynccontextmanager
+async def _scene(pattern: str = "a", max_rate: float = 1.0, queue: int = 100, **limits: int) -> AsyncIterator[Scene]:
+    scene = Scene(pattern, max_rate, queue, **limits)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(scene.engine.fanout.run)
+        nursery.start_soon(scene.engine.watchdog.run)
+        nursery.start_soon(scene.listen)
+        yield scene
+        nursery.cancel_scope.cancel()
+
+
+async def test_first_at_once_and_then_the_newest_when_it_is_due(autojump_clock: MockClock) -> None:
+    """Held meanwhile, and replaced; a quiet key has no delay again."""
+    async with _scene(max_rate=2.0) as scene:
+        for payload in (b"1", b"2", b"3"):
+            scene.engine.publish("a", payload)
+        await trio.sleep(5)
+        scene.engine.publish("a", b"4")
+        await wait_all_tasks_blocked()
+
+        assert scene.seen == [(0.0, b"1"), (0.5, b"3"), (5.0, b"4")]
+        assert (scene.subscription.replaced, scene.subscription.held) == (1, 0)
+
+
+async def test_of_one_run_the_newest_goes(autojump_clock: MockClock) -> None:
+    """Messages that travel together are conflated at once."""
+    async with _scene() as scene:
+        scene.engine.publish("a", b"1", b"2", b"3")
+        await wait_all_tasks_blocked()
+
+        assert (scene.what, scene.subscription.replaced) == ([b"3"], 2)
+
+
+async def test_keys_have_budgets_of_their_own(autojump_clock: MockClock) -> None:
+    """Topics, and keys within a topic."""
+    async with _scene("a.*") as scene:
+        for key in ("x", "y", None):
+            scene.engine.publish("a.b", b"1", key=key)
+        scene.engine.publish("a.c", b"1")
+        scene.engine.publish("a.b", b"2", key="x")
+        await wait_all_tasks_blocked()
+
+        assert scene.what == [b"1"] * 4
+        assert scene.subscription.held == 1
+
+
+async def test_more_keys_held_than_may_wait(autojump_clock: MockClock) -> None:
+    """The one held first is lost, and LOST comes before anything of its key does again."""
+    async with _scene("a.*", queue=2) as scene:
+        for payload in (b"old", b"new"):
+            for topic in ("a.x", "a.y", "a.z"):
+                scene.engine.publish(topic, payload + topic.encode())
+        await wait_all_tasks_blocked()
+        assert (scene.subscription.held, scene.subscription.lost) == (2, 1)
+        await trio.sleep(1.5)
+        scene.engine.publish("a.x", b"again")
+        await wait_all_tasks_blocked()
+
+        assert scene.what[:3] == [b"olda.x", b"olda.y", b"olda.z"]
+        assert scene.what[3:] == [(1, "keys", "a.x"), b"newa.y", b"newa.z", b"again"]
+
+
+async def test_a_change_counts_for_what_is_held(autojump_clock: MockClock) -> None:
+    """Quicker and slower; without a rate all goes at once."""
+    async with _scene(max_rate=0.1) as scene:
+        limiter = scene.subscription.limiter
+        assert limiter is not None
+        scene.engine.publish("a", b"1")
+        scene.engine.publish("a", b"2")
+        limiter.change(1.0, trio.current_time())
+        await trio.sleep(2.5)
+        scene.engine.publish("a", b"3")
+        limiter.change(0.01, trio.current_time())
+        scene.engine.publish("a", b"4")
+        await trio.sleep(50)
+        limiter.open(trio.current_time())
+        await wait_all_tasks_blocked()
+
+        assert scene.seen == [(0.0, b"1"), (1.0, b"2"), (2.5, b"3"), (52.5, b"4")]
+        assert scene.subscriber.outbox.budgets == scene.subscriber.outbox.held_bytes == 0
+
+
+async def test_closed_it_holds_nothing(autojump_clock: MockClock) -> None:
+    """Nothing is watched, counted or taken any more."""
+    async with _scene() as scene:
+        limiter = scene.subscription.limiter
+        assert limiter is not None
+        scene.engine.publish("a", b"1")
+        scene.engine.publish("a", b"2")
+        limiter.close()
+        scene.engine.publish("a", b"3")
+        await trio.sleep(5)
+
+        assert scene.what == [b"1"]
+        assert (scene.subscription.held, scene.subscriber.outbox.held_bytes, scene.subscriber.outbox.budgets) == (
+            0,
+            0,
+            0,
+        )
+        assert not scene.engine.watchdog._watched
+
+
+async def test_what_is_held_counts_as_bytes_that_wait(autojump_clock: MockClock) -> None:
+    """Over `max_pending` the connection is too slow, whatever its rate."""
+    async with _scene("a.*", max_rate=0.01, max_pending_bytes=10_000) as scene:
+        for number in range(20):
+            scene.engine.publish(f"a.{number}", b"first")
+        await wait_all_tasks_blocked()
+        for number in range(20):
+            scene.engine.publish(f"a.{number}", b"x" * 1000)
+
+        assert {verdict.measure for verdict in scene.subscriber.verdicts} == {"max_pending"}
+
+
+async def test_a_connection_remembers_only_so_many_budgets(autojump_clock: MockClock) -> None:
+    """Beyond `max_queue` keys the oldest is forgotten; what it held goes, and nothing is lost."""
+    async with _scene("a.*", max_rate=0.01, max_queue=3) as scene:
+        scene.engine.publish("a.0", b"1")
+        scene.engine.publish("a.0", b"2")
+        for number in range(1, 4):
+            scene.engine.publish(f"a.{number}", b"x")
+        await wait_all_tasks_blocked()
+
+        assert scene.what == [b"1", b"x", b"x", b"x", b"2"]
+        assert scene.subscriber.outbox.budgets == 3
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from("xyz"), st.integers(1, 3), st.sampled_from([0.0, 0.1, 0.25, 0.4, 1.3])), max_size=40
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps=STEPS, rate=st.sampled_from([0.5, 2.0, 10.0]))
+def test_never_too_often_never_too_late_and_the_newest_at_last(
+    steps: list[tuple[str, int, float]], rate: float
+) -> None:
+    """For any schedule: the interval is kept for each key, order too, and what is newest comes within the interval."""
+
+    async def check() -> None:
+        async with _scene("a.*", max_rate=rate) as scene:
+            number, newest = 0, dict[str, tuple[float, int]]()
+            for token, count, pause in steps:
+                payloads = [f"{token}{number + each}".encode() for each in range(count)]
+                number += count
+                scene.engine.publish(f"a.{token}", *payloads)
+                newest[token] = trio.current_time(), number - 1
+                await trio.sleep(pause)
+            await trio.sleep(2 / rate + 1)
+            for token, (at, last) in newest.items():
+                mine = [
+                    (when, int(what[1:]))
+                    for when, what in scene.seen
+                    if isinstance(what, bytes) and what[:1] == token.encode()
+                ]
+                times, values = [when for when, _ in mine], [value for _, value in mine]
+                assert values == sorted(set(values))
+                assert values[-1] == last
+                assert all(after - before >= 1 / rate - 1e-9 for before, after in pairwise(times))
+                assert times[-1] <= at + 1 / rate + 2 * SLACK
+            assert len(scene.seen) + scene.subscription.replaced == number
+            assert scene.subscription.held == scene.subscriber.outbox.held_bytes == 0
+
+    trio.run(check, clock=MockClock(autojump_threshold=0))
+
+
+@pytest.mark.parametrize("rate", [5e-324, 1e308])
+async def test_odd_rates(rate: float, autojump_clock: MockClock) -> None:
+    """Once in a lifetime, or as often as one likes: no spinning, no error."""
+    async with _scene(max_rate=rate) as scene:
+        scene.engine.publish("a", b"1")
+        scene.engine.publish("a", b"2")
+        await trio.sleep(1)
+
+        assert scene.what == ([b"1"] if rate < 1 else [b"1", b"2"])
