@@ -86,7 +86,6 @@ class Limiter(Watched):
             while len(self._held) >= self._subscription.queue:
                 self._lose_oldest()
             self._subscription.held += 1
-        newest.settle()
         self._held[key] = newest
         self._outbox.held_bytes += len(newest.data)
         self._outbox.check_bytes()

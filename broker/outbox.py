@@ -194,7 +194,6 @@ class Outbox:
         on_slow = subscription.on_slow
         if on_slow != "conflate" and self._over_bytes(len(chunk.data)):
             return self.verdict("max_pending", None)
-        chunk.settle()
         if not POLICIES[on_slow](self, subscription, chunk):
             verdict = self.verdict("queue", subscription)
             if on_slow == "unsubscribe":
@@ -241,7 +240,6 @@ class Outbox:
     def replace(self, entry: Entry, newest: Chunk) -> None:
         """Something newer goes in the place of what waits."""
         self.count_replaced(entry.subscription, 1)
-        newest.settle()
         size = len(newest.data)
         self.waiting_bytes += size - entry.size
         entry.chunk, entry.size = newest, size

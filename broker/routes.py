@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator
-from itertools import accumulate
 from typing import TYPE_CHECKING, TypeAlias
 
 import msgpack
@@ -31,74 +30,83 @@ _MESSAGE = b"\x13"
 _NIL = b"\xc0"
 _NO_OFFSET_AND_UINT64 = b"\x00\xcf"
 
+_AFTER_NAME = len(_NO_OFFSET_AND_UINT64) + 8
+_PLAIN_ELEMENTS = 6
+_LENGTH_OF_BIN = {0xC4: 1, 0xC5: 2, 0xC6: 4}
+
 _ARRAYS = [bytes((0x90 | size,)) for size in range(16)]
 
 
 class Chunk:
     """What is known of some encoded envelopes beside their bytes: how many messages of which topic, since when.
 
-    The bytes themselves travel alone (`Outbox.pending`): most are written at once, and then nobody asks for more.
-    Shared by all subscribers of the route, so nothing in it changes but what is worked out when it is first needed.
+    The bytes themselves travel alone (`Outbox.pending`): most are written at once, and then nobody asks for more. One
+    of these is made for every run of publishes, so it is told little, and works the rest out when it has to wait.
+    Shared by all subscribers of the route; nothing in it changes otherwise.
     """
 
-    __slots__ = ("_ends", "_head", "_newest", "_tails", "born", "count", "data", "message_key", "route", "topic")
+    __slots__ = ("_ends", "_newest", "born", "count", "data", "route", "topic")
+    _ends: array[int]
+    _newest: Chunk
 
-    def __init__(
-        self,
-        route: Route,
-        topic: str,
-        data: bytes,
-        head: bytes,
-        tails: list[bytes],
-        born: float,
-        message_key: str | None = None,
-    ) -> None:
+    def __init__(self, route: Route, topic: str, data: bytes, count: int, born: float) -> None:
         self.route = route
         self.topic = topic
         self.data = data
-        self.count = len(tails)
+        self.count = count
         """0: no messages, but what a `Limiter` has lost (`LossChunk`)."""
         self.born = born
         """On trio's clock."""
-        self.message_key = message_key
-        """The ``key`` of its (single) message."""
-        self._head = head
-        self._tails = tails
-        self._ends: array[int] | None = None
-        self._newest: Chunk | None = None
 
     @property
     def key(self) -> ConflationKey:
         """What its messages are conflated by."""
-        return self.topic if self.message_key is None else (self.topic, self.message_key)
-
-    def settle(self) -> None:
-        """It has to wait: remember where its messages end, and not the pieces that they were made of."""
-        if self._tails:
-            if self.count > 1:
-                head = len(self._head)
-                self._ends = array("I", accumulate([head + len(tail) for tail in self._tails], initial=0))
-            self._tails = _NO_TAILS
+        return self.topic
 
     def part(self, first: int, count: int) -> bytes:
-        """``count`` messages from the ``first`` on (counted from 0). Only after `settle`."""
-        if self._ends is None:
+        """``count`` messages from the ``first`` on (counted from 0)."""
+        if self.count == 1:
             return self.data
-        return self.data[self._ends[first] : self._ends[first + count]]
+        ends = self._where_messages_end()
+        return self.data[ends[first] : ends[first + count]]
 
     def size_of(self, first: int, count: int) -> int:
         """The bytes of `part`."""
-        return len(self.data) if self._ends is None else self._ends[first + count] - self._ends[first]
+        if self.count == 1:
+            return len(self.data)
+        ends = self._where_messages_end()
+        return ends[first + count] - ends[first]
 
     def newest(self) -> Chunk:
         """Its last message alone."""
         if self.count == 1:
             return self
-        if self._newest is None:
-            self.settle()
-            data = self.part(self.count - 1, 1)
-            self._newest = Chunk(self.route, self.topic, data, b"", [data], self.born, self.message_key)
-        return self._newest
+        try:
+            return self._newest
+        except AttributeError:
+            self._newest = Chunk(self.route, self.topic, self.part(self.count - 1, 1), 1, self.born)
+            return self._newest
+
+    def _where_messages_end(self) -> array[int]:
+        try:
+            return self._ends
+        except AttributeError:
+            self._ends = self.route.where_messages_end(self.topic, self.data, self.count)
+            return self._ends
+
+
+class KeyedChunk(Chunk):
+    """One message that has a conflation key of its own within its topic."""
+
+    __slots__ = ("message_key",)
+
+    def __init__(self, route: Route, topic: str, data: bytes, born: float, message_key: str) -> None:
+        super().__init__(route, topic, data, 1, born)
+        self.message_key = message_key
+
+    @property
+    def key(self) -> ConflationKey:
+        return self.topic, self.message_key
 
 
 class LossChunk(Chunk):
@@ -107,12 +115,9 @@ class LossChunk(Chunk):
     __slots__ = ("lost", "reason")
 
     def __init__(self, route: Route, topic: str | None, data: bytes, lost: int, reason: str, born: float) -> None:
-        super().__init__(route, topic or "", data, b"", _NO_TAILS, born)
+        super().__init__(route, topic or "", data, 0, born)
         self.lost = lost
         self.reason = reason
-
-
-_NO_TAILS: list[bytes] = []
 
 
 class Topic(Gathering):
@@ -157,8 +162,8 @@ class Route:
         self.pattern = pattern
         self.wildcard = wildcard
         self.outboxes: dict[Outbox, Subscription] = {}
-        self.direct: list[Outbox] = []
-        """Those who get what is published as it comes."""
+        self.direct: dict[Outbox, Subscription] = {}
+        """Those who get what is published as it comes. A dict: a set takes one in without asking for hashes."""
         self.limiters: list[Limiter] = []
         """Of those who get it at a rate of their own."""
         self.gathered_in = -1
@@ -185,8 +190,10 @@ class Route:
         """``pending.append`` of each outbox in `direct`, bound once: the loop over a thousand subscribers runs over
         these. Brings `direct` and `limiters` up to date."""
         if self._appends is None:
-            self.direct = [outbox for outbox, each in self.outboxes.items() if each.limiter is None]
             self.limiters = [each.limiter for each in self.outboxes.values() if each.limiter is not None]
+            self.direct = self.outboxes
+            if self.limiters:
+                self.direct = {outbox: each for outbox, each in self.outboxes.items() if each.limiter is None}
             self._appends = [outbox.pending.append for outbox in self.direct]
         return self._appends
 
@@ -206,9 +213,26 @@ class Route:
         name = topic.packed if self.wildcard else _NIL
         head = b"".join((_ARRAYS[elements], self._prefix, name, _NO_OFFSET_AND_UINT64, stamp))
         data = head + head.join(tails)
+        if key is not None:
+            return [KeyedChunk(self, topic.name, data, born, key)]
         if len(data) <= MAX_BATCH or len(tails) == 1:
-            return [Chunk(self, topic.name, data, head, tails, born, key)]
-        return [Chunk(self, topic.name, head + head.join(part), head, part, born) for part in _parts(tails, len(head))]
+            return [Chunk(self, topic.name, data, len(tails), born)]
+        return [Chunk(self, topic.name, head + head.join(part), len(part), born) for part in _parts(tails, len(head))]
+
+    def where_messages_end(self, topic: str, data: bytes, count: int) -> array[int]:
+        """Where in ``data``, several messages that `chunks` made, each one ends; beginning with 0.
+
+        They have no meta (those with meta come alone): behind the head stand the payload and perhaps an encoding.
+        """
+        head = len(_ARRAYS[0]) + len(self._prefix) + len(_pack(topic) if self.wildcard else _NIL) + _AFTER_NAME
+        behind = (data[0] & 0x0F) - _PLAIN_ELEMENTS
+        ends, at = array("I", [0]), 0
+        for _ in range(count):
+            at += head
+            width = _LENGTH_OF_BIN[data[at]]
+            at += 1 + width + int.from_bytes(data[at + 1 : at + 1 + width], "big") + behind
+            ends.append(at)
+        return ends
 
 
 def _parts(tails: list[bytes], head: int) -> Iterator[list[bytes]]:

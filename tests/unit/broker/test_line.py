@@ -8,15 +8,19 @@ from hypothesis import strategies as st
 from fanwire.broker.line import Entry, Line
 from fanwire.broker.routes import Chunk, Route
 from fanwire.broker.subscription import Subscription
+from fanwire.protocol import Message, encode
 
 ROUTE = Route(1, "a", wildcard=False)
 SUBSCRIPTION = Subscription(ROUTE, 100)
 
 
-def _entry(*tails: bytes) -> Entry:
-    chunk = Chunk(ROUTE, "a", b"".join(tails), b"", list(tails), 0.0)
-    chunk.settle()
-    return Entry(SUBSCRIPTION, chunk)
+def _message(payload: bytes) -> bytes:
+    return encode(Message(ROUTE.number, None, 0, 1 << 50, payload))
+
+
+def _entry(*payloads: bytes) -> Entry:
+    data = b"".join(map(_message, payloads))
+    return Entry(SUBSCRIPTION, Chunk(ROUTE, "a", data, len(payloads), 0.0))
 
 
 def _kill(line: Line, *entries: Entry) -> None:
@@ -93,13 +97,17 @@ def test_the_dead_do_not_stay_for_long() -> None:
 
 def test_a_part_of_an_entry() -> None:
     """Cut at its front and at its end, its size and bytes are those of what remains."""
-    entry = _entry(b"one", b"two", b"three", b"four", b"five")
-    assert (entry.count, entry.size, entry.data()) == (5, 19, b"onetwothreefourfive")
-    assert entry.cut(1, 4) == 3
-    assert (entry.count, entry.size, entry.data()) == (4, 16, b"twothreefourfive")
-    assert entry.cut(1, 2) == 7
-    assert (entry.count, entry.size, entry.data()) == (2, 9, b"threefour")
-    assert entry.cut(2, 0) == 9
+    payloads = [b"one", b"two", b"three", b"four" * 100, b"five" * 20_000]
+    messages = list(map(_message, payloads))
+    entry = _entry(*payloads)
+    assert (entry.count, entry.data()) == (5, b"".join(messages))
+    assert entry.size == len(entry.data())
+    assert entry.cut(1, 4) == len(messages[0])
+    assert (entry.count, entry.data()) == (4, b"".join(messages[1:]))
+    assert entry.size == len(entry.data())
+    assert entry.cut(1, 2) == len(messages[1] + messages[4])
+    assert (entry.count, entry.data()) == (2, messages[2] + messages[3])
+    assert entry.cut(2, 0) == len(messages[2] + messages[3])
 
     assert (entry.count, entry.size) == (0, 0)
 

@@ -50,7 +50,7 @@ class Lagging:
 
 def _chunk(subscription: Subscription, count: int = 1, size: int = 10, born: float = 0.0) -> Chunk:
     one = encode(Message(subscription.route.number, None, 0, 1, b"x" * size))
-    return Chunk(subscription.route, "a", one * count, b"", [one] * count, born)
+    return Chunk(subscription.route, "a", one * count, count, born)
 
 
 async def test_the_arithmetic_of_what_waits(autojump_clock: MockClock) -> None:
@@ -123,7 +123,7 @@ async def test_frames_of_what_waited_hold_64_kib(what: str, autojump_clock: Mock
     sizes = [40_000, 40_000, 10, 20_000, 70_000, 5, 65_000, 65_000] * 2
     pieces = [encode(Message(1, None, 0, number, b"x" * size)) for number, size in enumerate(sizes)]
     for piece in pieces:
-        chunk = Chunk(subscription.route, "a", piece, b"", [piece], 0.0)
+        chunk = Chunk(subscription.route, "a", piece, 1, 0.0)
         assert lagging.outbox.queue_pending([chunk if what == "messages" else piece]) == []
     frames = await lagging.frames()
 
