@@ -17,7 +17,7 @@ from fanwire.protocol import MAX_BATCH
 from fanwire.protocol.frames import frame_header
 
 from .outbox import Outbox
-from .routes import Chunk, Topic
+from .routes import Chunk, Route, Topic
 from .statistics import Counters
 
 # Subscribers written to before other tasks get their turn: 256 × 5 µs is about a millisecond.
@@ -68,16 +68,16 @@ class Fanout:
         reached = 0
         for route in topic.routes:
             appends = route.appends()
-            reached += len(route.outboxes)
-            for chunk in route.chunks(topic, elements, tails, stamp, now, key):
+            reached += len(appends)
+            chunks = route.chunks(topic, elements, tails, stamp, now, key)
+            for chunk in chunks:
                 data = chunk.data
                 for append in appends:
                     append(data)
-                if appends:
-                    self._chunks[id(data)] = chunk
-                    self._gathered += len(data)
-                for limiter in route.limiters:
-                    limiter.offer(chunk, now)
+                self._chunks[id(data)] = chunk
+                self._gathered += len(data)
+            if route.limiters:
+                reached += self._offer(route, chunks, now)
             if route.gathered_in != self._sweeps:
                 route.gathered_in = self._sweeps
                 self._dirty.update(route.direct)
@@ -88,6 +88,17 @@ class Fanout:
             if self._sleeper is not None:
                 self._wake()
         return reached
+
+    def _offer(self, route: Route, chunks: list[Chunk], now: float) -> int:
+        """The same to those who have a rate of their own; how many they are."""
+        limiters = route.limiters
+        for chunk in chunks:
+            if not route.direct:  # nobody has gathered it, so no sweep would forget it
+                del self._chunks[id(chunk.data)]
+                self._gathered -= len(chunk.data)
+            for limiter in limiters:
+                limiter.offer(chunk, now)
+        return len(limiters)
 
     def give(self, outbox: Outbox, chunk: Chunk) -> None:
         """Give one outbox alone a message, or a loss: what its `Limiter` lets through."""
