@@ -6,6 +6,7 @@ much. It does not know of chunks, lanes, lines or frames: how much of what waits
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from typing import TypeAlias
@@ -15,6 +16,10 @@ import attrs
 Key: TypeAlias = str | tuple[str, str]
 Losses: TypeAlias = Counter[str]
 """How many of which topic."""
+
+
+# Seconds between two warnings of a subscription.
+WARN_EVERY = 1.0
 
 
 @attrs.define(eq=False)
@@ -56,6 +61,7 @@ class Expected:
         self.warnings: list[tuple[int, int]] = []
         """LAGGING: queued, limit."""
         self.backlog: tuple[int, int] | None = None
+        self._told_at = -math.inf
 
     # ------------------------------------------------------------- publishing
 
@@ -64,7 +70,7 @@ class Expected:
         self.published += len(run)
         self._send(run)
 
-    def wait(self, run: list[Place]) -> bool:
+    def wait(self, run: list[Place], now: float) -> bool:
         """The socket is not clear. False: that is too much."""
         if self.wanted.on_slow in ("disconnect", "unsubscribe"):
             if len(self.line) + len(run) > self.wanted.queue:
@@ -84,10 +90,16 @@ class Expected:
         else:
             self._conflate(run)
         self.published += len(run)
-        if not self.lagging and len(self.line) * 4 > self.wanted.queue * 3:
-            self.lagging = True
+        if not self.lagging and len(self.line) * 4 > self.wanted.queue * 3 and self._begin_to_lag(now):
             self.warnings.append((len(self.line), self.wanted.queue))
         return True
+
+    def _begin_to_lag(self, now: float) -> bool:
+        """Whether it is long enough ago that it did the last time."""
+        self.lagging = True
+        tell = now >= self._told_at + WARN_EVERY
+        self._told_at = now if tell else self._told_at
+        return tell
 
     def _conflate(self, run: list[Place]) -> None:
         for place in run:
@@ -130,11 +142,11 @@ class Expected:
         if count:
             self._look_whether_caught_up()
 
-    def hear_backlog(self, queued: int, limit: int) -> None:
+    def hear_backlog(self, queued: int, limit: int, now: float) -> None:
         """BACKLOG."""
         self.backlog = (queued, limit)
         if not self.lagging and queued * 4 > limit * 3:
-            self.lagging = True
+            self._begin_to_lag(now)  # that is no news to the client
         else:
             self._look_whether_caught_up()
 

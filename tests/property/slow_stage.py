@@ -146,21 +146,15 @@ class Player:
         return self.outbox.subscriptions[route]
 
     def read(self, most: int) -> None:
-        """Read so many bytes, as far as they are there, and let the broker write what there is room for."""
+        """Read so many bytes, as far as there are any, and let the broker write what there is room for."""
         self._stage.step(self._read, most)
 
-    def read_all(self) -> None:
-        """Read until nothing more comes."""
-        while self._stage.step(self._read, 1 << 20):
-            pass
-
-    async def _read(self, most: int) -> int:
-        if not self.stream.in_flight():
-            return 0
-        size = await self.raw.read(most)
+    async def _read(self, most: int) -> None:
+        while most > 0 and self.stream.in_flight():
+            most -= await self.raw.read(most)
+            await wait_all_tasks_blocked()
         while (frame := self.raw._cut()) is not None:
             await self._hear(frame.opcode, frame.payload)
-        return size
 
     async def _hear(self, opcode: int, payload: bytes) -> None:
         assert self.closed_with is None, "nothing follows a close frame"
