@@ -90,6 +90,13 @@ class Config:
     rules: tuple[TopicRule, ...] = attrs.field(default=(), converter=tuple)
     """What the operator caps, forces and allows, by topic and user."""
 
+    max_stored_bytes: int = attrs.field(default=256 * 1024 * 1024, validator=_needed)
+    """What all topics together may remember. Beyond that the oldest history of all goes first, then the last values
+    that were replaced longest ago."""
+
+    max_stored_topics: int = attrs.field(default=1_000_000, validator=_needed)
+    """Topics that may remember anything; a publish on one more is answered `too_many`. About 400 bytes each."""
+
     report_interval_s: float | None = attrs.field(default=1.0, validator=_positive)
     """How often `$sys.stats` and `$sys.connections` are published while somebody listens; None: only when somebody
     begins to."""

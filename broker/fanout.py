@@ -50,7 +50,14 @@ class Fanout:
     # ------------------------------------------------------------- gathering
 
     def publish(
-        self, topic: Topic, elements: int, tails: list[bytes], stamp: bytes, now: float, key: str | None = None
+        self,
+        topic: Topic,
+        elements: int,
+        tails: list[bytes],
+        stamp: bytes,
+        now: float,
+        key: str | None = None,
+        retain: bool | None = None,
     ) -> int:
         """Give one run of publishes to all who subscribed. Never blocks, never fails.
 
@@ -61,15 +68,17 @@ class Fanout:
             stamp: From `time_stamp`.
             now: The time on trio's clock.
             key: See `Route.chunks`.
+            retain: See `Kept.take`.
 
         Returns:
             The number of subscriptions reached.
         """
-        reached = 0
+        reached, kept = 0, topic.kept
+        first = 0 if kept is None else kept.take(elements, tails, stamp, retain)
         for route in topic.routes:
             appends = route.appends()
             reached += len(appends)
-            chunks = route.chunks(topic, elements, tails, stamp, now, key)
+            chunks = route.chunks(topic, elements, tails, stamp, now, key, first)
             for chunk in chunks:
                 data = chunk.data
                 for append in appends:

@@ -14,6 +14,7 @@ from .fanout import Fanout
 from .registry import Registry
 from .reports import Reports
 from .statistics import DEPTHS, BrokerStatistics, Counters
+from .store import MemoryStore
 from .watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ class Hub:
         self.config = config
         self.epoch = secrets.token_hex(8)
         self.counters = Counters()
-        self.registry = Registry(config.rules)
+        self.store = MemoryStore(self.epoch, config.max_stored_bytes, config.max_stored_topics)
+        self.registry = Registry(config.rules, self.store)
         self.fanout = Fanout(self.counters)
         self.watchdog = Watchdog()
         self.closed = ClosedConnections()
@@ -74,5 +76,8 @@ class Hub:
             lost=dict(counters.lost),
             replaced=counters.replaced,
             queue_depths=dict(zip([*map(str, DEPTHS), "more"], counters.queue_depths, strict=True)),
+            stored_topics=len(self.store.topics),
+            stored_bytes=self.store.size,
+            evicted=self.store.evicted,
             closed_by_broker=dict(counters.closed_by_broker),
         )

@@ -38,7 +38,8 @@ MAX_ACKNOWLEDGED = 1_000
 
 # Answer to PUBLISH, around the number of subscribers.
 _OK = b"\x93\x11"
-_RESULT = b"\x83\xa6offset\x00\xabsubscribers"
+_OFFSET = b"\x83\xa6offset"
+_SUBSCRIBERS = b"\xabsubscribers"
 _LAGGING = b"\xa7lagging"
 
 Hold = Callable[[], Coroutine[Any, Any, None]]
@@ -122,13 +123,27 @@ class Ingress:
                 continue
             reached = publish(topic, 7 if wide else 6, tails, stamp, now)
             if requests:
-                self._acknowledge(requests, reached, topic.lagging)
+                kept = topic.kept
+                first = kept.head + 1 - len(tails) if kept is not None and kept.has_history else None
+                self._acknowledge(requests, reached, topic.lagging, first)
 
-    def _acknowledge(self, requests: list[int], reached: int, lagging: int) -> None:
-        result = b"".join((_RESULT, _pack(reached), _LAGGING, _pack(lagging)))
+    def _acknowledge(self, requests: list[int], reached: int, lagging: int, first: int | None) -> None:
+        rest = b"".join((_SUBSCRIBERS, _pack(reached), _LAGGING, _pack(lagging)))
+        if first is not None:
+            self._acknowledge_numbered(requests, rest, first)
+            return
+        result = _OFFSET + b"\x00" + rest
         for start in range(0, len(requests), MAX_ACKNOWLEDGED):
             part = requests[start : start + MAX_ACKNOWLEDGED]
             self._session.answer(b"".join([piece for request in part for piece in (_OK, _pack(request), result)]))
+
+    def _acknowledge_numbered(self, requests: list[int], rest: bytes, first: int) -> None:
+        answers = [
+            b"".join((_OK, _pack(request), _OFFSET, _pack(offset), rest))
+            for offset, request in enumerate(requests, first)
+        ]
+        for start in range(0, len(answers), MAX_ACKNOWLEDGED):
+            self._session.answer(b"".join(answers[start : start + MAX_ACKNOWLEDGED]))
 
     # ----------------------------------------------------------- other requests
 

@@ -372,6 +372,8 @@ class Outbox:
             self._lossy.pop(subscription, None)
         if subscription.limiter is not None:
             subscription.limiter.close()
+        if subscription.replaying is not None:
+            subscription.replaying.close()
 
     def discard(self) -> None:
         """Throw away all that waits but the rest of a frame that is half written."""

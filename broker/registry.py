@@ -15,7 +15,8 @@ from fanwire.protocol.fastpath import Heads
 
 from .patterns import PatternTree
 from .routes import Route, Topic
-from .rules import TopicRule, publisher_wait
+from .rules import TopicRule, keeping, publisher_wait
+from .store import Kept, MemoryStore
 
 # Topics remembered with their matching routes. Beyond that all are forgotten at once and looked up again: publishers
 # can name topics without end. About 500 bytes each, so 32 MiB.
@@ -29,8 +30,9 @@ MAX_HEADS = 2 * MAX_TOPICS
 class Registry:
     """Patterns, routes, and the topics they match."""
 
-    def __init__(self, rules: tuple[TopicRule, ...] = ()) -> None:
-        """``rules``: the operator's."""
+    def __init__(self, rules: tuple[TopicRule, ...] = (), store: MemoryStore | None = None) -> None:
+        """``rules``: the operator's. ``store``: what topics remember; without one they remember nothing."""
+        self.store = store or MemoryStore("", 0, 0)
         self._rules = rules
         self.publishers_wait = any(rule.publisher_wait_s is not None for rule in rules)
         """Whether a publish may have to wait for subscribers on some topic."""
@@ -58,6 +60,16 @@ class Registry:
         if topic.fresh != self._version:
             self._refresh(topic)
         return topic
+
+    def keep(self, topic: Topic) -> Kept:
+        """Have the topic remember its last value, because a publisher asks for that.
+
+        Raises:
+            LocalProtocolError: Too many topics do (`too_many`).
+        """
+        if topic.kept is None:
+            topic.kept = self.store.topic(topic.name, keeping(self._rules, topic.name))
+        return topic.kept
 
     def topic_named(self, name: str) -> Topic:
         """As `topic`, by name."""
@@ -98,12 +110,19 @@ class Registry:
         except UnicodeDecodeError:
             raise LocalProtocolError("topic is not valid UTF-8", code="bad_topic") from None
         check_topic(name)
+        kept = self._kept(name)
         if len(self._topics) >= MAX_TOPICS:
             self._topics.clear()
             self._by_name.clear()
             self.heads.clear()
-        topic = self._topics[packed] = self._by_name.setdefault(name, Topic(name, publisher_wait(self._rules, name)))
+        topic = self._topics[packed] = self._by_name.setdefault(
+            name, Topic(name, publisher_wait(self._rules, name), kept)
+        )
         return topic
+
+    def _kept(self, name: str) -> Kept | None:
+        wanted = keeping(self._rules, name)
+        return self.store.topic(name, wanted) if wanted.anything else self.store.find(name)
 
     def _refresh(self, topic: Topic) -> None:
         routes = self._wildcards.match(topic.name)

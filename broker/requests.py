@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import msgpack
 
 from fanwire.protocol import (
+    MAX_BATCH,
     Backlog,
     Error,
+    Fetch,
     Hello,
     LocalProtocolError,
     Ok,
@@ -24,27 +26,37 @@ from fanwire.protocol import (
     SubscribeOptions,
     Unsubscribe,
     encode,
+    is_wildcard,
 )
 
-from .rules import grant
+from .replay import Wish
+from .routes import parts_of_tail
+from .rules import grant, keeping
 from .subscription import Subscription
 
 if TYPE_CHECKING:
+    from .registry import Registry
+    from .routes import Route, Topic
     from .session import Session
+    from .store import Kept, Stored
 
 _pack = msgpack.Packer().pack
 
 _PLAIN = SubscribeOptions()
 # Options of protocol.md that this broker does not do yet; asking for one is answered `bad_option`, never ignored.
 _PLAIN_PUBLISH = PublishOptions()
-_NOT_YET_PUBLISHED = ("reply_to", "retain", "msg_id", "expect")
-_NOT_YET = ("heartbeat", "snapshot", "replay", "group", "echo", "presence")
+_NOT_YET_PUBLISHED = ("reply_to",)
+_NOT_YET = ("heartbeat", "group", "echo", "presence")
+
+# Messages of one page of FETCH, and what each costs beside its payload and meta: offset, time, array.
+MAX_PAGE = 1_000
+_LISTED = 20
 
 
 class RequestError(Exception):
     """A request that is answered with ERROR; the connection lives on."""
 
-    def __init__(self, code: str, message: str, **detail: str) -> None:
+    def __init__(self, code: str, message: str, **detail: object) -> None:
         """``detail``: what a program may want to know beside the code, such as ``option``."""
         super().__init__(message)
         self.code = code
@@ -96,24 +108,109 @@ def _subscribe(session: Session, envelope: Subscribe) -> dict[str, Any]:
         session.hub.fanout.flush(session.outbox)  # by the old options; that may be the end of the subscription
         route = session.registry.route(envelope.pattern)
     subscription = subscriptions.get(route.number)
+    wish = _wish(session, envelope, route, subscription)
     if subscription is not None:
+        if wish is not None:
+            session.replay(subscription, wish)
         session.change(subscription, given)
     else:
         limit = config.max_subscriptions
         if limit is not None and len(subscriptions) >= limit:
             session.registry.release(route)
             raise RequestError("too_many", f"a connection may have {limit} subscriptions; unsubscribe from some first")
-        session.join(route, given)  # nothing is published before the answer is in the outbox too
+        session.join(route, given, wish)  # nothing is published before the answer is in the outbox too
     return {
         "route": route.number,
-        "offset": 0,
+        "offset": _head(session, envelope.pattern),
         "epoch": session.epoch,
-        "replayed": 0,
-        "recovered": True,
+        "replayed": _replayed(session, wish, route),
+        "recovered": wish is None or wish.recovered(session.hub.store, route.number),
         "queue": given.queue,
         "max_rate": given.max_rate,
         "on_slow": given.on_slow,
     }
+
+
+def _wish(session: Session, envelope: Subscribe, route: Route, subscription: Subscription | None) -> Wish | None:
+    """What the subscription begins with, if with anything."""
+    options = envelope.options
+    if not options.snapshot and options.replay is None:
+        return None
+    try:
+        _check_kept(session, envelope)
+        if subscription is not None and (subscription.waiting or subscription.replaying is not None):
+            name = "replay" if options.replay is not None else "snapshot"
+            raise RequestError(
+                "bad_option", f"{name!r}: messages of this route still wait; unsubscribe first", option=name
+            )
+    except RequestError:
+        session.registry.release(route)
+        raise
+    return Wish(envelope.pattern, session.epoch, options.snapshot, options.replay)
+
+
+def _check_kept(session: Session, envelope: Subscribe) -> None:
+    options, pattern = envelope.options, envelope.pattern
+    if options.replay is None or options.snapshot or is_wildcard(pattern):
+        return
+    if keeping(session.config.rules, pattern).messages is None:
+        raise RequestError("not_kept", f"{pattern} keeps no history, so nothing can be replayed")
+
+
+def _head(session: Session, pattern: str) -> int:
+    kept = session.hub.store.find(pattern)
+    return 0 if kept is None else kept.head
+
+
+def _replayed(session: Session, wish: Wish | None, route: Route) -> int | None:
+    """How many messages come first; None: SNAPSHOT_END tells."""
+    if wish is None:
+        return 0
+    kept = session.hub.store.find(wish.pattern)
+    if route.wildcard:
+        return None
+    if kept is None:
+        return 0
+    if wish.replay is None or not kept.has_history:
+        return int(wish.snapshot and kept.newest() is not None)
+    return kept.head + 1 - wish.start(kept, route.number).offset
+
+
+def _fetch(session: Session, envelope: Fetch) -> dict[str, Any]:
+    """A page of history; of a topic without one its last value, if ``last`` asks for that."""
+    kept = session.hub.store.find(envelope.topic)
+    rule = keeping(session.config.rules, envelope.topic)
+    if rule.messages is None and not (envelope.last is not None and (kept is not None or rule.retain)):
+        raise RequestError("not_kept", f"{envelope.topic} keeps no history")
+    if kept is None:
+        return {"epoch": session.epoch, "offset": 0, "more": False, "messages": []}
+    page, more = _page(kept, envelope)
+    return {"epoch": session.epoch, "offset": kept.head, "more": more, "messages": page}
+
+
+def _page(kept: Kept, envelope: Fetch) -> tuple[list[list[Any]], bool]:
+    if not kept.has_history:
+        return [_as_listed(kept.last)] if kept.last is not None else [], False
+    limit, size = min(envelope.limit or MAX_PAGE, MAX_PAGE), 0
+    page: list[list[Any]] = []
+    for stored in kept.read(_first_wanted(kept, envelope)):
+        size += len(stored.tail) + _LISTED
+        if page and (len(page) >= limit or size > MAX_BATCH):
+            return page, True
+        page.append(_as_listed(stored))
+    return page, False
+
+
+def _first_wanted(kept: Kept, envelope: Fetch) -> int:
+    if envelope.last is not None:
+        return kept.head + 1 - envelope.last
+    if envelope.since is not None:
+        return kept.first_since(envelope.since)
+    return (envelope.offset or 0) + 1
+
+
+def _as_listed(stored: Stored) -> list[Any]:
+    return [stored.offset, stored.time_us, *parts_of_tail(stored)]
 
 
 def _check_options(options: SubscribeOptions) -> None:
@@ -151,10 +248,45 @@ def _publish(session: Session, envelope: Publish) -> dict[str, Any]:
     try:
         topic = session.registry.topic(_pack(envelope.topic))
         check_publishable(topic.name)
+        settle_retain(session.registry, topic, options.retain)
     except LocalProtocolError as error:
         raise RequestError(error.code, str(error)) from None
-    subscribers = session.publish(topic, elements, tail, options.key)
-    return {"offset": 0, "subscribers": subscribers, "lagging": topic.lagging}
+    if (repeated := _repeated(topic, options)) is not None:
+        return {"offset": repeated, "subscribers": 0, "lagging": 0, "repeated": True}
+    subscribers = session.publish(topic, elements, tail, options.key, options.retain)
+    kept = topic.kept
+    offset = kept.head if kept is not None else 0
+    if kept is not None and options.msg_id is not None:
+        kept.remember_id(options.msg_id, offset)
+    return {"offset": offset, "subscribers": subscribers, "lagging": topic.lagging}
+
+
+def _repeated(topic: Topic, options: PublishOptions) -> int | None:
+    """The offset of a publish that was taken in before; None: it is a new one."""
+    if options.msg_id is None and options.expect is None:
+        return None
+    kept = topic.kept
+    if kept is None or not kept.has_history:
+        name = "msg_id" if options.msg_id is not None else "expect"
+        raise RequestError("not_kept", f"{topic.name} keeps no history, so there is no {name!r}", option=name)
+    before = kept.offset_of(options.msg_id) if options.msg_id is not None else None
+    if before is None and options.expect is not None and options.expect != kept.head:
+        raise RequestError("conflict", f"{topic.name}: the head is {kept.head}, not {options.expect}", offset=kept.head)
+    return before
+
+
+def settle_retain(registry: Registry, topic: Topic, retain: bool | None) -> None:
+    """See to it that the topic can remember its last value, if a publish asks for it.
+
+    Raises:
+        LocalProtocolError: The topic's rule says something else (`bad_option`), or too many topics are remembered.
+    """
+    if retain is None:
+        return
+    kept = registry.keep(topic) if retain else topic.kept
+    if kept is not None and kept.keeping.retain not in (None, retain):
+        says = "are" if kept.keeping.retain else "are not"
+        raise LocalProtocolError(f"{topic.name}: by its rule values {says} retained", code="bad_option")
 
 
 def message_tail(payload: bytes, encoding: int, options: PublishOptions) -> tuple[bytes, int]:
@@ -185,4 +317,5 @@ _HANDLERS: dict[type, Callable[[Session, Any], dict[str, Any]]] = {
     Unsubscribe: _unsubscribe,
     Backlog: _backlog,
     Publish: _publish,
+    Fetch: _fetch,
 }

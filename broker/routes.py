@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgpack
 
@@ -17,6 +17,8 @@ from fanwire.protocol.fastpath import Gathering
 if TYPE_CHECKING:
     from .limiter import Limiter
     from .outbox import Outbox
+    from .replay import Replaying
+    from .store import Kept, Stored
     from .subscription import Subscription
 
 Append: TypeAlias = Callable[[bytes], None]
@@ -25,13 +27,18 @@ ConflationKey: TypeAlias = str | tuple[str, str]
 """A topic, or a topic and the ``key`` of its message."""
 
 _pack = msgpack.Packer().pack
+_unpack = msgpack.unpackb
 
 _MESSAGE = b"\x13"
 _NIL = b"\xc0"
 _NO_OFFSET_AND_UINT64 = b"\x00\xcf"
+_UINT32, _UINT64 = b"\xce", b"\xcf"
+_MAX_UINT32 = 0xFFFFFFFF
 
-_AFTER_NAME = len(_NO_OFFSET_AND_UINT64) + 8
+_STAMP = len(_UINT64) + 8
+_LENGTH_OF_OFFSET = {0x00: 1, 0xCE: 5, 0xCF: 9}
 _PLAIN_ELEMENTS = 6
+_BEFORE_PAYLOAD = 5
 _LENGTH_OF_BIN = {0xC4: 1, 0xC5: 2, 0xC6: 4}
 
 _ARRAYS = [bytes((0x90 | size,)) for size in range(16)]
@@ -123,11 +130,13 @@ class LossChunk(Chunk):
 class Topic(Gathering):
     """A topic's name and the routes that match it. `Registry` owns these and keeps them fresh."""
 
-    __slots__ = ("fresh", "name", "packed", "publisher_wait_s", "routes")
+    __slots__ = ("fresh", "kept", "name", "packed", "publisher_wait_s", "routes")
 
-    def __init__(self, name: str, publisher_wait_s: float | None = None) -> None:
+    def __init__(self, name: str, publisher_wait_s: float | None = None, kept: Kept | None = None) -> None:
         super().__init__()
         self.name = name
+        self.kept = kept
+        """What it remembers, if it does."""
         self.publisher_wait_s = publisher_wait_s
         """How long a publish may wait while a subscriber lags; None: not at all."""
         self.packed: bytes = _pack(name)
@@ -164,8 +173,8 @@ class Route:
         self.outboxes: dict[Outbox, Subscription] = {}
         self.direct: dict[Outbox, Subscription] = {}
         """Those who get what is published as it comes. A dict: a set takes one in without asking for hashes."""
-        self.limiters: list[Limiter] = []
-        """Of those who get it at a rate of their own."""
+        self.limiters: list[Limiter | Replaying] = []
+        """Of those who get it at a rate of their own, or later: they are not live yet."""
         self.gathered_in = -1
         """The sweep that `direct` are noted for already."""
         self.lagging = 0
@@ -190,15 +199,23 @@ class Route:
         """``pending.append`` of each outbox in `direct`, bound once: the loop over a thousand subscribers runs over
         these. Brings `direct` and `limiters` up to date."""
         if self._appends is None:
-            self.limiters = [each.limiter for each in self.outboxes.values() if each.limiter is not None]
+            between = {outbox: each.replaying or each.limiter for outbox, each in self.outboxes.items()}
+            self.limiters = [each for each in between.values() if each is not None]
             self.direct = self.outboxes
             if self.limiters:
-                self.direct = {outbox: each for outbox, each in self.outboxes.items() if each.limiter is None}
+                self.direct = {outbox: each for outbox, each in self.outboxes.items() if between[outbox] is None}
             self._appends = [outbox.pending.append for outbox in self.direct]
         return self._appends
 
     def chunks(
-        self, topic: Topic, elements: int, tails: list[bytes], stamp: bytes, born: float, key: str | None = None
+        self,
+        topic: Topic,
+        elements: int,
+        tails: list[bytes],
+        stamp: bytes,
+        born: float,
+        key: str | None = None,
+        first: int = 0,
     ) -> list[Chunk]:
         """MESSAGE envelopes of one run of publishes, cut into chunks of at most 64 KiB (or one message).
 
@@ -209,7 +226,10 @@ class Route:
             stamp: The time, eight bytes: microseconds since 1970.
             born: The time on trio's clock, in seconds.
             key: The conflation key within the topic, if there is one (then there is one message).
+            first: The offset of the first of them; 0: they have none.
         """
+        if first:
+            return self._numbered_chunks(topic, elements, tails, stamp, born, key, first)
         name = topic.packed if self.wildcard else _NIL
         head = b"".join((_ARRAYS[elements], self._prefix, name, _NO_OFFSET_AND_UINT64, stamp))
         data = head + head.join(tails)
@@ -219,12 +239,44 @@ class Route:
             return [Chunk(self, topic.name, data, len(tails), born)]
         return [Chunk(self, topic.name, head + head.join(part), len(part), born) for part in _parts(tails, len(head))]
 
+    def _numbered_chunks(
+        self, topic: Topic, elements: int, tails: list[bytes], stamp: bytes, born: float, key: str | None, first: int
+    ) -> list[Chunk]:
+        before, after = self._around_offset(topic.packed, elements, stamp)
+        data = _numbered(before, after, tails, first)
+        if key is not None:
+            return [KeyedChunk(self, topic.name, data, born, key)]
+        if len(data) <= MAX_BATCH or len(tails) == 1:
+            return [Chunk(self, topic.name, data, len(tails), born)]
+        chunks = []
+        for part in _parts(tails, len(before) + len(_UINT64) + 8 + len(after)):
+            chunks.append(Chunk(self, topic.name, _numbered(before, after, part, first), len(part), born))
+            first += len(part)
+        return chunks
+
+    def _around_offset(self, packed: bytes, elements: int, stamp: bytes) -> tuple[bytes, bytes]:
+        name = packed if self.wildcard else _NIL
+        return b"".join((_ARRAYS[elements], self._prefix, name)), _UINT64 + stamp
+
+    def replayed(self, topic: str, stored: Stored) -> bytes:
+        """A message of the history, as MESSAGE."""
+        before, after = self._around_offset(_pack(topic), stored.elements, stored.stamp)
+        return _numbered(before, after, [stored.tail], stored.offset)
+
+    def retained(self, topic: str, stored: Stored) -> bytes:
+        """A topic's last value, as MESSAGE that says so."""
+        payload, encoding, meta = parts_of_tail(stored)
+        before, after = self._around_offset(_pack(topic), 8, stored.stamp)
+        tail = b"".join((_pack(payload), _pack(encoding), _pack({**meta, "retained": True})))
+        return b"".join((before, _pack(stored.offset), after, tail))
+
     def where_messages_end(self, topic: str, data: bytes, count: int) -> array[int]:
         """Where in ``data``, several messages that `chunks` made, each one ends; beginning with 0.
 
         They have no meta (those with meta come alone): behind the head stand the payload and perhaps an encoding.
         """
-        head = len(_ARRAYS[0]) + len(self._prefix) + len(_pack(topic) if self.wildcard else _NIL) + _AFTER_NAME
+        offset = len(_ARRAYS[0]) + len(self._prefix) + len(_pack(topic) if self.wildcard else _NIL)
+        head = offset + _LENGTH_OF_OFFSET[data[offset]] + _STAMP
         behind = (data[0] & 0x0F) - _PLAIN_ELEMENTS
         ends, at = array("I", [0]), 0
         for _ in range(count):
@@ -233,6 +285,22 @@ class Route:
             at += 1 + width + int.from_bytes(data[at + 1 : at + 1 + width], "big") + behind
             ends.append(at)
         return ends
+
+
+def _numbered(before: bytes, after: bytes, tails: list[bytes], first: int) -> bytes:
+    """Messages with offsets. These have one width within a run, so that its messages can be told apart later."""
+    width, code = (4, _UINT32) if first + len(tails) <= _MAX_UINT32 else (8, _UINT64)
+    before += code
+    pieces: list[bytes] = []
+    for offset, tail in enumerate(tails, first):
+        pieces += (before, offset.to_bytes(width, "big"), after, tail)
+    return b"".join(pieces)
+
+
+def parts_of_tail(stored: Stored) -> tuple[bytes, int, dict[str, Any]]:
+    """Payload, encoding and meta of what is stored."""
+    payload, encoding, meta = (*_unpack(_ARRAYS[stored.elements - _BEFORE_PAYLOAD] + stored.tail), 0, {})[:3]
+    return payload, encoding, meta
 
 
 def _parts(tails: list[bytes], head: int) -> Iterator[list[bytes]]:

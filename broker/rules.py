@@ -1,8 +1,9 @@
-"""What the operator says about topics: which policy a subscriber gets, how long a publisher may wait.
+"""What the operator says about topics: which policy a subscriber gets, how long a publisher may wait, what is kept.
 
 A rule about subscribers concerns every subscription that could get a message of the rule's pattern: a client that
 subscribes to ``>`` gets no more out of ``stocks.>`` than one that subscribes to that. So of several rules the strictest
-cap counts. A rule about publishers concerns one topic, and the first that says something counts.
+cap counts. A rule about publishers, or about what a topic remembers, concerns one topic, and the first that says
+something counts.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from fanwire.protocol import ON_SLOW, SubscribeOptions, check_pattern, patterns_overlap
+from fanwire.protocol import ON_SLOW, SubscribeOptions, check_pattern, matches, patterns_overlap
 
 
 def _pattern(_instance: object, _attribute: attrs.Attribute[Any], value: str) -> None:
@@ -46,10 +47,50 @@ class TopicRule:
     """The most messages a second and key, also for who asks for no limit. Implies conflation."""
     publisher_wait_s: float | None = attrs.field(default=None, validator=_positive)
     """A publish waits for lagging subscribers, so many seconds at most. Nobody but its publisher does."""
+    retain: bool | None = None
+    """Whether the topic remembers its last value; None: each publish says so itself (`retain`)."""
+    history: int | None = attrs.field(default=None, validator=_positive)
+    """Messages that each topic remembers; None: none, and they have no offsets."""
+    history_s: float | None = attrs.field(default=None, validator=_positive)
+    """How long at most, in seconds."""
+    history_bytes: int = attrs.field(default=16 * 1024 * 1024, validator=_positive)
+    """How many bytes at most, of each topic; the newest message is remembered however large it is."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.history is None and self.history_s is not None:
+            raise ValueError("history_s says how long messages are kept; say with history how many, too")
 
     def concerns(self, pattern: str, user: str) -> bool:
         """Whether a subscription of ``user`` to ``pattern`` could get what the rule is about."""
         return (self.user is None or fnmatchcase(user, self.user)) and patterns_overlap(self.pattern, pattern)
+
+
+@attrs.frozen
+class Keeping:
+    """What a topic remembers."""
+
+    retain: bool | None = None
+    """Its last value; None: where a publish asks for it."""
+    messages: int | None = None
+    """So many messages; None: no history."""
+    seconds: float | None = None
+    """For so long."""
+    bytes: int = 0
+    """So many bytes of them."""
+
+    @property
+    def anything(self) -> bool:
+        """Whether it remembers anything without being asked."""
+        return bool(self.retain) or self.messages is not None
+
+
+def keeping(rules: tuple[TopicRule, ...], topic: str) -> Keeping:
+    """What ``topic`` remembers. The first rule that speaks of it and says something of what is kept settles all."""
+    for rule in rules:
+        says = rule.retain is not None or rule.history is not None
+        if says and matches(rule.pattern, topic):
+            return Keeping(rule.retain, rule.history, rule.history_s, rule.history_bytes)
+    return Keeping()
 
 
 @attrs.frozen

@@ -15,10 +15,11 @@ from . import endings
 from .accept import accept_connections
 from .closed import ClosedConnection
 from .config import Config
+from .expiry import Expiry
 from .fanout import time_stamp
 from .hub import Hub
 from .reports import ConnectionInfo, look_at
-from .requests import check_publishable, message_tail
+from .requests import check_publishable, message_tail, settle_retain
 from .session import Session
 from .statistics import BrokerStatistics
 
@@ -89,6 +90,8 @@ class Broker:
         listeners = await self._listen()
         try:
             async with trio.open_nursery() as nursery:
+                if any(rule.history_s is not None for rule in self.config.rules):
+                    self._hub.watchdog.watch(Expiry(self._hub.store), trio.current_time())
                 nursery.start_soon(self._hub.fanout.run)
                 nursery.start_soon(self._hub.watchdog.run)
                 nursery.start_soon(self._hub.reports.run)
@@ -144,7 +147,15 @@ class Broker:
         await trio.lowlevel.checkpoint()
         return theirs
 
-    def publish(self, topic: str, payload: bytes, *, encoding: int = Encoding.RAW, key: str | None = None) -> int:
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        encoding: int = Encoding.RAW,
+        key: str | None = None,
+        retain: bool | None = None,
+    ) -> int:
         """Publish from inside the broker's own program; never waits.
 
         Args:
@@ -152,12 +163,14 @@ class Broker:
             payload: Opaque bytes.
             encoding: What they are, for the receivers (`fanwire.protocol.Encoding`).
             key: For subscribers that conflate: only messages of the same topic and key replace each other.
+            retain: Whether it is the topic's last value from now on; None: as the topic's rule has it.
 
         Returns:
             The number of subscriptions reached.
 
         Raises:
-            LocalProtocolError: ``topic`` is no topic, or the broker's own; ``key`` is none.
+            LocalProtocolError: ``topic`` is no topic, or the broker's own; ``key`` is none; the topic's rule settles
+                otherwise whether it retains.
             TypeError: ``payload`` is not bytes.
         """
         if not isinstance(payload, bytes | bytearray | memoryview):
@@ -166,7 +179,8 @@ class Broker:
         check_publishable(entry.name)
         options = _PLAIN if key is None else PublishOptions(key=key)
         tail, elements = message_tail(bytes(payload), Encoding(encoding), options)
-        return self._hub.fanout.publish(entry, elements, [tail], time_stamp(), trio.current_time(), key)
+        settle_retain(self._hub.registry, entry, retain)
+        return self._hub.fanout.publish(entry, elements, [tail], time_stamp(), trio.current_time(), key, retain)
 
     def statistics(self) -> BrokerStatistics:
         """What has been counted so far."""

@@ -27,6 +27,7 @@ from .leftovers import end_parser
 from .limiter import Limiter
 from .log import log
 from .outbox import Outbox, Owner, SlowConsumer
+from .replay import Replaying, Wish
 from .subscription import Subscription
 from .watchdog import Watched
 
@@ -250,6 +251,8 @@ class Session(Owner, Watched):
         if hasattr(self, "outbox"):
             for subscription in self.outbox.subscriptions.values():
                 self._unroute(subscription)
+                if subscription.replaying is not None:
+                    subscription.replaying.close()
                 if (limiter := subscription.limiter) is not None:
                     if self.ending is not None and not self.ending.discard:
                         limiter.open(trio.current_time())  # it is sent what waits for it: that, too
@@ -392,24 +395,48 @@ class Session(Owner, Watched):
         }
         self.answer(encode(Welcome(greeting)))
 
-    def publish(self, topic: Topic, elements: int, tail: bytes, key: str | None) -> int:
+    def publish(
+        self, topic: Topic, elements: int, tail: bytes, key: str | None = None, retain: bool | None = None
+    ) -> int:
         """Publish what came over the slow road; see `Fanout.publish`."""
         fanout = self.hub.fanout
-        reached = fanout.publish(topic, elements, [tail], time_stamp(), trio.current_time(), key)
+        reached = fanout.publish(topic, elements, [tail], time_stamp(), trio.current_time(), key, retain)
         if topic.publisher_wait_s is not None:  # the next one must know who lags
             fanout.flush(*(outbox for route in topic.routes for outbox in route.outboxes))
         return reached
 
-    def join(self, route: Route, given: Grant) -> None:
-        """From now on this connection gets what is published on the route."""
+    def join(self, route: Route, given: Grant, wish: Wish | None = None) -> None:
+        """From now on this connection gets what is published on the route; before that, what it wishes for."""
         subscription = Subscription(route, given.queue, given.on_slow, given.max_rate)
         self.outbox.subscriptions[route.number] = subscription
+        if wish is not None:
+            self.replay(subscription, wish)
         self._set_rate(subscription)
         self._set_conflating()
         route.add(self.outbox, subscription)
         self.hub.subscriptions += 1
         if route.pattern.startswith("$sys"):
             self.hub.reports.wanted(route.pattern)
+
+    def replay(self, subscription: Subscription, wish: Wish) -> None:
+        """Begin with what is remembered. Call `Route.add` afterwards."""
+
+        def live() -> None:
+            subscription.replaying = None
+            self._set_rate(subscription)
+            subscription.route.add(self.outbox, subscription)
+
+        assert self._nursery is not None
+        hub = self.hub
+        subscription.replaying = Replaying(wish, subscription, self.outbox, hub.fanout, hub.store, live)
+        self._nursery.start_soon(self._replay, subscription.replaying)
+
+    async def _replay(self, replaying: Replaying) -> None:
+        try:
+            await replaying.run()
+        except Exception:
+            log.exception("defect: a subscription could not be begun", session=self.id)
+            self.end(endings.internal())
 
     def change(self, subscription: Subscription, given: Grant) -> None:
         """Other options from now on; what is queued stays. Before calling this, flush what was gathered."""
@@ -422,6 +449,8 @@ class Session(Owner, Watched):
 
     def _set_rate(self, subscription: Subscription) -> None:
         rate, limiter = subscription.max_rate, subscription.limiter
+        if subscription.replaying is not None:
+            return  # when it is live
         if rate is None:
             if limiter is not None:
                 limiter.open(trio.current_time())

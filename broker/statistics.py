@@ -92,5 +92,11 @@ class BrokerStatistics:
     queue_depths: dict[str, int]
     """How deep queues get: of each time that a socket was behind, the most messages of one subscription that waited.
     Times, by upper bound (`DEPTHS`, and "more"); not cumulative."""
+    stored_topics: int
+    """Topics that remember something, or have: their last value, their history, or where its offsets are."""
+    stored_bytes: int
+    """Bytes of history and last values."""
+    evicted: int
+    """Messages of the history, and last values, forgotten because of ``max_stored_bytes``."""
     closed_by_broker: dict[int, int]
     """Connections that the broker closed, by close code."""

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .limiter import Limiter
     from .line import Entry
     from .losses import Losses
+    from .replay import Replaying
     from .routes import ConflationKey, Route
 
 
@@ -32,6 +33,7 @@ class Subscription:
         "on_slow",
         "queue",
         "replaced",
+        "replaying",
         "route",
         "waiting",
         "warned",
@@ -46,6 +48,8 @@ class Subscription:
         self.max_rate = max_rate
         self.limiter: Limiter | None = None
         """While there is a `max_rate`."""
+        self.replaying: Replaying | None = None
+        """Until it is live."""
         self.waiting = 0
         """Messages in the line; conflating: keys."""
         self.held = 0

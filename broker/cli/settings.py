@@ -23,12 +23,22 @@ def bytes_of(value: str) -> int:
     return int(found[1]) * _UNITS[found[2].lower()]
 
 
+def _yes_or_no(value: str) -> bool:
+    if value not in ("yes", "no"):
+        raise click.BadParameter(f"{value!r} is neither yes nor no")
+    return value == "yes"
+
+
 _RULE_FIELDS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "user": ("user", str),
     "on_slow": ("on_slow", str),
     "max_queue": ("max_queue", int),
     "max_rate": ("max_rate", float),
     "publisher_wait": ("publisher_wait_s", float),
+    "retain": ("retain", _yes_or_no),
+    "history": ("history", int),
+    "history_seconds": ("history_s", float),
+    "history_bytes": ("history_bytes", bytes_of),
 }
 
 
@@ -122,9 +132,13 @@ SETTINGS = (
     Setting(
         "rules", rule_of, "RULE",
         "What subscribers and publishers of some topics get, whatever they ask for: 'PATTERN user=GLOB on_slow=POLICY"
-        " max_queue=N max_rate=N publisher_wait=SECONDS', all but the pattern optional. May be given several times",
+        " max_queue=N max_rate=N publisher_wait=SECONDS retain=yes|no history=N"
+        " history_seconds=SECONDS history_bytes=BYTES',"
+        " all but the pattern optional. May be given several times",
         multiple=True,
     ),
+    Setting("max_stored_bytes", bytes_of, "BYTES", "What all topics together may remember"),
+    Setting("max_stored_topics", _COUNT, "N", "Topics that may remember anything"),
     Setting(
         "report_interval_s", _SECONDS, "SECONDS",
         "How often $sys.stats and $sys.connections are published while somebody listens", may_be_none=True,

@@ -16,7 +16,6 @@ from fanwire.protocol import (
     ClientEnvelope,
     Encoding,
     Error,
-    Fetch,
     Hello,
     Message,
     Ok,
@@ -24,7 +23,6 @@ from fanwire.protocol import (
     Presence,
     Publish,
     PublishOptions,
-    Replay,
     Subscribe,
     SubscribeOptions,
     Unsubscribe,
@@ -176,8 +174,6 @@ async def test_a_message_names_its_topic_only_where_the_pattern_does_not(autojum
 
 NOT_SERVED = [
     SubscribeOptions(heartbeat=1.0),
-    SubscribeOptions(snapshot=True),
-    SubscribeOptions(replay=Replay(last=1)),
     SubscribeOptions(group="g"),
     SubscribeOptions(echo=False),
     SubscribeOptions(presence=True),
@@ -198,10 +194,10 @@ async def test_options_that_are_not_served_are_refused(options: SubscribeOptions
         assert (broker.statistics().subscriptions, broker.statistics().routes) == (0, 0)
 
 
-@pytest.mark.parametrize("option", ["reply_to", "retain", "msg_id", "expect"])
+@pytest.mark.parametrize("option", ["reply_to"])
 async def test_publish_options_that_are_not_served_are_refused(option: str, autojump_clock: MockClock) -> None:
     """`bad_option`, by name; nothing is published."""
-    values: dict[str, Any] = {"reply_to": "t", "retain": True, "msg_id": "1", "expect": 3}
+    values: dict[str, Any] = {"reply_to": "t"}
     async with serving() as broker:
         client = await subscribed(broker, "a")
         options = PublishOptions(**{option: values[option]})
@@ -261,7 +257,7 @@ async def test_a_route_one_is_not_on(autojump_clock: MockClock) -> None:
         assert broker.publish("a", b"x") == 1
 
 
-@pytest.mark.parametrize("request_", [Presence(1, "a"), Fetch(1, "a")], ids=["PRESENCE", "FETCH"])
+@pytest.mark.parametrize("request_", [Presence(1, "a")], ids=["PRESENCE"])
 async def test_what_this_broker_does_not_serve_yet(request_: ClientEnvelope, autojump_clock: MockClock) -> None:
     """Known to the protocol, not to this broker: `unknown_type`, and the connection lives."""
     async with serving() as broker:
