@@ -9,6 +9,7 @@ from fanwire.protocol.masking import fastest_mask
 
 from . import endings
 from .closed import ClosedConnections
+from .demand import Demand
 from .episodes import Episodes
 from .fanout import Fanout
 from .registry import Registry
@@ -36,6 +37,7 @@ class Hub:
         self.closed = ClosedConnections()
         self.episodes = Episodes(self)
         self.reports = Reports(self)
+        self.demand = Demand(self)
         self.sessions: dict[Session, None] = {}
         self.subscriptions = 0
         self.mask = fastest_mask()

@@ -417,6 +417,9 @@ class Session(Owner, Watched):
         self.hub.subscriptions += 1
         if route.pattern.startswith("$sys"):
             self.hub.reports.wanted(route.pattern)
+            self.hub.demand.asked(route.pattern)
+        if len(route.outboxes) == 1:
+            self.hub.demand.changed(route.pattern, True)
 
     def replay(self, subscription: Subscription, wish: Wish) -> None:
         """Begin with what is remembered. Call `Route.add` afterwards."""
@@ -446,6 +449,8 @@ class Session(Owner, Watched):
         self._set_rate(subscription)
         self._set_conflating()
         subscription.route.add(self.outbox, subscription)
+        if subscription.route.pattern.startswith("$sys"):
+            self.hub.demand.asked(subscription.route.pattern)
 
     def _set_rate(self, subscription: Subscription) -> None:
         rate, limiter = subscription.max_rate, subscription.limiter
@@ -492,6 +497,8 @@ class Session(Owner, Watched):
             subscription.route.remove(self.outbox)
             self.outbox.clear_lagging(subscription)
             self.registry.release(subscription.route)
+            if not subscription.route.outboxes:
+                self.hub.demand.changed(subscription.route.pattern, False)
             self.hub.subscriptions -= 1
             self.hub.fanout.note_caught_up()
 

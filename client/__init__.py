@@ -6,7 +6,7 @@
   `publish_result`, `requests` (who waits for which answer);
 * in: `decoding` (bytes to lists), `receiver` (lists to whom they concern), `feeds` and `feed` (patterns on the wire),
   `terms` (what the broker grants) and `slowness` (why it ends one), `subscription` (a handler's end), `buffer`,
-  `buffering` and `marks` (what waits for it), `message`;
+  `buffering` and `marks` (what waits for it), `message`, `demand` (who wants what);
 * `config`: all settings; `errors`: all that can go wrong.
 """
 
@@ -15,6 +15,7 @@ from fanwire.protocol.errors import LocalProtocolError as LocalProtocolError
 from .client import Client as Client
 from .client import connect as connect
 from .config import Options as Options
+from .demand import Demand as Demand
 from .errors import BufferFull as BufferFull
 from .errors import Closed as Closed
 from .errors import ConnectionFailed as ConnectionFailed

@@ -12,6 +12,8 @@ from fanwire.protocol import Ping, SubscribeOptions, check_pattern, encode
 
 from .buffering import BufferOptions
 from .config import OnFull, OnSlow, OnSlowReconnect, Options, Settings
+from .demand import TOPIC as DEMAND
+from .demand import Demand
 from .errors import FanwireError
 from .feeds import Feeds
 from .link import Link
@@ -221,6 +223,20 @@ class Client:
             raise ValueError(f"on_slow_reconnect is {on_slow_reconnect!r}; it must be 'raise' or 'conflate'")
         comes_back = on_slow_reconnect == "conflate"
         return Subscription(self._feeds, check_pattern(pattern), wanted, options, comes_back_conflated=comes_back)
+
+    def demand(self, pattern: str = ">") -> Demand:
+        """Follow which patterns anybody is subscribed to, so as to publish only what somebody wants.
+
+        Args:
+            pattern: What you could publish: only patterns that overlap with it are told of.
+
+        Returns:
+            Something to use with ``async with``; iterating gives pairs of a pattern and whether it is wanted.
+
+        Raises:
+            LocalProtocolError: The pattern is wrong.
+        """
+        return Demand(self.subscribe(DEMAND, report_loss=True), check_pattern(pattern))
 
     # -------------------------------------------------------- the connection
 

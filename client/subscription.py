@@ -85,6 +85,11 @@ class Subscription:
         """Messages that have come and were not taken yet."""
         return len(self._buffer)
 
+    @property
+    def shared(self) -> bool:
+        """Whether other subscriptions of this client have the same stream from the broker."""
+        return self._feed is not None and len(self._feed.subscriptions) > 1
+
     # ------------------------------------------------------- what the broker says
 
     @property

@@ -9,8 +9,9 @@ import attrs
 import click
 import trio
 
-from fanwire.client import connect
+from fanwire.client import Client, connect
 
+from .on_demand import OnDemand
 from .options import POSITIVE, seconds_option, topic, url_option
 from .prices import TOPIC_PREFIX
 from .running import run, until_signalled
@@ -65,6 +66,7 @@ def feed_options(*, speed: float = DEFAULT_SPEED, since: str = "") -> Callable[[
 @click.command(short_help="Publish stock prices: real ones, or a random walk.")
 @feed_options()
 @click.option("--loop", is_flag=True, help="Begin anew after the last of the real prices.")
+@click.option("--on-demand", is_flag=True, help="Publish only what somebody is subscribed to; time goes on meanwhile.")
 @seconds_option("End after so many seconds.")
 @url_option
 def feed(
@@ -75,6 +77,7 @@ def feed(
     random_walk: bool,
     seed: int,
     loop: bool,
+    on_demand: bool,
     seconds: float | None,
     url: str,
 ) -> int:
@@ -88,6 +91,7 @@ def feed(
       fanwire feed
       fanwire feed --speed 50 --symbols AAPL,IBM --since 2007
       fanwire feed --random-walk --rate 10000 --seed 7
+      fanwire feed --loop --on-demand
 
     \b
     Exit status:
@@ -96,7 +100,7 @@ def feed(
       2  wrong usage
     """
     chosen = chosen_feed(speed, rate, symbols, since, random_walk, seed)
-    return run(_feed, attrs.evolve(chosen, loop=loop), url, seconds)
+    return run(_feed, attrs.evolve(chosen, loop=loop), on_demand, url, seconds)
 
 
 def chosen_feed(
@@ -115,16 +119,27 @@ def chosen_feed(
     return chosen
 
 
-async def _feed(chosen: Feed, url: str, seconds: float | None) -> int:
+async def _feed(chosen: Feed, on_demand: bool, url: str, seconds: float | None) -> int:
     progress = Progress()
     started = trio.current_time()
     async with until_signalled(seconds), connect(url, name="fanwire feed", outgoing_messages=OUTGOING) as client:
-        _say(f"publishing on {TOPIC_PREFIX}.* at {url}; Ctrl-C ends")
-        await publish_bars(client, chosen.schedule(), progress)
+        _say(f"publishing on {TOPIC_PREFIX}.* at {url}{' on demand' if on_demand else ''}; Ctrl-C ends")
+        if on_demand:
+            await _publish_wanted(client, chosen, progress)
+        else:
+            await publish_bars(client, chosen.schedule(), progress)
     took = trio.current_time() - started
     last = f", the last of {progress.bar.date}" if progress.bar else ""
     _say(f"published {progress.published} bars in {took:.1f} s{last}")
     return 0
+
+
+async def _publish_wanted(client: Client, chosen: Feed, progress: Progress) -> None:
+    wanted = OnDemand(f"{TOPIC_PREFIX}.*", chosen.topics(), _say)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(wanted.follow, client)
+        await publish_bars(client, chosen.schedule(), progress, wanted.wants)
+        nursery.cancel_scope.cancel()
 
 
 def _say(text: str) -> None:

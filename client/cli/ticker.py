@@ -1,13 +1,13 @@
 """Publishes bars when they are due: what `fanwire feed` and `fanwire demo` have in common."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain, repeat
 
 import attrs
 
 from fanwire.client import BufferFull, Client
 
-from .prices import Bar, read_bars, trading_days
+from .prices import TOPIC_PREFIX, Bar, read_bars, trading_days
 from .random_walk import random_walk
 from .schedule import Due, Pace, by_group, evenly
 
@@ -46,6 +46,10 @@ class Feed:
         """
         return self._real() if self.seed is None else self._walk(self.seed)
 
+    def topics(self) -> list[str]:
+        """Where its bars are published."""
+        return [f"{TOPIC_PREFIX}.{symbol}" for symbol in self.symbols or SYMBOLS]
+
     def _real(self) -> Iterator[Due[Bar]]:
         bars = read_bars(self.symbols, since=self.since)
         rounds = repeat(bars) if self.loop else repeat(bars, 1)
@@ -67,12 +71,23 @@ class Progress:
     """The last one published."""
 
 
-async def publish_bars(client: Client, schedule: Iterator[Due[Bar]], progress: Progress) -> None:
-    """Publish every bar when it is due, fire and forget, until there are no more."""
+async def publish_bars(
+    client: Client, schedule: Iterator[Due[Bar]], progress: Progress, wants: Callable[[str], bool] | None = None
+) -> None:
+    """Publish every bar when it is due, fire and forget, until there are no more.
+
+    Args:
+        client: Whose connection.
+        schedule: The bars.
+        progress: Kept up to date.
+        wants: Whether a topic is published at the moment; time goes on for the others, too. None: all of them.
+    """
     pace = Pace()
-    for due, bar in schedule:
-        if progress.published % _BURST == 0 or not pace.late(due):
+    for number, (due, bar) in enumerate(schedule):
+        if number % _BURST == 0 or not pace.late(due):
             await pace.until(due)
+        if wants is not None and not wants(bar.topic):
+            continue
         await _publish(client, bar)
         progress.published += 1
         progress.bar = bar

@@ -17,6 +17,7 @@ from fanwire.client import Client as Client
 from fanwire.client import Closed as Closed
 from fanwire.client import ConnectionFailed as ConnectionFailed
 from fanwire.client import ConnectionLost as ConnectionLost
+from fanwire.client import Demand as Demand
 from fanwire.client import FanwireError as FanwireError
 from fanwire.client import Granted as Granted
 from fanwire.client import LaggingReport as LaggingReport
@@ -48,6 +49,7 @@ __all__ = [
     "Config",
     "ConnectionFailed",
     "ConnectionLost",
+    "Demand",
     "FanwireError",
     "Granted",
     "LaggingReport",

@@ -106,3 +106,16 @@ def test_demo_takes_another_port_when_its_own_is_in_use() -> None:
     assert f"port {DEFAULT_PORT} is in use (another broker?): taking a free one" in err
     assert f"broker at ws://127.0.0.1:{DEFAULT_PORT}/" not in err
     assert _rows(out) != []
+
+
+def test_feed_on_demand_waits_for_subscribers() -> None:
+    """It says when somebody comes, publishes for them, and says when nobody is left."""
+    with serving() as (_broker, url), started("feed", "--loop", "--on-demand", url=url) as feed:
+        feed.heard("^publishing on stocks.* on demand; Ctrl-C ends$", feed.stderr)
+        status, out, _ = ran("sub", "stocks.IBM", "--json", "--count", "3", url=url)
+        heard = [feed.heard("is subscribed", feed.stderr).string.strip() for _ in range(2)]
+        feed.signalled(signal.SIGINT)
+
+    assert status == 0
+    assert {json.loads(line)["topic"] for line in out.splitlines()} == {"stocks.IBM"}
+    assert heard == ["somebody is subscribed: publishing", "nobody is subscribed: pausing"]
