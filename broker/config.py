@@ -5,6 +5,7 @@ Units stand in the names: ``_s`` seconds, ``_bytes``. Where a limit may be None,
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import attrs
@@ -12,6 +13,10 @@ import attrs
 from fanwire.protocol import DEFAULT_PORT
 
 from .rules import TopicRule
+
+
+def _rules(rules: Iterable[TopicRule]) -> tuple[TopicRule, ...]:
+    return tuple(rules)  # `tuple` itself as a converter has no type that type checkers could read
 
 
 def _positive(_instance: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
@@ -87,7 +92,7 @@ class Config:
     lies there can't be replaced by something newer. A quarter of it may be unsent. With less a batch of 64 KiB does not
     fit, and readers that keep up are conflated, too."""
 
-    rules: tuple[TopicRule, ...] = attrs.field(default=(), converter=tuple)
+    rules: tuple[TopicRule, ...] = attrs.field(default=(), converter=_rules)
     """What the operator caps, forces and allows, by topic and user."""
 
     max_stored_bytes: int = attrs.field(default=256 * 1024 * 1024, validator=_needed)

@@ -52,24 +52,32 @@ class Wish:
         """Where the replay of a topic with history begins."""
         replay = self.replay
         assert replay is not None
-        if replay.last is not None:
-            return Start(max(kept.first, kept.head + 1 - replay.last), None)
-        if replay.since is not None:
-            return Start(kept.first_since(replay.since), None)
         had = replay.offset if replay.offsets is None else replay.offsets.get(kept.name)
         if had is None:
-            return Start(kept.first, None)
+            return self._start_without_offset(kept, route, replay)
         if replay.epoch != self.epoch or had > kept.head:
             return Start(kept.first, Lost(route, None, "restart", kept.name))
         if had + 1 < kept.first:
             return Start(kept.first, lost_between(kept, had + 1, route))
         return Start(had + 1, None)
 
+    def _start_without_offset(self, kept: Kept, route: int, replay: Replay) -> Start:
+        if replay.last is not None:
+            return Start(max(kept.first, kept.head + 1 - replay.last), None)
+        if replay.since is None:
+            return Start(kept.first, None)
+        gone = kept.gone_us >= replay.since  # some of what was asked for, nobody knows any more how many
+        lost = Lost(route, None, "evicted", kept.name) if gone else None
+        return Start(kept.first_since(replay.since), lost)
+
     def recovered(self, store: MemoryStore, route: int) -> bool:
         """Whether all that was asked for is kept, as things stand."""
         replay = self.replay
-        if replay is None or replay.epoch is None:
+        if replay is None:
             return True
+        if replay.epoch is None:
+            kept = store.find(self.pattern)
+            return kept is None or not kept.has_history or self.start(kept, route).lost is None
         if replay.epoch != self.epoch:
             return False
         had: Mapping[str, int] = {self.pattern: replay.offset or 0} if replay.offsets is None else replay.offsets

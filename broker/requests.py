@@ -29,9 +29,10 @@ from fanwire.protocol import (
     is_wildcard,
 )
 
+from .fanout import wall_clock_us
 from .replay import Wish
 from .routes import parts_of_tail
-from .rules import grant, keeping
+from .rules import grant, keeping, keeps_all
 from .subscription import Subscription
 
 if TYPE_CHECKING:
@@ -125,6 +126,8 @@ def _subscribe(session: Session, envelope: Subscribe) -> dict[str, Any]:
         "epoch": session.epoch,
         "replayed": _replayed(session, wish, route),
         "recovered": wish is None or wish.recovered(session.hub.store, route.number),
+        "history": keeps_all(config.rules, envelope.pattern),
+        "time": wall_clock_us(),
         "queue": given.queue,
         "max_rate": given.max_rate,
         "on_slow": given.on_slow,

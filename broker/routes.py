@@ -299,7 +299,9 @@ def _numbered(before: bytes, after: bytes, tails: list[bytes], first: int) -> by
 
 def parts_of_tail(stored: Stored) -> tuple[bytes, int, dict[str, Any]]:
     """Payload, encoding and meta of what is stored."""
-    payload, encoding, meta = (*_unpack(_ARRAYS[stored.elements - _BEFORE_PAYLOAD] + stored.tail), 0, {})[:3]
+    payload, *rest = _unpack(_ARRAYS[stored.elements - _BEFORE_PAYLOAD] + stored.tail)
+    encoding = rest[0] if rest else 0
+    meta = rest[1] if len(rest) > 1 else {}
     return payload, encoding, meta
 
 

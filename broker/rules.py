@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from fanwire.protocol import ON_SLOW, SubscribeOptions, check_pattern, matches, patterns_overlap
+from fanwire.protocol import ON_SLOW, SubscribeOptions, check_pattern, matches, pattern_covers, patterns_overlap
 
 
 def _pattern(_instance: object, _attribute: attrs.Attribute[Any], value: str) -> None:
@@ -91,6 +91,18 @@ def keeping(rules: tuple[TopicRule, ...], topic: str) -> Keeping:
         if says and matches(rule.pattern, topic):
             return Keeping(rule.retain, rule.history, rule.history_s, rule.history_bytes)
     return Keeping()
+
+
+def keeps_all(rules: tuple[TopicRule, ...], pattern: str) -> bool:
+    """Whether every topic that ``pattern`` matches has history, whatever it is called.
+
+    Where it takes more than one rule to say so the answer is no.
+    """
+    for rule in rules:
+        says = rule.retain is not None or rule.history is not None
+        if says and patterns_overlap(rule.pattern, pattern):
+            return rule.history is not None and pattern_covers(rule.pattern, pattern)
+    return False
 
 
 @attrs.frozen

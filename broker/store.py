@@ -81,7 +81,7 @@ def _size_of(tails: list[bytes]) -> int:
 class Kept:
     """What one topic remembers. Handles stay good as long as the broker lives."""
 
-    __slots__ = ("blocks", "count", "head", "ids", "keeping", "last", "name", "serial", "size", "store")
+    __slots__ = ("blocks", "count", "gone_us", "head", "ids", "keeping", "last", "name", "serial", "size", "store")
 
     def __init__(self, store: MemoryStore, name: str, serial: int, keeping: Keeping) -> None:
         self.store = store
@@ -91,6 +91,8 @@ class Kept:
         self.keeping = keeping
         self.head = 0
         """Offset of the last message; it survives the eviction of the message."""
+        self.gone_us = 0
+        """When the newest message was taken in of those that are no longer kept, in microseconds since 1970."""
         self.last: Stored | None = None
         """The retained value."""
         self.blocks: deque[Block] = deque()
@@ -155,6 +157,7 @@ class Kept:
                 self.forget_block()
             else:
                 gone = block.cut(some)
+                self.gone_us = max(self.gone_us, int.from_bytes(block.stamp, "big"))
                 self.count -= some
                 self.size -= gone
                 self.store.size -= gone
@@ -163,6 +166,7 @@ class Kept:
     def forget_block(self) -> None:
         """The oldest block goes."""
         block = self.blocks.popleft()
+        self.gone_us = max(self.gone_us, int.from_bytes(block.stamp, "big"))
         self.count -= len(block.tails)
         self.size -= block.size
         self.store.remove(block)

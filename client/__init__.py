@@ -5,8 +5,9 @@
 * out: `publisher` (encoding), `outgoing` (the buffer and its writer), `pipeline` (acknowledged, a window at a time),
   `publish_result`, `requests` (who waits for which answer);
 * in: `decoding` (bytes to lists), `receiver` (lists to whom they concern), `feeds` and `feed` (patterns on the wire),
-  `terms` (what the broker grants) and `slowness` (why it ends one), `subscription` (a handler's end), `buffer`,
-  `buffering` and `marks` (what waits for it), `message`, `demand` (who wants what);
+  `position` (how far one has come, and how it goes on after a break), `terms` (what the broker grants) and `slowness`
+  (why it ends one), `subscription` (a handler's end), `buffer`, `buffering` and `marks` (what waits for it), `message`,
+  `history` (without subscribing), `demand` (who wants what);
 * `config`: all settings; `errors`: all that can go wrong.
 """
 
@@ -25,6 +26,7 @@ from .errors import Refused as Refused
 from .errors import RequestFailed as RequestFailed
 from .errors import SlowConsumer as SlowConsumer
 from .errors import Undecodable as Undecodable
+from .history import History as History
 from .message import LostMessages as LostMessages
 from .message import Message as Message
 from .pipeline import Pipeline as Pipeline

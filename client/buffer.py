@@ -41,6 +41,9 @@ class Buffer(Protocol):
         """Take in ``run`` (``size`` bytes of payload); return how many messages were lost by it, None: refused, not
         kept."""
 
+    def append(self, run: list[Raw], size: int) -> None:
+        """Take in ``run``, whether it fits or not."""
+
     def add_mark(self, lost: LostMessages) -> None:
         """Put a mark in the place of what was lost: after what waits or, where the oldest go, before it.
 
@@ -224,6 +227,10 @@ class Conflating:
         return bool(self._waiting)
 
     def offer(self, run: list[Raw], size: int) -> int:
+        self.append(run, size)
+        return self._lose_keys()
+
+    def append(self, run: list[Raw], size: int) -> None:
         waiting = self._waiting
         before = len(waiting)
         for raw in run:
@@ -235,7 +242,6 @@ class Conflating:
         if self._marks and len(waiting) != before:
             self._end = Place()
         self.size += size
-        return self._lose_keys()
 
     def _lose_keys(self) -> int:
         lost, marks = 0, list[Raw]()

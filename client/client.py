@@ -6,21 +6,25 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Unpack
 
+import attrs
 import trio
 
-from fanwire.protocol import Ping, SubscribeOptions, check_pattern, encode
+from fanwire.protocol import Fetch, Ping, PublishOptions, Replay, Subscribe, SubscribeOptions, check_pattern, encode
 
 from .buffering import BufferOptions
 from .config import OnFull, OnSlow, OnSlowReconnect, Options, Settings
 from .demand import TOPIC as DEMAND
 from .demand import Demand
-from .errors import FanwireError
+from .errors import ConnectionLost, FanwireError
 from .feeds import Feeds
+from .history import History, last_of
 from .link import Link
+from .message import Message
 from .outgoing import Outgoing
 from .pipeline import Pipeline
+from .position import Beginning
 from .publish_result import PublishResult, result_of
-from .publisher import Publisher
+from .publisher import Publisher, options_of
 from .requests import Request, Requests, Result
 from .states import State, StateIterator, States
 from .subscription import Subscription
@@ -89,6 +93,9 @@ class Client:
         raw: bool = False,
         headers: Mapping[str, str] | None = None,
         key: str | None = None,
+        retain: bool | None = None,
+        msg_id: str | None = None,
+        expect: int | None = None,
     ) -> PublishResult:
         """Publish, and wait until the broker has taken it.
 
@@ -104,6 +111,14 @@ class Client:
             headers: Text to text, beside the data.
             key: For subscribers that conflate, or ask for a rate: only messages of the same topic and key replace each
                 other. One topic can so carry many things that each have a newest state.
+            retain: Whether it is the topic's last value from now on, which subscribers can begin with (``snapshot``);
+                with ``data=b"", raw=True`` the topic has none any more. None: as the topic's rule has it.
+            msg_id: Names this publish. One that the broker has taken already (of the last few thousand of the topic) is
+                not delivered again, so the publish is repeated by itself when the connection goes before the answer
+                came. For topics that keep history.
+            expect: The topic's head as far as you know (`PublishResult.offset` or `Message.offset` of the last one; 0:
+                there is none). If somebody else was quicker nothing is published, and the error has the code
+                "conflict" and the head in its detail. For topics that keep history.
 
         Returns:
             What the broker says of it.
@@ -114,10 +129,18 @@ class Client:
                 that was not sent yet waits for the next connection instead, unless ``on_outage="raise"``.
             LocalProtocolError: The topic, the data or the size is wrong; nothing was sent.
         """
-        publisher, requests = self._publisher, self._requests
-        number = requests.number()
-        envelope = publisher.encode(publisher.packed_number(number), topic, data, raw, headers, key)
+        options = options_of(headers, key, retain, msg_id, expect)
         await trio.lowlevel.checkpoint_if_cancelled()
+        while True:
+            try:
+                return await self._publish(topic, data, raw, options)
+            except ConnectionLost:
+                if msg_id is None or self._outgoing.outage:
+                    raise
+
+    async def _publish(self, topic: str, data: object, raw: bool, options: PublishOptions) -> PublishResult:
+        publisher, number = self._publisher, self._requests.number()
+        envelope = publisher.encode(publisher.packed_number(number), topic, data, raw, options)
         publish = await self._outgoing.add_when_possible(envelope)
         return result_of(await self._answer(number, publish))
 
@@ -129,6 +152,7 @@ class Client:
         raw: bool = False,
         headers: Mapping[str, str] | None = None,
         key: str | None = None,
+        retain: bool | None = None,
     ) -> None:
         """Publish without waiting, and without an answer; what is published together travels together.
 
@@ -141,13 +165,14 @@ class Client:
             raw: As for `publish`.
             headers: As for `publish`.
             key: As for `publish`.
+            retain: As for `publish`.
 
         Raises:
             BufferFull: Too much waits to be sent; ``await client.flush()`` waits until it is.
             ConnectionLost: There is no connection, and ``on_outage="raise"``.
             LocalProtocolError: The topic, the data or the size is wrong.
         """
-        self._publish_nowait(topic, data, raw, headers, key)
+        self._publish_nowait(topic, data, raw, headers, key, retain)
 
     async def flush(self) -> None:
         """Wait until all that was published so far was handed to the operating system.
@@ -174,6 +199,9 @@ class Client:
         queue: int | None = None,
         on_slow: OnSlow = "disconnect",
         max_rate: float | None = None,
+        snapshot: bool = False,
+        replay: Replay | Mapping[str, Any] | None = None,
+        recover: bool = True,
         on_slow_reconnect: OnSlowReconnect = "raise",
         buffer: int = BufferOptions.BUFFER,
         buffer_bytes: int = BufferOptions.BUFFER_BYTES,
@@ -200,9 +228,16 @@ class Client:
                 does not count as lost.
             max_rate: Messages per second and topic (and key) at most: one that comes too soon is held, and replaced by
                 newer ones, until it is due. Implies ``on_slow="conflate"``.
+            snapshot: Begin with the last value of each matching topic that has one.
+            replay: Begin with history: ``{"last": n}`` messages of each topic, all ``{"since": µs}`` (as
+                `Message.time`), or ``{"offset": o, "epoch": e}``, after the last message that you had (see
+                `Subscription.epoch`); for a pattern ``{"offsets": {topic: offset}, "epoch": e}``.
+            recover: After a break of the connection go on with what was published meanwhile, where the broker keeps
+                history. `Subscription.recovered` says whether all of it has come. False: with what is published then.
             on_slow_reconnect: What happens here when the broker has ended the subscription for its slowness: "raise"
                 `SlowConsumer`, or "conflate": subscribe again, from then on with ``on_slow="conflate"``, after a wait
-                if the connection was closed. What was missed meanwhile counts in `Subscription.gaps`, and is a
+                if the connection was closed; or "resume": the same with the options that it had. What was missed
+                meanwhile comes then, where the broker keeps history; else it counts in `Subscription.gaps`, and is a
                 `LostMessages` with reason "slow_consumer".
             buffer: Messages that may wait here.
             buffer_bytes: Bytes of payload that may wait here.
@@ -218,11 +253,49 @@ class Client:
             ValueError: Another option is.
         """
         wanted = SubscribeOptions(queue=queue, on_slow=on_slow, max_rate=max_rate)
+        begun = attrs.evolve(wanted, snapshot=snapshot, replay=replay)
+        Subscribe(1, pattern, begun)  # an option that is wrong is found here
+        beginning = Beginning(snapshot, begun.replay, recover)
         options = BufferOptions(buffer, buffer_bytes, on_full, report_loss)
-        if on_slow_reconnect not in ("raise", "conflate"):
-            raise ValueError(f"on_slow_reconnect is {on_slow_reconnect!r}; it must be 'raise' or 'conflate'")
-        comes_back = on_slow_reconnect == "conflate"
-        return Subscription(self._feeds, check_pattern(pattern), wanted, options, comes_back_conflated=comes_back)
+        if on_slow_reconnect not in ("raise", "conflate", "resume"):
+            raise ValueError(f"on_slow_reconnect is {on_slow_reconnect!r}; it must be 'raise', 'conflate' or 'resume'")
+        return Subscription(self._feeds, pattern, wanted, options, beginning, comes_back=on_slow_reconnect)
+
+    def history(
+        self,
+        topic: str,
+        *,
+        last: int | None = None,
+        since: int | None = None,
+        offset: int | None = None,
+        report_loss: bool = False,
+    ) -> History:
+        """What the broker keeps of a topic's messages, without subscribing, up to the newest one of now.
+
+        Args:
+            topic: Which one; it has to keep history.
+            last: The newest so many only.
+            since: Only what was taken in at that time (microseconds since 1970) or later.
+            offset: Only what came after the message with this offset. None of the three: all.
+            report_loss: Also give `LostMessages` for what was asked for and is no longer kept.
+
+        Returns:
+            Something to use with ``async for``; a page is fetched when it is needed. Iterating raises `RequestFailed`
+            (code "not_kept": the topic keeps no history) and `ConnectionLost`.
+
+        Raises:
+            LocalProtocolError: An argument is wrong, or two of the three were given.
+        """
+        return History(self._ask, Fetch(1, topic, last=last, since=since, offset=offset), report_loss=report_loss)
+
+    async def last(self, topic: str) -> Message | None:
+        """A topic's newest message, or retained value; None if the broker remembers none.
+
+        Raises:
+            ConnectionLost: There is no connection at the moment, or it went before the answer came.
+            RequestFailed: The broker refused.
+        """
+        return await last_of(self._ask, topic)
 
     def demand(self, pattern: str = ">") -> Demand:
         """Follow which patterns anybody is subscribed to, so as to publish only what somebody wants.
@@ -246,13 +319,17 @@ class Client:
         Raises:
             ConnectionLost: There is no connection at the moment, or it went before the answer came.
         """
+        began = trio.current_time()
+        await self._ask(Ping(1))
+        return trio.current_time() - began
+
+    async def _ask(self, request: Ping | Fetch) -> Result:
+        """The answer to a request that belongs to the present connection; it gets a number."""
         if self._link.error:
             raise self._link.error.with_traceback(None)
-        began = trio.current_time()
         number = self._requests.number()
-        self._outgoing.add_control(encode(Ping(number)))
-        await self._answer(number, 0)
-        return trio.current_time() - began
+        self._outgoing.add_control(encode(attrs.evolve(request, id=number)))
+        return await self._answer(number, 0)
 
     async def _answer(self, number: int, publish: int) -> Result:
         request = Request()

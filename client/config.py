@@ -13,7 +13,7 @@ from attrs import field, frozen, validators
 OnOutage: TypeAlias = Literal["wait", "raise"]
 OnFull: TypeAlias = Literal["disconnect", "drop_oldest", "drop_newest", "conflate"]
 OnSlow: TypeAlias = Literal["disconnect", "unsubscribe", "drop_oldest", "drop_newest", "conflate"]
-OnSlowReconnect: TypeAlias = Literal["raise", "conflate"]
+OnSlowReconnect: TypeAlias = Literal["raise", "conflate", "resume"]
 OpenStream: TypeAlias = Callable[[], Awaitable[trio.abc.Stream]]
 
 _positive: Any = validators.gt(0)

@@ -14,7 +14,8 @@ import trio
 from fanwire.protocol import LocalProtocolError, SubscribeOptions, is_wildcard
 
 from .errors import FanwireError
-from .message import LostMessages, Raw
+from .message import REPLAYED, LostMessages, Raw
+from .position import Asked, Beginning, Position
 from .requests import Result
 from .terms import Granted, LaggingReport, granted_of
 
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
 class Feed:
     """What the broker sends for one pattern."""
 
-    def __init__(self, pattern: str, wanted: SubscribeOptions) -> None:
+    def __init__(self, pattern: str, wanted: SubscribeOptions, beginning: Beginning) -> None:
         self.pattern = pattern
+        self.beginning = beginning
         self.wanted = wanted
         """What the next SUBSCRIBE asks for."""
         self._asked_first = wanted
@@ -40,6 +42,15 @@ class Feed:
         """The broker's last warning, while it means something."""
         self.changing = trio.Lock()
         """Held by whoever changes the options, one at a time."""
+        self.position = Position(pattern, wildcard=self.wildcard, beginning=beginning)
+        """How far it has come."""
+        self.replaying = False
+        """Whether what comes was asked for with snapshot or replay, or came in between."""
+        self.recovered: bool | None = None
+        """Whether the last break has cost nothing; None: there was none, or that is not known yet."""
+        self._asked = Asked.LIVE
+        self._answer: Result = {}
+        self._intact: bool | None = None
         self._begun = False
         self._gap = "reconnect"  # why something will be missing when it begins again
         self._changed = trio.lowlevel.ParkingLot()
@@ -48,8 +59,8 @@ class Feed:
 
     # ------------------------------------------------------ beginning, ending
 
-    def begin(self, route: int, agreed: SubscribeOptions, result: Result) -> None:
-        """The broker has said yes to the options ``agreed``.
+    def begin(self, route: int, agreed: SubscribeOptions, asked: Asked | None, result: Result) -> None:
+        """The broker has said yes to the options ``agreed``, and to begin with what was ``asked`` (None: goes on).
 
         If it sent this feed before, and not on this route without a break, something may be missing between.
         """
@@ -59,15 +70,40 @@ class Feed:
         self._agreed = agreed
         self.granted = granted_of(result, agreed)
         self.lagging = None
+        if asked is not None:
+            self._begin_with(asked, result, resumed=resumed)
         self._changed.unpark_all()
-        if resumed:
+
+    def _begin_with(self, asked: Asked, result: Result, *, resumed: bool) -> None:
+        begun = self.position.begin(asked, result)
+        self._asked, self._answer = asked, result
+        self._intact = begun.recovered
+        if resumed and begun.recovered is None:
+            self._intact = True  # of what it begins with nothing had come yet
+        elif not resumed and asked is not Asked.BEGINNING:
+            self._intact = None
+        self.replaying = asked is not Asked.LIVE or self.beginning.snapshot
+        self.recovered = None
+        if resumed and not begun.told:
             self.lose(LostMessages(None, self._gap, None))
-            self._gap = "reconnect"
+        self._gap = "reconnect"
+        if not self.replaying:
+            self.complete()
+
+    def complete(self) -> None:
+        """Snapshot and replay are over."""
+        if self.replaying:
+            self.position.complete(self._answer)
+        self.replaying = False
+        self.recovered = self._intact
+        for subscription in self.subscriptions:
+            subscription.tell_complete()
 
     def pause(self) -> None:
         """The broker sends it no more, until it begins again."""
         self.route = None
         self.lagging = None
+        self.replaying = False
 
     async def subscribed(self, subscription: Subscription) -> None:
         """Wait until the broker sends it. Raises what ended ``subscription``, if that comes first."""
@@ -91,7 +127,7 @@ class Feed:
 
     # ----------------------------------------------------------- its options
 
-    def check(self, wanted: SubscribeOptions) -> None:
+    def check(self, wanted: SubscribeOptions, beginning: Beginning) -> None:
         """Another subscription of the pattern can have the same options only: there is one queue at the broker.
 
         Those that the first one asked for will do too, whatever was changed since.
@@ -99,6 +135,13 @@ class Feed:
         Raises:
             LocalProtocolError: They differ.
         """
+        if not beginning.plain:
+            raise LocalProtocolError(
+                f"this client is already subscribed to {self.pattern!r}, and the broker sends it once; to begin with"
+                " 'snapshot' or 'replay' use another client or leave the first subscription first, or ask for the past"
+                " alone: client.last(…), client.history(…)",
+                code="bad_option",
+            )
         if wanted not in (self.wanted, self._asked_first):
             raise LocalProtocolError(
                 f"this client is already subscribed to {self.pattern!r} with {self.wanted.to_map()}, which the"
@@ -142,15 +185,31 @@ class Feed:
         _, _, topics, offsets, times, payloads, *_ = columns  # ValueError: one is too short
         # Joining and adding checks all types in C. What stands behind the payload is looked at when it is used.
         size = len(b"".join(payloads))
-        sum(offsets)
+        numbered = sum(offsets)
         sum(times)
         if self.wildcard:
             "".join(topics)
+        if self.replaying:
+            if not (run := self._replayed(run)):
+                return
+            _, _, topics, offsets, _, payloads, *_ = zip(*run, strict=False)
+            size = len(b"".join(payloads))
+        if numbered:
+            self.position.note(topics, offsets)
         for subscription in tuple(self.subscriptions):
             subscription.receive(self, run, size)
 
+    def _replayed(self, run: list[Raw]) -> list[Raw]:
+        """Marked as such; without what has come before the break, if the broker could not know of that."""
+        if self._asked is Asked.STATE:
+            run = [raw for raw in run if self.position.is_new(raw)]
+        return [(raw[0], REPLAYED, *raw[2:]) for raw in run]
+
     def lose(self, lost: LostMessages) -> None:
         """The broker, or an outage, lost messages of this feed."""
+        self.position.note_loss(lost)
+        if self.replaying:
+            self._intact = False
         for subscription in tuple(self.subscriptions):
             subscription.note_loss(lost)
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import trio
 
 from fanwire.protocol import Backlog, Goodbye, Subscribe, SubscribeOptions, Unsubscribe, encode
@@ -15,12 +16,16 @@ from .errors import FanwireError, RequestFailed, SlowConsumer
 from .feed import Feed
 from .message import LostMessages
 from .outgoing import Outgoing
+from .position import Asked, Beginning
 from .requests import Request, Requests, Result
 from .slowness import for_slowness, slow_at_broker
 from .terms import LaggingReport, bears_loss, effective_on_slow
 
 if TYPE_CHECKING:
     from .subscription import Subscription
+
+# What stands around an envelope in a message, and the greater request number.
+_ROOM = 64
 
 _log = logging.getLogger("fanwire.client")
 
@@ -36,10 +41,12 @@ class Feeds:
         self.by_route: dict[int, Feed] = {}
         self._closed: FanwireError | None = None
         self._long: set[Subscription] = set()
+        self._holding: set[Subscription] = set()
+        self._room = trio.lowlevel.ParkingLot()
 
     # ----------------------------------------------------- for subscriptions
 
-    async def join(self, subscription: Subscription, wanted: SubscribeOptions) -> Feed:
+    async def join(self, subscription: Subscription, wanted: SubscribeOptions, beginning: Beginning) -> Feed:
         """Add a subscription; wait until the broker sends its pattern to us.
 
         Raises:
@@ -48,7 +55,7 @@ class Feeds:
         """
         if self._closed:
             raise self._closed.with_traceback(None)
-        feed = self._find(subscription.pattern, wanted)
+        feed = self._find(subscription.pattern, wanted, beginning)
         feed.subscriptions.append(subscription)
         try:
             await trio.lowlevel.checkpoint()
@@ -58,12 +65,12 @@ class Feeds:
             raise
         return feed
 
-    def _find(self, pattern: str, wanted: SubscribeOptions) -> Feed:
+    def _find(self, pattern: str, wanted: SubscribeOptions, beginning: Beginning) -> Feed:
         feed = self._by_pattern.get(pattern)
         if feed:
-            feed.check(wanted)
+            feed.check(wanted, beginning)
             return feed
-        feed = self._by_pattern[pattern] = Feed(pattern, wanted)
+        feed = self._by_pattern[pattern] = Feed(pattern, wanted, beginning)
         if self._outgoing.connected:
             self._subscribe(feed)
         return feed
@@ -82,7 +89,7 @@ class Feeds:
             subscription.raise_if_ended()
             changing = _Changing(self, feed, feed.want(**changes))
             if self._outgoing.connected:
-                self._ask(feed, changing)
+                self._ask(feed, changing, changing.wanted)
                 await changing.done()
             subscription.raise_if_ended()
 
@@ -142,15 +149,26 @@ class Feeds:
             self._subscribe(feed)
 
     def _subscribe(self, feed: Feed) -> None:
-        self._ask(feed, _Subscribing(self, feed, feed.wanted))
+        asked, snapshot, replay = feed.position.ask(feed.wanted)
+        options = attrs.evolve(feed.wanted, snapshot=snapshot, replay=replay)
+        if asked is Asked.REST and len(encode(Subscribe(1, feed.pattern, options))) > self._outgoing.limit - _ROOM:
+            feed.position.give_up()
+            self._subscribe(feed)
+            return
+        self._ask(feed, _Subscribing(self, feed, feed.wanted, asked), options)
 
-    def _ask(self, feed: Feed, subscribing: _Subscribing) -> None:
+    def _ask(self, feed: Feed, subscribing: _Subscribing, options: SubscribeOptions) -> None:
         number = self._requests.number()
         self._requests.expect(number, subscribing)
-        self._outgoing.add_control(encode(Subscribe(number, feed.pattern, subscribing.wanted)))
+        self._outgoing.add_control(encode(Subscribe(number, feed.pattern, options)))
 
-    def subscribed(self, feed: Feed, wanted: SubscribeOptions, result: Result) -> None:
-        """The broker said yes to the options ``wanted``."""
+    def not_kept(self, feed: Feed) -> None:
+        """The broker does not keep any more what was missed: that is lost."""
+        feed.position.give_up()
+        self._subscribe(feed)
+
+    def subscribed(self, feed: Feed, wanted: SubscribeOptions, asked: Asked | None, result: Result) -> None:
+        """The broker said yes to the options ``wanted``, and to begin with what was ``asked``."""
         route = result.get("route")
         if type(route) is not int:
             raise TypeError("OK to SUBSCRIBE without a route")
@@ -158,7 +176,7 @@ class Feeds:
             self.by_route[route] = feed
             if feed.route is None and (backlog := feed.backlog()):  # this connection has not heard of it
                 self._outgoing.add_control(encode(Backlog(0, route, *backlog)))
-            feed.begin(route, wanted, result)
+            feed.begin(route, wanted, asked, result)
         elif feed.pattern not in self._by_pattern:  # nobody waited for it to the end
             self._outgoing.add_control(encode(Unsubscribe(0, route)))
 
@@ -213,12 +231,12 @@ class Feeds:
         elif not tolerant and effective_on_slow(feed.wanted) == "conflate":
             staying = []
         else:
-            staying = [one for one in feed.subscriptions if one.comes_back_conflated]
+            staying = [one for one in feed.subscriptions if one.comes_back != "raise"]
         feed.end_some([one for one in feed.subscriptions if one not in staying], error)
         if not feed.subscriptions:
             self._forget(feed)
             return False
-        feed.resume_after_slowness(conflated=any(one.comes_back_conflated for one in feed.subscriptions))
+        feed.resume_after_slowness(conflated=any(one.comes_back == "conflate" for one in feed.subscriptions))
         _log.warning(
             "the broker ended the subscription of %r for its slowness (%s); subscribing again with on_slow=%r",
             feed.pattern, error.measure, effective_on_slow(feed.wanted),
@@ -238,6 +256,16 @@ class Feeds:
         if feed := self.by_route.get(route):
             feed.lose(lost)
 
+    def complete(self, route: int) -> None:
+        """Snapshot and replay of a route are over."""
+        if feed := self.by_route.get(route):
+            feed.complete()
+
+    def renew(self, epoch: object) -> None:
+        """The broker's store has begun anew: offsets had so far mean nothing any more."""
+        for feed in self._by_pattern.values():
+            feed.position.renew(epoch)
+
     def lag(self, route: int, queued: int, limit: int, oldest_ms: int) -> None:
         """The broker warns: a route's queue fills up. Once an episode, so it may be logged each time."""
         if feed := self.by_route.get(route):
@@ -256,6 +284,31 @@ class Feeds:
                 return True
         return False
 
+    def holding(self) -> bool:
+        """Whether a replay comes more quickly than some handler takes it."""
+        for subscription in tuple(self._holding):
+            if not subscription.holds():
+                self._holding.discard(subscription)
+        return bool(self._holding)
+
+    async def make_room(self, until: float) -> None:
+        """Wait until handlers have made room for more of their replays; from ``until`` on (trio's clock) no more."""
+        while self.holding():
+            with trio.move_on_at(until) as scope:
+                await self._room.park()
+            if scope.cancelled_caught:
+                for subscription in self._holding:
+                    subscription.hold_no_more()
+                self._holding.clear()
+
+    def hold(self, subscription: Subscription) -> None:
+        """Much of a replay waits for a subscription's handler: read no more until it has taken some."""
+        self._holding.add(subscription)
+
+    def made_room(self) -> None:
+        """A handler of those has taken some."""
+        self._room.unpark_all()
+
     def note_long(self, subscription: Subscription) -> None:
         """Much waits for a subscription's handler."""
         self._long.add(subscription)
@@ -264,16 +317,19 @@ class Feeds:
 class _Subscribing:
     """Waits for the answer to one SUBSCRIBE."""
 
-    def __init__(self, feeds: Feeds, feed: Feed, wanted: SubscribeOptions) -> None:
+    def __init__(self, feeds: Feeds, feed: Feed, wanted: SubscribeOptions, asked: Asked | None) -> None:
         self._feeds = feeds
         self._feed = feed
         self.wanted = wanted
+        self._asked = asked
 
     def answered(self, number: int, result: Result) -> None:
-        self._feeds.subscribed(self._feed, self.wanted, result)
+        self._feeds.subscribed(self._feed, self.wanted, self._asked, result)
 
     def failed(self, number: int, error: FanwireError) -> None:
-        if isinstance(error, RequestFailed):
+        if isinstance(error, RequestFailed) and error.code == "not_kept" and self._asked is Asked.REST:
+            self._feeds.not_kept(self._feed)
+        elif isinstance(error, RequestFailed):
             self._feeds.refused(self._feed, error)
         # else the connection went: the next one asks again
 
@@ -282,7 +338,7 @@ class _Changing(_Subscribing):
     """The same for a SUBSCRIBE that changes options. Whether or not somebody still waits for it, it counts."""
 
     def __init__(self, feeds: Feeds, feed: Feed, wanted: SubscribeOptions) -> None:
-        super().__init__(feeds, feed, wanted)
+        super().__init__(feeds, feed, wanted, None)
         self._request = Request()
 
     def answered(self, number: int, result: Result) -> None:

@@ -15,6 +15,9 @@ from .errors import Undecodable
 # (docs/protocol.md).
 Raw: TypeAlias = tuple[Any, ...]
 
+# Stands in the place of the route, which nobody needs any more, in what came from snapshot or replay.
+REPLAYED = -1
+
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -74,6 +77,16 @@ class Message:
     def time(self) -> int:
         """When the broker took it in: microseconds since 1970."""
         return self._raw[4]  # type: ignore[no-any-return]
+
+    @property
+    def replayed(self) -> bool:
+        """Whether it came before the end of the subscription's snapshot and replay."""
+        return bool(self._raw[1] == REPLAYED)
+
+    @property
+    def retained(self) -> bool:
+        """Whether it is a last value, published before there was a subscription."""
+        return self._meta().get("retained") is True
 
     @property
     def headers(self) -> Mapping[str, str]:

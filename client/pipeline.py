@@ -11,7 +11,7 @@ import trio
 from .errors import FanwireError
 from .outgoing import Outgoing
 from .publish_result import PublishResult, result_of
-from .publisher import Publisher
+from .publisher import Publisher, options_of
 from .requests import Requests, Result
 from .subscription import MESSAGES_A_CHECKPOINT, SECONDS_A_CHECKPOINT
 
@@ -82,6 +82,8 @@ class Pipeline:
         raw: bool = False,
         headers: Mapping[str, str] | None = None,
         key: str | None = None,
+        retain: bool | None = None,
+        msg_id: str | None = None,
     ) -> None:
         """Publish; waits only while the window is full.
 
@@ -91,6 +93,9 @@ class Pipeline:
             raw: As for `Client.publish`.
             headers: As for `Client.publish`.
             key: As for `Client.publish`.
+            retain: As for `Client.publish`.
+            msg_id: As for `Client.publish`, but nothing is repeated by itself: who finds that a publish has failed
+                with `ConnectionLost` can publish again with the same one.
 
         Raises:
             ExceptionGroup: Earlier publishes have failed. This one was not sent.
@@ -105,7 +110,8 @@ class Pipeline:
         self._budget -= 1
         number = self._requests.number()
         publisher = self._publisher
-        envelope = publisher.encode(publisher.packed_number(number), topic, data, raw, headers, key)
+        options = options_of(headers, key, retain, msg_id)
+        envelope = publisher.encode(publisher.packed_number(number), topic, data, raw, options)
         publish = await self._outgoing.add_when_possible(envelope)
         self._unanswered[number] = None
         self._requests.expect(number, self, publish)

@@ -25,9 +25,16 @@ class PublishResult:
         if result.lagging:
             await trio.sleep(0.1)
     """
+    repeated: bool = False
+    """Whether its ``msg_id`` had been taken in before: it was not delivered again."""
 
 
 def result_of(result: Result) -> PublishResult:
     """Read an OK to PUBLISH; what an older broker does not say is 0."""
-    values = [result.get(name, 0) for name in ("offset", "subscribers", "lagging")]
-    return PublishResult(*(value if isinstance(value, int) else 0 for value in values))
+    offset, subscribers, lagging = (_number(result, name) for name in ("offset", "subscribers", "lagging"))
+    return PublishResult(offset, subscribers, lagging, result.get("repeated") is True)
+
+
+def _number(result: Result, name: str) -> int:
+    value = result.get(name, 0)
+    return value if isinstance(value, int) else 0

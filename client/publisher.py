@@ -20,6 +20,9 @@ _MSGPACK, _TEXT = b"\x01", b"\x02"
 _BIN8 = tuple(bytes((0xC4, size)) for size in range(256))
 
 
+PLAIN = PublishOptions()
+
+
 class Publisher:
     """Turns topic and data into bytes and hands them to the outgoing side."""
 
@@ -30,12 +33,18 @@ class Publisher:
         self._add = outgoing.add
 
     def publish_nowait(
-        self, topic: str, data: object, raw: bool, headers: Mapping[str, str] | None, key: str | None = None
+        self,
+        topic: str,
+        data: object,
+        raw: bool,
+        headers: Mapping[str, str] | None,
+        key: str | None = None,
+        retain: bool | None = None,
     ) -> None:
         """See `Client.publish_nowait`."""
         found = self._topics.get(topic) or self._encode_topic(topic)
-        if headers or raw or key is not None or self._outgoing.limit < 1024:
-            self._add(self.encode(_NO_ID, topic, data, raw, headers, key))
+        if headers or raw or key is not None or retain is not None or self._outgoing.limit < 1024:
+            self._add(self.encode(_NO_ID, topic, data, raw, options_of(headers, key, retain)))
             return
         try:
             packed = self._pack(data)
@@ -57,14 +66,13 @@ class Publisher:
         topic: str,
         data: object,
         raw: bool,
-        headers: Mapping[str, str] | None,
-        key: str | None = None,
+        given: PublishOptions = PLAIN,
     ) -> bytes:
         """The whole envelope, with request ``number`` (packed)."""
         found = self._topics.get(topic) or self._encode_topic(topic)
         payload, encoding = self._payload(data, raw)
-        if headers or key is not None:
-            options = self._pack(PublishOptions(headers=headers or {}, key=key).to_map())
+        if given is not PLAIN:
+            options = self._pack(given.to_map())
             parts: tuple[bytes, ...] = (_SIX, number, found[2], payload, encoding or b"\x00", options)
         elif encoding:
             parts = (_FIVE, number, found[2], payload, encoding)
@@ -102,3 +110,20 @@ class Publisher:
                 f"a message of {len(envelope)} bytes on {topic!r}; the broker takes {limit} at most", code="too_large"
             )
         return envelope
+
+
+def options_of(
+    headers: Mapping[str, str] | None,
+    key: str | None,
+    retain: bool | None,
+    msg_id: str | None = None,
+    expect: int | None = None,
+) -> PublishOptions:
+    """What goes with a publish; `PLAIN` if that is nothing.
+
+    Raises:
+        LocalProtocolError: One is wrong.
+    """
+    if not headers and key is None and retain is None and msg_id is None and expect is None:
+        return PLAIN
+    return PublishOptions(headers=headers or {}, key=key, retain=retain, msg_id=msg_id, expect=expect)

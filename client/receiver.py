@@ -21,6 +21,7 @@ from fanwire.protocol import (
     Lost,
     Malformed,
     ProtocolError,
+    SnapshotEnd,
     Welcome,
     decode_from_broker,
 )
@@ -37,6 +38,10 @@ _MESSAGE, _OK = 19, 17
 # How long the reader lets a handler with a long buffer go on before it reads again, in seconds. The broker and its
 # pings wait that long at most; a handler that is slow all the time meets the bound of its own buffer.
 MOST_GIVING_WAY = 0.05
+
+# How long, in seconds, it waits for a handler to take what a snapshot or replay has brought, after each read. That may
+# be more than fits into the handler's buffer. The broker's own patience (`stall_timeout`) is twice as long.
+MOST_HOLDING = 5.0
 
 # One read may hold 256 KiB. So much of it is taken in at once before handlers that have much to do get their turn: a
 # burst need not fit into a subscription's buffer as long as its handler is quick.
@@ -84,7 +89,7 @@ class Receiver:
         """Take in ``messages`` until a handler should have its turn; return whether that is so."""
         while part := _part(messages):
             self._take_in_part(part)
-            if self._feeds.should_give_way():
+            if self._feeds.should_give_way() or self._feeds.holding():
                 return True
         return False
 
@@ -112,11 +117,12 @@ class Receiver:
 
     async def _give_way(self, messages: Iterator[bytes]) -> None:
         """Let handlers go on, take in more, and so on until nothing is left of ``messages``."""
-        more = True
+        more, patience = True, trio.current_time() + MOST_HOLDING
         while more:
             deadline = trio.current_time() + MOST_GIVING_WAY
             while self._feeds.should_give_way() and trio.current_time() < deadline:
                 await trio.lowlevel.checkpoint()
+            await self._feeds.make_room(patience)
             more = self._take_in(messages)
 
     # --------------------------------------------------------------- values
@@ -179,12 +185,16 @@ class Receiver:
                 self._feeds.lose(envelope.route, lost)
             case Lagging():
                 self._feeds.lag(envelope.route, envelope.queued, envelope.limit, envelope.oldest_ms)
+            case SnapshotEnd():
+                self._feeds.complete(envelope.route)
             case _:
                 pass  # of a later version, or never asked for
 
     def _error(self, error: Error) -> None:
         if error.id:
             self._requests.failed(error.id, RequestFailed(error.code, error.message, error.detail))
+        elif error.code == "epoch_changed":
+            self._feeds.renew(error.detail.get("epoch"))
         elif error.detail.get("about") == "BACKLOG":
             pass  # a broker that does not want to know
         elif not self._feeds.route_failed(error.detail, error.code, error.message):

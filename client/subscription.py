@@ -13,10 +13,11 @@ import trio
 from fanwire.protocol import SubscribeOptions, is_wildcard
 
 from .buffering import BACKLOG_ABOVE, BACKLOG_BELOW, Ages, BufferOptions
-from .config import OnSlow
+from .config import OnSlow, OnSlowReconnect
 from .errors import Closed, FanwireError, SlowConsumer
 from .marks import lost_of
 from .message import LostMessages, Message, Raw
+from .position import Beginning
 from .terms import UNCHANGED, Granted, LaggingReport, OrUnchanged
 
 if TYPE_CHECKING:
@@ -48,17 +49,22 @@ class Subscription:
         pattern: str,
         wanted: SubscribeOptions,
         options: BufferOptions,
+        beginning: Beginning,
         *,
-        comes_back_conflated: bool,
+        comes_back: OnSlowReconnect,
     ) -> None:
         """Made by `Client.subscribe`."""
         self._feeds = feeds
         self._feed: Feed | None = None
         self._wanted = wanted
+        self._beginning = beginning
         self._options = options
         self._buffer = options.new_buffer()
         self._topic = None if is_wildcard(pattern) else pattern
         self._arrived = trio.lowlevel.ParkingLot()
+        self._completed = trio.lowlevel.ParkingLot()
+        self._holds = False  # much of a replay waits: it may, and the reader waits for the handler
+        self._may_hold = True
         self._ages = Ages()
         self._received = 0
         self._error: FanwireError | None = None
@@ -67,8 +73,8 @@ class Subscription:
         self._crowded = False
         self.pattern = pattern
         """What is subscribed to."""
-        self.comes_back_conflated = comes_back_conflated
-        """What happens when the broker has ended it for its slowness: it subscribes again, conflated, or it ends."""
+        self.comes_back = comes_back
+        """What happens when the broker has ended it for its slowness."""
         self.limit = options.buffer
         """Messages that may wait in this process."""
         self.giving_way = False
@@ -84,6 +90,48 @@ class Subscription:
     def waiting(self) -> int:
         """Messages that have come and were not taken yet."""
         return len(self._buffer)
+
+    @property
+    def replaying(self) -> bool:
+        """Whether snapshot or replay are still coming in. (`Message.replayed` says so of one message.)"""
+        return self._feed is not None and self._feed.replaying
+
+    @property
+    def recovered(self) -> bool | None:
+        """Whether nothing is missing since the last break of the connection, or since the offsets that ``replay`` gave.
+
+        None: there was no break, or what was missed is still coming in. Where it is False, `lost` and `gaps` have
+        grown.
+        """
+        return self._feed.recovered if self._feed else None
+
+    @property
+    def epoch(self) -> str | None:
+        """The life of the broker's store that `Message.offset` is of. Keep both to go on from there in another process:
+        ``replay={"offset": offset, "epoch": epoch}``."""
+        return self._feed.position.epoch if self._feed else None
+
+    async def complete(self) -> None:
+        """Wait until all of snapshot and replay has come in; at once if none was asked for.
+
+        What comes waits for the handler meanwhile, so more than ``buffer`` messages need one that takes them.
+
+        Raises:
+            FanwireError: What ended the subscription.
+            RuntimeError: It was not entered yet.
+        """
+        if self._feed is None:
+            raise RuntimeError("a subscription begins when it is entered")
+        await trio.lowlevel.checkpoint()
+        while self._feed.route is None or self._feed.replaying:
+            self.raise_if_ended()
+            await self._completed.park()
+        self.raise_if_ended()
+
+    def tell_complete(self) -> None:
+        """All of snapshot and replay has come in."""
+        self._may_hold = True
+        self._completed.unpark_all()
 
     @property
     def shared(self) -> bool:
@@ -152,7 +200,7 @@ class Subscription:
         """
         if self._feed or self._error:
             raise RuntimeError("a subscription can be entered once; call client.subscribe(…) again")
-        self._feed = await self._feeds.join(self, self._wanted)
+        self._feed = await self._feeds.join(self, self._wanted, self._beginning)
         return self
 
     async def __aexit__(
@@ -175,6 +223,8 @@ class Subscription:
             if at_once:
                 self._buffer.clear()
             self._arrived.unpark_all()
+            self._completed.unpark_all()
+            self._feeds.made_room()
 
     # ---------------------------------------------------------- the reader's side
 
@@ -183,7 +233,12 @@ class Subscription:
         if self._error:
             return
         buffer = self._buffer
-        lost = buffer.offer(run, size)
+        if self._may_hold and (feed.replaying or self._holds):
+            buffer.append(run, size)
+            self._hold_if_crowded()
+            lost: int | None = 0
+        else:
+            lost = buffer.offer(run, size)
         if lost is None:
             self._feeds.too_slow(feed, self, self._facts(len(run), size))
             return
@@ -207,6 +262,25 @@ class Subscription:
         if self._options.report_loss and not self._error:
             self._buffer.add_mark(lost)
             self._arrived.unpark_all()
+
+    def _hold_if_crowded(self) -> None:
+        self._holds = True
+        if self.holds():
+            self._feeds.hold(self)
+
+    def holds(self) -> bool:
+        """Whether so much of a replay waits that the reader should wait for the handler."""
+        options, buffer = self._options, self._buffer
+        self._holds = (
+            self._holds
+            and self._error is None
+            and (len(buffer) * 2 > options.buffer or buffer.size * 2 > options.buffer_bytes)
+        )
+        return self._holds
+
+    def hold_no_more(self) -> None:
+        """The handler was too slow for that: what does not fit has the consequences that ``on_full`` says."""
+        self._holds = self._may_hold = False
 
     def is_long(self) -> bool:
         """Whether so much waits that the reader should let the handler go on before it reads more, if it can."""
@@ -278,6 +352,8 @@ class Subscription:
         """A checkpoint; then wait for something to take."""
         if self._crowded and self._feed and len(self._buffer) < self._options.buffer * BACKLOG_BELOW:
             self._set_crowded(self._feed, False)
+        if self._holds:
+            self._feeds.made_room()
         self.giving_way = True
         try:
             await trio.lowlevel.checkpoint()

@@ -61,6 +61,7 @@ from .topics import check_pattern as check_pattern
 from .topics import check_topic as check_topic
 from .topics import is_wildcard as is_wildcard
 from .topics import matches as matches
+from .topics import pattern_covers as pattern_covers
 from .topics import patterns_overlap as patterns_overlap
 from .topics import split as split
 from .unpacking import MAX_MIXED_MAP as MAX_MIXED_MAP

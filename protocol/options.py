@@ -76,7 +76,11 @@ def _differing(options: attrs.AttrsInstance, plain: attrs.AttrsInstance) -> dict
 
 @attrs.frozen
 class Replay:
-    """Where history begins, in one of four ways: ``last``, ``since``, ``offset`` or ``offsets``."""
+    """Where history begins, in one of four ways: ``last``, ``since``, ``offset`` or ``offsets``.
+
+    With ``offsets``, ``last`` or ``since`` may say where topics begin that are not in the map; else they begin with
+    their oldest message.
+    """
 
     last: int | None = attrs.field(default=None, validator=or_none(positive))
     """So many messages of each topic."""
@@ -91,6 +95,8 @@ class Replay:
 
     def __attrs_post_init__(self) -> None:
         ways = given(self, ("last", "since", "offset", "offsets"))
+        if "offsets" in ways and "offset" not in ways:
+            ways.pop("last" if "last" in ways else "since", None)  # for the other topics
         if len(ways) != 1:
             raise bad_option("replay", "option 'replay' must have one of last, since, offset and offsets")
         if ("offset" in ways or "offsets" in ways) != (self.epoch is not None):

@@ -89,6 +89,21 @@ def patterns_overlap(one: str, other: str) -> bool:
     return len(first) == len(second)
 
 
+def pattern_covers(wide: str, narrow: str) -> bool:
+    """Whether every topic that the (valid) pattern ``narrow`` matches is matched by ``wide`` too."""
+    ours, theirs = split(wide), split(narrow)
+    if theirs[0].startswith("$") and ours[0] in ("*", ">"):
+        return False
+    for index, want in enumerate(ours):
+        if index >= len(theirs):
+            return False
+        if want == ">":
+            return True
+        if theirs[index] == ">" or (want != "*" and want != theirs[index]):
+            return False
+    return len(ours) == len(theirs)
+
+
 def _fault(kind: str, name: str) -> str:
     """What is wrong with a name that was refused. Slow, but bounded: the name may be of any length."""
     if not name:

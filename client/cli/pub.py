@@ -29,6 +29,7 @@ class _Job:
     """One message; `None`: each line of standard input is one."""
     count: int | None
     rate: float | None
+    retain: bool | None
 
     @property
     def is_one(self) -> bool:
@@ -64,6 +65,9 @@ class _Job:
     help="Publish it so many times; of standard input, at most so many lines.",
 )
 @click.option("--rate", type=POSITIVE, metavar="N", help="Messages a second at most.")
+@click.option(
+    "--retain", is_flag=True, help="It is the topic's last value from now on; no data: the topic has none any more."
+)
 @click.option("--quiet", "-q", is_flag=True, help="Don't say what was published.")
 @url_option
 def pub(
@@ -73,6 +77,7 @@ def pub(
     form: Form | None,
     count: int | None,
     rate: float | None,
+    retain: bool,
     quiet: bool,
     url: str,
 ) -> int:
@@ -87,6 +92,7 @@ def pub(
       tail -f app.log | fanwire pub logs.app -
       fanwire pub pictures.cat --file cat.jpg
       fanwire pub load.test hello --count 10000 --rate 500
+      fanwire pub rooms.kitchen --json '{"light": "on"}' --retain
 
     \b
     Exit status:
@@ -96,7 +102,7 @@ def pub(
       130  interrupted
     """
     form = form or ("text" if file is None else "raw")
-    return run(_pub, _Job(topic, form, _given(data, file, form), count, rate), url, quiet)
+    return run(_pub, _Job(topic, form, _given(data, file, form), count, rate, retain or None), url, quiet)
 
 
 def _given(data: str | None, file: Path | None, form: Form) -> Payload | None:
@@ -131,7 +137,7 @@ async def _pub(job: _Job, url: str, quiet: bool) -> int:
 
 async def _publish_one(job: _Job, client: Client) -> str:
     assert job.payload is not None
-    result = await client.publish(job.topic, job.payload.data, raw=job.payload.raw)
+    result = await client.publish(job.topic, job.payload.data, raw=job.payload.raw, retain=job.retain)
     return f"1 message to {result.subscribers} {'subscriber' if result.subscribers == 1 else 'subscribers'}"
 
 
@@ -154,7 +160,7 @@ async def _feed_in(job: _Job, pipe: Pipeline) -> None:
     async for payload in job.payloads():
         if job.rate is not None:
             await pace.until(number / job.rate)
-        await pipe.publish(job.topic, payload.data, raw=payload.raw)
+        await pipe.publish(job.topic, payload.data, raw=payload.raw, retain=job.retain)
         number += 1
 
 

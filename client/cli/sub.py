@@ -23,11 +23,19 @@ class _Asked:
     queue: int
     max_rate: float | None
     report_loss: bool
+    snapshot: bool
+    last: int | None
 
     def of(self, client: Client, pattern: str) -> Subscription:
         """The subscription, not entered yet."""
         return client.subscribe(
-            pattern, on_slow=self.on_slow, queue=self.queue, max_rate=self.max_rate, report_loss=self.report_loss
+            pattern,
+            on_slow=self.on_slow,
+            queue=self.queue,
+            max_rate=self.max_rate,
+            report_loss=self.report_loss,
+            snapshot=self.snapshot,
+            replay=None if self.last is None else {"last": self.last},
         )
 
 
@@ -90,6 +98,13 @@ class _Listening:
 )
 @max_rate_option
 @click.option("--report-loss", is_flag=True, help="Say where messages are missing, and how many.")
+@click.option("--snapshot", is_flag=True, help="Begin with the last value of each topic that has one.")
+@click.option(
+    "--last",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Begin with the newest N messages of each topic that keeps history.",
+)
 @url_option
 def sub(
     patterns: tuple[str, ...],
@@ -100,6 +115,8 @@ def sub(
     queue: int,
     max_rate: float | None,
     report_loss: bool,
+    snapshot: bool,
+    last: int | None,
     url: str,
 ) -> int:
     """Print every message on the topics that match PATTERN, a line each.
@@ -119,6 +136,7 @@ def sub(
       fanwire sub 'stocks.>' --json | jq .data.price
       fanwire sub stocks.AAPL --count 1 --timeout 5
       fanwire sub 'stocks.>' --max-rate 2
+      fanwire sub 'rooms.>' --snapshot
       fanwire sub 'stocks.>' --on-slow drop_oldest --queue 1000 --report-loss
 
     \b
@@ -129,7 +147,7 @@ def sub(
       130  interrupted before --count was reached (143 by SIGTERM)
     """
     listening = _Listening(as_json, Output(), count)
-    asked = _Asked(on_slow, queue, max_rate, report_loss)
+    asked = _Asked(on_slow, queue, max_rate, report_loss, snapshot, last)
     return run(_sub, listening, tuple(dict.fromkeys(patterns)), asked, timeout, url)
 
 

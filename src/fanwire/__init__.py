@@ -20,6 +20,7 @@ from fanwire.client import ConnectionLost as ConnectionLost
 from fanwire.client import Demand as Demand
 from fanwire.client import FanwireError as FanwireError
 from fanwire.client import Granted as Granted
+from fanwire.client import History as History
 from fanwire.client import LaggingReport as LaggingReport
 from fanwire.client import LocalProtocolError as LocalProtocolError
 from fanwire.client import LostMessages as LostMessages
@@ -52,6 +53,7 @@ __all__ = [
     "Demand",
     "FanwireError",
     "Granted",
+    "History",
     "LaggingReport",
     "LocalProtocolError",
     "LostMessages",

@@ -28,6 +28,7 @@ COMMANDS = {
     "serve": _Place("fanwire.broker.cli.serve", "Run a broker."),
     "pub": _Place("fanwire.client.cli.pub", "Publish messages."),
     "sub": _Place("fanwire.client.cli.sub", "Print the messages of topics."),
+    "history": _Place("fanwire.client.cli.history", "Print what a topic remembers."),
     "watch": _Place("fanwire.client.cli.watch", "Show a live table of prices."),
     "feed": _Place("fanwire.client.cli.feed", "Publish stock prices: real ones, or a random walk."),
     "top": _Place("fanwire.client.cli.top", "Show which subscribers are behind."),

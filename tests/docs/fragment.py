@@ -14,6 +14,7 @@ import pytest
 import trio
 
 import fanwire
+from fanwire.broker import Config, TopicRule
 from fanwire.testing import broker_in_memory, client_of
 
 from .pages import ADDRESS, Block
@@ -27,11 +28,12 @@ _NAMES = ("AAPL", "FB", "GOOG", "IBM", "MSFT")
 async def run_fragment(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run it, while prices are published on `stocks.*`; every statement of it must have been reached.
 
-    It finds `fanwire`, `trio`, a `client`, its `broker` and a `nursery`. Bodies of `except` need not be reached: they
-    say what to do when something goes wrong.
+    It finds `fanwire`, `trio`, a `client`, its `broker`, which keeps history, and a `nursery`. Bodies of `except` need
+    not be reached: they say what to do when something goes wrong.
     """
     code = compile(block.text, str(block), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-    async with broker_in_memory() as broker, client_of(broker) as client, trio.open_nursery() as nursery:
+    config = Config(rules=(TopicRule(pattern=">", history=1000),))
+    async with broker_in_memory(config) as broker, client_of(broker) as client, trio.open_nursery() as nursery:
         monkeypatch.setattr(trio, "open_tcp_stream", _in_place_of_tcp(broker))
         nursery.start_soon(_publish_prices, broker)
         names = {"fanwire": fanwire, "trio": trio, "client": client, "broker": broker, "nursery": nursery}

@@ -223,3 +223,29 @@ def test_interrupting_pub_is_not_success(url: str) -> None:
         assert process.wait(DEADLINE_S) == 130
         assert process.stderr is not None
         assert process.stderr.read().strip() == ""
+
+
+def test_what_is_remembered_is_printed() -> None:
+    """The last value and the history to a subscriber, and the history alone."""
+    with serving("--rule", "h.> history=3", "--rule", "r.> retain=yes") as (_broker, url):
+        ran("pub", "h.a", "-", url=url, stdin="1\n2\n3\n4\n")
+        ran("pub", "r.a", "room", url=url)
+        ran("pub", "x.a", "kept", "--retain", url=url)
+
+        assert ran("history", "h.a", url=url)[1].splitlines() == ["h.a  2", "h.a  3", "h.a  4"]
+        assert ran("history", "h.a", "--last", "1", url=url)[1] == "h.a  4\n"
+        assert ran("history", "h.a", "--after", "3", "--json", url=url)[1].endswith('"offset": 4}\n')
+        assert ran("sub", "h.*", "--last", "2", "--count", "2", url=url)[1].splitlines() == ["h.a  3", "h.a  4"]
+        assert ran("sub", "r.*", "x.*", "--snapshot", "--count", "2", url=url)[1].splitlines() == [
+            "r.a  room",
+            "x.a  kept",
+        ]
+        assert ran("pub", "x.a", "", "--raw", "--retain", url=url)[0] == 0
+        assert ran("sub", "x.*", "--snapshot", "--count", "1", "--timeout", "1", url=url)[1] == ""
+
+
+def test_the_history_of_a_topic_without_one(url: str) -> None:
+    """An error in one line; so are two beginnings."""
+    status, _, err = ran("history", "nothing.a", url=url)
+    assert (status, err.startswith("error: nothing.a keeps no history")) == (1, True)
+    assert ran("history", "nothing.a", "--last", "1", "--after", "2", url=url)[0] == 2

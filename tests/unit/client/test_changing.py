@@ -55,7 +55,7 @@ async def test_wrong_options_for_the_broker(
 async def test_a_wrong_on_slow_reconnect(peer: ScriptedPeer, autojump_clock: MockClock) -> None:
     """It is told, with what there is."""
     async with connected(peer) as (client, _):
-        with pytest.raises(ValueError, match="must be 'raise' or 'conflate'"):
+        with pytest.raises(ValueError, match="must be 'raise', 'conflate' or 'resume'"):
             client.subscribe("a", on_slow_reconnect="drop")  # type: ignore[arg-type]
 
 
