@@ -55,8 +55,9 @@ class Options:
     reconnect_base_s: float = field(default=0.25, validator=_positive)
     """The first wait is anything up to this; each further one up to twice as much as the one before."""
 
-    reconnect_most_s: float = field(default=30.0, validator=_positive)
-    """No wait is longer, unless the broker asks for it."""
+    reconnect_most_s: float = field(default=5.0, validator=_positive)
+    """No wait is longer, unless the broker asks for it: however long it was away, all clients are back some six seconds
+    after it is."""
 
     stable_after_s: float = field(default=10.0, validator=_positive)
     """A connection that lived this long was a good one: the next wait is a first one again."""

@@ -16,6 +16,12 @@ def make(number: int, due_ns: int, size: int) -> bytes:
     return MAGIC + FIELDS.pack(due_ns, number) + bytes(size - LEAST)
 
 
+def parse(made: bytes) -> tuple[int, int]:
+    """Number and time of one payload."""
+    due_ns, number = FIELDS.unpack_from(made, len(MAGIC))
+    return number, due_ns
+
+
 class Reader:
     """Finds the messages in one subscriber's bytes, wherever they were cut."""
 

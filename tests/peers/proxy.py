@@ -40,28 +40,25 @@ class Proxy:
         if self.down:
             raise OSError("the way to the broker is cut")
         mine, clients = memory_stream_pair()
-        await self._carry(mine)
+        self._nursery.start_soon(self._carry, mine, await self._open_upstream())
+        self.opened += 1
         stream: trio.abc.Stream = clients
         return stream
 
     async def serve(self, *, task_status: trio.TaskStatus[int]) -> None:
         """Take TCP connections on a free port of this machine, which is given to ``task_status``."""
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        async with trio.open_nursery() as nursery:
-            serving = await nursery.start(trio.serve_listeners, self._carry, listeners)
-            task_status.started(listeners[0].socket.getsockname()[1])
-            del serving
+        task_status.started(listeners[0].socket.getsockname()[1])
+        await trio.serve_listeners(self._take, listeners)
 
-    async def _carry(self, near: trio.abc.Stream) -> None:
-        if self.down:
-            await trio.aclose_forcefully(near)
-            return
-        carried = _Carried(near, await self._open_upstream())
+    async def _take(self, near: trio.abc.Stream) -> None:
+        if not self.down:
+            self.opened += 1
+            await self._carry(near, await self._open_upstream())
+
+    async def _carry(self, near: trio.abc.Stream, far: trio.abc.Stream) -> None:
+        carried = _Carried(near, far)
         self._carried.add(carried)
-        self.opened += 1
-        self._nursery.start_soon(self._carry_both_ways, carried)
-
-    async def _carry_both_ways(self, carried: _Carried) -> None:
         try:
             with carried.scope:
                 async with trio.open_nursery() as nursery:
