@@ -286,10 +286,12 @@ def settle_retain(registry: Registry, topic: Topic, retain: bool | None) -> None
     """
     if retain is None:
         return
-    kept = registry.keep(topic) if retain else topic.kept
-    if kept is not None and kept.keeping.retain not in (None, retain):
-        says = "are" if kept.keeping.retain else "are not"
+    ruled = registry.keeping(topic).retain
+    if ruled not in (None, retain):
+        says = "are" if ruled else "are not"
         raise LocalProtocolError(f"{topic.name}: by its rule values {says} retained", code="bad_option")
+    if retain:
+        registry.keep(topic)
 
 
 def message_tail(payload: bytes, encoding: int, options: PublishOptions) -> tuple[bytes, int]:
