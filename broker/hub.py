@@ -12,6 +12,7 @@ from .closed import ClosedConnections
 from .demand import Demand
 from .episodes import Episodes
 from .fanout import Fanout
+from .heartbeats import Heartbeats
 from .memory_store import MemoryStore
 from .registry import Registry
 from .reports import Reports
@@ -34,6 +35,7 @@ class Hub:
         self.registry = Registry(config.rules, self.store)
         self.fanout = Fanout(self.counters)
         self.watchdog = Watchdog()
+        self.heartbeats = Heartbeats(self.fanout, self.store, self.watchdog)
         self.closed = ClosedConnections()
         self.episodes = Episodes(self)
         self.reports = Reports(self)

@@ -47,7 +47,7 @@ _PLAIN = SubscribeOptions()
 # Options of protocol.md that this broker does not do yet; asking for one is answered `bad_option`, never ignored.
 _PLAIN_PUBLISH = PublishOptions()
 _NOT_YET_PUBLISHED = ("reply_to",)
-_NOT_YET = ("heartbeat", "group", "echo", "presence")
+_NOT_YET = ("group", "echo", "presence")
 
 # Messages of one page of FETCH, and what each costs beside its payload and meta: offset, time, array.
 MAX_PAGE = 1_000
@@ -131,6 +131,7 @@ def _subscribe(session: Session, envelope: Subscribe) -> dict[str, Any]:
         "queue": given.queue,
         "max_rate": given.max_rate,
         "on_slow": given.on_slow,
+        "heartbeat": given.heartbeat,
     }
 
 
