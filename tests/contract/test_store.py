@@ -298,7 +298,7 @@ def test_a_page_begins_at_any_offset(make: Make) -> None:
 
 
 def test_it_is_known_until_when_messages_are_gone(make: Make) -> None:
-    """Whether by number, by time, or because all together were too many: so a replay by time can say what is missing."""
+    """Whether by number, by time, or because all together were too many: so a replay by time can say what misses."""
     store = make(limit=12_000)
     kept = store.topic("a", Keeping(messages=3, seconds=60, bytes=20_000))
     take(kept, b"1", at_s=1)

@@ -39,7 +39,7 @@ async def test_a_silent_topic_ends_a_subscription_that_wants_that(
 
 
 async def test_a_quiet_connection_is_no_silent_one(autojump_clock: MockClock) -> None:
-    """Hours without a message: the broker says so in each heartbeat, the client's own clock never."""
+    """Long without a message: the broker says so in each heartbeat, the client's own clock never."""
     async with (
         broker_in_memory() as broker,
         client_of(broker) as client,
@@ -47,13 +47,13 @@ async def test_a_quiet_connection_is_no_silent_one(autojump_clock: MockClock) ->
         client.subscribe("b.*", heartbeat_s=0.1) as wild,
     ):
         broker.publish("b.c", b"x")
-        await trio.sleep(3600)
+        await trio.sleep(60)
         told: list[Message | Stale] = [*await anext(exact.batches()), *(await anext(wild.batches()))[1:]]
 
         assert [(each.topic, isinstance(each, Stale) and each.connected) for each in told] == [
             ("a", True), ("b.c", True),
         ]  # fmt: skip
-        assert [isinstance(each, Stale) and round(each.silent_s) for each in told] == [3600, 3600]
+        assert [isinstance(each, Stale) and round(each.silent_s) for each in told] == [60, 60]
 
 
 async def test_the_broker_goes_and_comes_back(autojump_clock: MockClock) -> None:

@@ -1,12 +1,12 @@
-"""How `fanwire sub --report-loss` tells of losses."""
+"""How `fanwire sub` tells of losses (`--report-loss`) and of silence (`--heartbeat`)."""
 
 import json
 import os
 
 import pytest
 
-from fanwire.client import LostMessages
-from fanwire.client.cli.message_line import lost_json_line, lost_text
+from fanwire.client import LostMessages, Stale
+from fanwire.client.cli.message_line import lost_json_line, lost_text, stale_json_line, stale_text
 from fanwire.client.cli.output import Output
 from fanwire.client.cli.sub import _Listening
 from fanwire.client.message import Message
@@ -38,6 +38,32 @@ def test_a_loss_in_words_and_as_json(lost: LostMessages, text: str, fields: dict
     """Both say how many, of what, and why; JSON leaves out what is not known, but for the count."""
     assert lost_text(lost) == text
     assert json.loads(lost_json_line(lost)) == fields
+
+
+@pytest.mark.parametrize(
+    ("stale", "text", "fields"),
+    [
+        (
+            Stale("stocks.AAPL", "stocks.*", 5.0004, 7, connected=True),
+            "quiet: nothing on stocks.AAPL for 5.0 s",
+            {"silent": 5.0, "topic": "stocks.AAPL", "offset": 7, "connected": True},
+        ),
+        (
+            Stale(None, "stocks.*", 10.0, 0, connected=False),
+            "quiet: nothing from the broker for 10.0 s (stocks.*)",
+            {"silent": 10.0, "pattern": "stocks.*", "connected": False},
+        ),
+        (
+            Stale(None, "stocks.*", 10.0, 0, connected=True),
+            "quiet: nothing on several topics of stocks.* for 10.0 s",
+            {"silent": 10.0, "pattern": "stocks.*", "connected": True},
+        ),
+    ],
+)
+def test_silence_in_words_and_as_json(stale: Stale, text: str, fields: dict[str, object]) -> None:
+    """Both say of what, for how long, and who says so."""
+    assert stale_text(stale) == text
+    assert json.loads(stale_json_line(stale)) == fields
 
 
 def _read(line: str) -> object:

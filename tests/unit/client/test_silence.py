@@ -221,8 +221,13 @@ async def test_a_program_that_slept_does_not_blame_the_connection(peer: Scripted
         async with client.subscribe("a", heartbeat_s=5) as subscription:
             await wait_all_tasks_blocked()
             mock_clock.jump(60)
-
             assert await _waiting(subscription) == []
+            mock_clock.jump(6)
+            assert await _waiting(subscription) == []
+            mock_clock.jump(5)
+
+            assert await _waiting(subscription) == [("?", "a")]
+            mock_clock.autojump_threshold = 0  # the peer says no goodbye
 
 
 async def test_the_clock_knows_nobody_who_has_left(peer: ScriptedPeer, autojump_clock: MockClock) -> None:
