@@ -51,6 +51,8 @@ class _Listening:
     done: trio.Event = attrs.field(factory=trio.Event)
     printed: int = 0
     lost: int = 0
+    writing: int = 0
+    """Patterns of which lines are not out yet."""
 
     async def take(self, entries: list[Message]) -> None:
         """Print messages, as many as are still wanted, and the losses among them."""
@@ -60,8 +62,10 @@ class _Listening:
                 break
             lines.append(self._line(entry))
         if lines:
+            self.writing += 1
             await self.output.write("".join(lines))
-        if self.printed == self.count:
+            self.writing -= 1
+        if self.printed == self.count and not self.writing:
             self.done.set()
 
     def _line(self, entry: Message | LostMessages | Stale) -> str:

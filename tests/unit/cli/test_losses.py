@@ -4,6 +4,8 @@ import json
 import os
 
 import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
 
 from fanwire.client import LostMessages, Stale
 from fanwire.client.cli.message_line import lost_json_line, lost_text, stale_json_line, stale_text
@@ -92,4 +94,33 @@ async def test_where_it_is_told(capsys: pytest.CaptureFixture[str], as_json: boo
         lines = file.read().splitlines()
     assert [_read(line) if as_json else line for line in lines] == out
     assert capsys.readouterr().err == err
+    assert listening.done.is_set()
+
+
+class _SlowOutput(Output):
+    """Each line is out when a test says so."""
+
+    def __init__(self) -> None:
+        super().__init__(descriptor=-1)
+        self.turns: list[trio.Event] = []
+
+    async def write(self, text: str) -> None:
+        """See `Output`."""
+        self.turns.append(trio.Event())
+        await self.turns[-1].wait()
+
+
+async def test_it_ends_when_the_last_line_is_out(nursery: trio.Nursery) -> None:
+    """Not when the last message has come: lines of another pattern may still be on their way."""
+    output = _SlowOutput()
+    listening = _Listening(False, output, count=2)
+    nursery.start_soon(listening.take, [MESSAGE])
+    nursery.start_soon(listening.take, [MESSAGE])
+    await wait_all_tasks_blocked()
+    output.turns[0].set()
+    await wait_all_tasks_blocked()
+    assert not listening.done.is_set()
+    output.turns[1].set()
+    await wait_all_tasks_blocked()
+
     assert listening.done.is_set()
