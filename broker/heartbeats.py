@@ -90,6 +90,11 @@ class Heartbeat:
         self._next = now  # when the next topic is due, as far as it has come
         self._unsent: set[str | None] | None = None  # topics of which something waits, while a turn lasts
 
+    def close(self) -> None:
+        """Nobody wants to be told any more. It may stay in the heap for long, so it lets go of everything."""
+        self.closed = True
+        del self._subscription, self._outbox, self.pulse
+
     def look(self, now: float) -> float:
         """Tell what is due; return when to look again: ``now`` if there is more to do than this turn allows."""
         self._beats.left -= 1
@@ -139,10 +144,10 @@ class Heartbeat:
             return False  # it does not read even those that it has got
         if self._unsent is None:
             self._beats.fanout.flush(self._outbox)  # that may be the end of the subscription
+            if self.closed:
+                return False
             self._beats.left -= len(self._subscription.entries) // 4
             self._unsent = self._outbox.unsent(self._subscription)
-        if self.closed:
-            return False
         if self._unsent.isdisjoint((topic.topic, None)):
             self._tell(topic, silent_s)
         return True
@@ -210,10 +215,11 @@ class Heartbeats(Watched):
         heartbeat, subscription.heartbeat = subscription.heartbeat, None
         if heartbeat is None:
             return
-        heartbeat.closed = True
-        heartbeat.pulse.watchers -= 1
-        if not heartbeat.pulse.watchers:
-            heartbeat.pulse.close()
+        pulse = heartbeat.pulse
+        heartbeat.close()
+        pulse.watchers -= 1
+        if not pulse.watchers:
+            pulse.close()
             subscription.route.watch(None)
         self._alive -= 1
         if len(self._heap) > 2 * self._alive + _SLACK:

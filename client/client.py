@@ -269,6 +269,8 @@ class Client:
         options = BufferOptions(buffer, buffer_bytes, on_full, report_loss)
         if on_slow_reconnect not in ("raise", "conflate", "resume"):
             raise ValueError(f"on_slow_reconnect is {on_slow_reconnect!r}; it must be 'raise', 'conflate' or 'resume'")
+        if heartbeat_s is None and on_stale != "yield":
+            raise ValueError(f"on_stale={on_stale!r} needs heartbeat_s: how long is stale?")
         silence = None if heartbeat_s is None else Silence(self._clock, heartbeat_s, on_stale)
         return Subscription(
             self._feeds, pattern, wanted, options, beginning, comes_back=on_slow_reconnect, silence=silence

@@ -19,6 +19,9 @@ from .message import Stale
 if TYPE_CHECKING:
     from .subscription import Subscription
 
+# As often as a broker tells of silence at most.
+SHORTEST_S = 0.1
+
 # A hair of a heartbeat: sums of floats come out a bit too small sometimes.
 _HAIR = 1e-6
 
@@ -91,7 +94,7 @@ class Silence:
     def begin(self, subscription: Subscription) -> None:
         """It was subscribed to."""
         granted = subscription.granted and subscription.granted.heartbeat_s
-        self._heartbeat_s = max(self._heartbeat_s, granted or 0)
+        self._heartbeat_s = max(self._heartbeat_s, granted or 0, SHORTEST_S)
         self._subscription = subscription
         self._since = self._due = trio.current_time()
         self._clock.watch(self)
@@ -117,8 +120,8 @@ class Silence:
     def _listen(self, subscription: Subscription, now: float) -> float:
         """Bring `_since` up to date; return how long nothing may come, in seconds, before heartbeats count.
 
-        A connection that is away is silent at once. One that hangs shows it when not even a QUIET comes, and those may
-        be late: so that is one heartbeat more.
+        A connection that is away is silent at once. One that hangs shows it when not even a QUIET comes. Those may be
+        late, so that is one heartbeat more; and none comes while the broker holds a message back for its rate.
         """
         heard, before = self._clock.link.heard(), self._heard
         self._heard = heard
@@ -135,4 +138,5 @@ class Silence:
         slept = now > self._due + self._heartbeat_s / 2 or self._clock.link.holding()
         if heard != before or not expected or slept:
             self._since, self._told = now, 0
-        return self._heartbeat_s
+        rate = subscription.granted and subscription.granted.max_rate
+        return self._heartbeat_s + (1 / rate if rate else 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -189,6 +190,19 @@ async def test_subscriptions_that_come_and_go_leave_no_heap(autojump_clock: Mock
             await client.unsubscribe(await client.subscribe("a", heartbeat=1e9))
 
         assert len(broker._hub.heartbeats._heap) <= 257
+
+
+async def test_who_is_gone_is_not_held_in_memory(autojump_clock: MockClock) -> None:
+    """Until it would have been due: that may be in a year."""
+    async with serving() as broker:
+        client = await subscribed(broker, "a", heartbeat=1e8)
+        [session] = broker._hub.sessions
+        gone = weakref.ref(session.stream)
+        await client.close()
+        await wait_all_tasks_blocked()
+        del session, client
+
+        assert gone() is None
 
 
 # ------------------------------------------------------------------- in its place

@@ -75,6 +75,16 @@ async def test_it_is_asked_for(peer: ScriptedPeer, autojump_clock: MockClock) ->
             assert subscription.granted.heartbeat_s == 0.1
 
 
+async def test_the_clock_is_not_driven_mad(peer: ScriptedPeer, autojump_clock: MockClock) -> None:
+    """By a tiny heartbeat that a broker lets pass."""
+    async with connected(peer) as (client, end):
+        peer.nursery.start_soon(end.grant, 1)
+        async with client.subscribe("a", heartbeat_s=1e-300) as subscription:
+            await trio.sleep(1)
+
+            assert len(await _waiting(subscription)) == 1
+
+
 async def test_wrong_wishes(peer: ScriptedPeer, autojump_clock: MockClock) -> None:
     """Are refused at once."""
     async with connected(peer) as (client, _):
@@ -82,6 +92,8 @@ async def test_wrong_wishes(peer: ScriptedPeer, autojump_clock: MockClock) -> No
             client.subscribe("a", heartbeat_s=0)
         with pytest.raises(ValueError, match="on_stale is 'ring'"):
             client.subscribe("a", heartbeat_s=1, on_stale="ring")  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="on_stale='raise' needs heartbeat_s"):
+            client.subscribe("a", on_stale="raise")
 
 
 async def test_a_handler_that_waits_is_told_at_once(peer: ScriptedPeer, autojump_clock: MockClock) -> None:
@@ -197,6 +209,24 @@ async def test_a_connection_that_hangs_is_noticed(peer: ScriptedPeer, autojump_c
             assert times == [*range(10, 130, 5)]
             assert states[0] == "connected"
             assert states[-1] in ("waiting", "connecting")
+
+
+async def test_a_message_held_back_for_its_rate_is_no_hanging_connection(
+    peer: ScriptedPeer, autojump_clock: MockClock
+) -> None:
+    """Meanwhile the broker sends no QUIET."""
+    async with connected(peer, ping_interval_s=1000) as (client, end):
+
+        async def grant() -> None:
+            await end.grant(1, max_rate=0.01)
+
+        peer.nursery.start_soon(grant)
+        async with client.subscribe("a", heartbeat_s=5, max_rate=0.01) as subscription:
+            await trio.sleep(104)
+            assert await _waiting(subscription) == []
+            await trio.sleep(7)
+
+            assert await _waiting(subscription) == [("?", "a")]
 
 
 async def test_a_wildcard_of_which_no_topic_is_known_may_be_silent(
