@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .fanout import wall_clock_us
-from .store import MemoryStore
+from .store import Store
 from .watchdog import Watched
 
 EVERY_S = 1.0
@@ -15,7 +15,7 @@ PORTION = 500
 class Expiry(Watched):
     """One entry of the watchdog."""
 
-    def __init__(self, store: MemoryStore) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
 
     def look(self, now: float) -> float | None:

@@ -99,7 +99,7 @@ class Fanout:
         return reached
 
     def _offer(self, route: Route, chunks: list[Chunk], now: float) -> int:
-        """The same to those who have a rate of their own; how many they are."""
+        """The same to those who have a rate of their own, and to the pulse; how many subscriptions that are."""
         limiters = route.limiters
         for chunk in chunks:
             if not route.direct:  # nobody has gathered it, so no sweep would forget it
@@ -107,7 +107,7 @@ class Fanout:
                 self._gathered -= len(chunk.data)
             for limiter in limiters:
                 limiter.offer(chunk, now)
-        return len(limiters)
+        return len(limiters) - (route.pulse is not None)
 
     def give(self, outbox: Outbox, chunk: Chunk) -> None:
         """Give one outbox alone a message, or a loss: what its `Limiter` lets through."""

@@ -12,15 +12,17 @@ from .closed import ClosedConnections
 from .demand import Demand
 from .episodes import Episodes
 from .fanout import Fanout
+from .heartbeats import Heartbeats
+from .memory_store import MemoryStore
 from .registry import Registry
 from .reports import Reports
 from .statistics import DEPTHS, BrokerStatistics, Counters
-from .store import MemoryStore
 from .watchdog import Watchdog
 
 if TYPE_CHECKING:
     from .config import Config
     from .session import Session
+    from .store import Store
 
 
 class Hub:
@@ -28,12 +30,12 @@ class Hub:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.epoch = secrets.token_hex(8)
         self.counters = Counters()
-        self.store = MemoryStore(self.epoch, config.max_stored_bytes, config.max_stored_topics)
+        self.store: Store = MemoryStore(secrets.token_hex(8), config.max_stored_bytes, config.max_stored_topics)
         self.registry = Registry(config.rules, self.store)
         self.fanout = Fanout(self.counters)
         self.watchdog = Watchdog()
+        self.heartbeats = Heartbeats(self.fanout, self.store, self.watchdog)
         self.closed = ClosedConnections()
         self.episodes = Episodes(self)
         self.reports = Reports(self)
@@ -42,6 +44,11 @@ class Hub:
         self.subscriptions = 0
         self.mask = fastest_mask()
         self.draining = False
+
+    @property
+    def epoch(self) -> str:
+        """The life of the store."""
+        return self.store.epoch
 
     def enter(self, session: Session) -> None:
         """A handshake was answered. The session is told to end at once if there is no room for it."""

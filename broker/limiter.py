@@ -133,6 +133,11 @@ class Limiter(Watched):
                 self._fanout.give(self._outbox, loss)
             self._losses = None
 
+    def unsent(self) -> set[str | None]:
+        """Topics of which something is held, or lost and not told yet; None among them: maybe any."""
+        topics: set[str | None] = {chunk.topic for chunk in self._held.values()}
+        return topics | self._losses.topics() if self._losses is not None else topics
+
     def look(self, now: float) -> float | None:
         """See `Watched`: release what is due."""
         self._tell_losses(now)

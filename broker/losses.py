@@ -41,6 +41,10 @@ class Losses:
         for (topic, reason), count in later._counts.items():
             self._note(topic, reason, count)
 
+    def topics(self) -> set[str | None]:
+        """Whose messages; None among them: of any."""
+        return {topic for topic, _ in self._counts}
+
     def envelopes(self, route: int) -> list[bytes]:
         """LOST for each topic."""
         return [encode(Lost(route, count, reason, topic)) for (topic, reason), count in self._counts.items()]

@@ -294,6 +294,22 @@ class Outbox:
         if newest and newest.get(entry.chunk.key) is entry:
             del newest[entry.chunk.key]
 
+    def unsent(self, subscription: Subscription) -> set[str | None]:
+        """Topics of which messages wait or are held, or a loss is not told yet; None among them: maybe any.
+
+        Before calling this, flush what was gathered.
+        """
+        entries = subscription.entries
+        topics: set[str | None] = {entry.chunk.topic for entry in entries}
+        if subscription.lost:
+            for losses in (subscription.front, subscription.back, *[entry.lost for entry in entries]):
+                topics |= losses.topics() if losses is not None else set()
+            if self._told:
+                topics.add(None)
+        if subscription.limiter is not None:
+            topics |= subscription.limiter.unsent()
+        return topics
+
     # ---------------------------------------------------------------- lagging
 
     def note_backlog(self, subscription: Subscription) -> None:

@@ -13,10 +13,11 @@ from fanwire.protocol import check_topic, is_wildcard
 from fanwire.protocol.errors import LocalProtocolError
 from fanwire.protocol.fastpath import Heads
 
+from .memory_store import MemoryStore
 from .patterns import PatternTree
 from .routes import Route, Topic
-from .rules import TopicRule, keeping, publisher_wait
-from .store import Kept, MemoryStore
+from .rules import Keeping, TopicRule, keeping, publisher_wait
+from .store import Kept, Store
 
 # Topics remembered with their matching routes. Beyond that all are forgotten at once and looked up again: publishers
 # can name topics without end. About 500 bytes each, so 32 MiB.
@@ -30,9 +31,9 @@ MAX_HEADS = 2 * MAX_TOPICS
 class Registry:
     """Patterns, routes, and the topics they match."""
 
-    def __init__(self, rules: tuple[TopicRule, ...] = (), store: MemoryStore | None = None) -> None:
+    def __init__(self, rules: tuple[TopicRule, ...] = (), store: Store | None = None) -> None:
         """``rules``: the operator's. ``store``: what topics remember; without one they remember nothing."""
-        self.store = store or MemoryStore("", 0, 0)
+        self.store: Store = store or MemoryStore("", 0, 0)
         self._rules = rules
         self.publishers_wait = any(rule.publisher_wait_s is not None for rule in rules)
         """Whether a publish may have to wait for subscribers on some topic."""
@@ -61,6 +62,10 @@ class Registry:
             self._refresh(topic)
         return topic
 
+    def keeping(self, topic: Topic) -> Keeping:
+        """What the operator says that the topic remembers."""
+        return keeping(self._rules, topic.name) if topic.kept is None else topic.kept.keeping
+
     def keep(self, topic: Topic) -> Kept:
         """Have the topic remember its last value, because a publisher asks for that.
 
@@ -68,7 +73,7 @@ class Registry:
             LocalProtocolError: Too many topics do (`too_many`).
         """
         if topic.kept is None:
-            topic.kept = self.store.topic(topic.name, keeping(self._rules, topic.name))
+            topic.kept = self.store.topic(topic.name, self.keeping(topic))
         return topic.kept
 
     def topic_named(self, name: str) -> Topic:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .fanout import Fanout
     from .outbox import Outbox
     from .routes import Chunk, Route
-    from .store import Kept, MemoryStore
+    from .store import Kept, Store
     from .subscription import Subscription
 
 # Topics looked at for one page: about a microsecond each, so that nobody waits for long.
@@ -70,7 +70,7 @@ class Wish:
         lost = Lost(route, None, "evicted", kept.name) if gone else None
         return Start(kept.first_since(replay.since), lost)
 
-    def recovered(self, store: MemoryStore, route: int) -> bool:
+    def recovered(self, store: Store, route: int) -> bool:
         """Whether all that was asked for is kept, as things stand."""
         replay = self.replay
         if replay is None:
@@ -98,7 +98,7 @@ class Replaying:
     """One subscription before it is live. Its `run` belongs to the session; a publish calls `offer`."""
 
     def __init__(
-        self, wish: Wish, subscription: Subscription, outbox: Outbox, fanout: Fanout, store: MemoryStore,
+        self, wish: Wish, subscription: Subscription, outbox: Outbox, fanout: Fanout, store: Store,
         live: Callable[[], None],
     ) -> None:  # fmt: skip
         """``live`` is called at the end, synchronously: from then on it is for others to send."""

@@ -47,7 +47,7 @@ _PLAIN = SubscribeOptions()
 # Options of protocol.md that this broker does not do yet; asking for one is answered `bad_option`, never ignored.
 _PLAIN_PUBLISH = PublishOptions()
 _NOT_YET_PUBLISHED = ("reply_to",)
-_NOT_YET = ("heartbeat", "group", "echo", "presence")
+_NOT_YET = ("group", "echo", "presence")
 
 # Messages of one page of FETCH, and what each costs beside its payload and meta: offset, time, array.
 MAX_PAGE = 1_000
@@ -131,6 +131,7 @@ def _subscribe(session: Session, envelope: Subscribe) -> dict[str, Any]:
         "queue": given.queue,
         "max_rate": given.max_rate,
         "on_slow": given.on_slow,
+        "heartbeat": given.heartbeat,
     }
 
 
@@ -286,10 +287,12 @@ def settle_retain(registry: Registry, topic: Topic, retain: bool | None) -> None
     """
     if retain is None:
         return
-    kept = registry.keep(topic) if retain else topic.kept
-    if kept is not None and kept.keeping.retain not in (None, retain):
-        says = "are" if kept.keeping.retain else "are not"
+    ruled = registry.keeping(topic).retain
+    if ruled not in (None, retain):
+        says = "are" if ruled else "are not"
         raise LocalProtocolError(f"{topic.name}: by its rule values {says} retained", code="bad_option")
+    if retain:
+        registry.keep(topic)
 
 
 def message_tail(payload: bytes, encoding: int, options: PublishOptions) -> tuple[bytes, int]:

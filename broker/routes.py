@@ -17,6 +17,7 @@ from fanwire.protocol.fastpath import Gathering
 if TYPE_CHECKING:
     from .limiter import Limiter
     from .outbox import Outbox
+    from .pulse import Pulse
     from .replay import Replaying
     from .store import Kept, Stored
     from .subscription import Subscription
@@ -163,6 +164,7 @@ class Route:
         "number",
         "outboxes",
         "pattern",
+        "pulse",
         "wildcard",
     )
 
@@ -173,8 +175,10 @@ class Route:
         self.outboxes: dict[Outbox, Subscription] = {}
         self.direct: dict[Outbox, Subscription] = {}
         """Those who get what is published as it comes. A dict: a set takes one in without asking for hashes."""
-        self.limiters: list[Limiter | Replaying] = []
-        """Of those who get it at a rate of their own, or later: they are not live yet."""
+        self.limiters: list[Limiter | Replaying | Pulse] = []
+        """Of those who get it at a rate of their own, or later: they are not live yet. And `pulse`."""
+        self.pulse: Pulse | None = None
+        """While somebody wants to be told of silence."""
         self.gathered_in = -1
         """The sweep that `direct` are noted for already."""
         self.lagging = 0
@@ -192,6 +196,11 @@ class Route:
         del self.outboxes[outbox]
         self._forget_lists()
 
+    def watch(self, pulse: Pulse | None) -> None:
+        """Have it told of what is published from now on."""
+        self.pulse = pulse
+        self._forget_lists()
+
     def _forget_lists(self) -> None:
         self.gathered_in, self._appends = -1, None
 
@@ -200,10 +209,13 @@ class Route:
         these. Brings `direct` and `limiters` up to date."""
         if self._appends is None:
             between = {outbox: each.replaying or each.limiter for outbox, each in self.outboxes.items()}
-            self.limiters = [each for each in between.values() if each is not None]
+            limiters: list[Limiter | Replaying | Pulse] = [each for each in between.values() if each is not None]
             self.direct = self.outboxes
-            if self.limiters:
+            if limiters:
                 self.direct = {outbox: each for outbox, each in self.outboxes.items() if between[outbox] is None}
+            if self.pulse is not None:
+                limiters.append(self.pulse)
+            self.limiters = limiters
             self._appends = [outbox.pending.append for outbox in self.direct]
         return self._appends
 

@@ -15,6 +15,9 @@ import attrs
 
 from fanwire.protocol import ON_SLOW, SubscribeOptions, check_pattern, matches, pattern_covers, patterns_overlap
 
+# Silence is told of this often at most, whatever is asked for.
+SHORTEST_HEARTBEAT_S = 0.1
+
 
 def _pattern(_instance: object, _attribute: attrs.Attribute[Any], value: str) -> None:
     check_pattern(value)
@@ -112,6 +115,7 @@ class Grant:
     queue: int
     max_rate: float | None
     on_slow: str
+    heartbeat: float | None = None
 
 
 def grant(
@@ -137,6 +141,7 @@ def grant(
         queue=min(wanted.queue or queue, max_queue, *queues),
         max_rate=min(rates) if rates else None,
         on_slow="conflate" if rates else forced,
+        heartbeat=None if wanted.heartbeat is None else max(wanted.heartbeat, SHORTEST_HEARTBEAT_S),
     )
 
 

@@ -414,6 +414,7 @@ class Session(Owner, Watched):
         self._set_rate(subscription)
         self._set_conflating()
         route.add(self.outbox, subscription)
+        self.hub.heartbeats.set(subscription, self.outbox, given.heartbeat, trio.current_time())
         self.hub.subscriptions += 1
         if route.pattern.startswith("$sys"):
             self.hub.reports.wanted(route.pattern)
@@ -449,6 +450,7 @@ class Session(Owner, Watched):
         self._set_rate(subscription)
         self._set_conflating()
         subscription.route.add(self.outbox, subscription)
+        self.hub.heartbeats.set(subscription, self.outbox, given.heartbeat, trio.current_time())
         if subscription.route.pattern.startswith("$sys"):
             self.hub.demand.asked(subscription.route.pattern)
 
@@ -493,6 +495,7 @@ class Session(Owner, Watched):
         self.gone_replaced += subscription.replaced
 
     def _unroute(self, subscription: Subscription) -> None:
+        self.hub.heartbeats.stop(subscription)
         if self.outbox in subscription.route.outboxes:
             subscription.route.remove(self.outbox)
             self.outbox.clear_lagging(subscription)

@@ -1,31 +1,28 @@
-"""What topics remember: their last value, and their history by offset (docs/protocol.md, Delivery).
+"""What topics remember: their last value, and their history by offset (docs/protocol.md, Delivery). The interface.
 
-A run of publishes is one `Block`, so keeping a message costs next to nothing beside delivering it. Nothing here waits,
-and nothing is sent. `MemoryStore` keeps all in memory, within three bounds: each topic's own rule, the number of
-topics, and the bytes of all together. When those are too many, the oldest history of all topics goes first; when no
-history is left, the last values that were replaced longest ago.
+`memory_store` has the implementation there is; the tests of tests/contract hold for every one. All of it is
+synchronous: a publish remembers between two steps that nobody gets between, and a page is read like that, too.
+
+A store keeps within three bounds: each topic's own rule, the number of topics, and the bytes of all together. When
+those are too many, the oldest history of all topics goes first; when no history is left, the last values that were
+replaced longest ago.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
-
-from fanwire.protocol.errors import LocalProtocolError
 
 if TYPE_CHECKING:
     from .rules import Keeping
 
-# What a kept message costs beside its bytes: an object's head and its place in a list.
-_EACH = 48
-
 # Ids of publishes that a topic remembers, so that a repeated one is not delivered again: about 150 bytes each.
 KEPT_IDS = 4096
 
-_EMPTY_BIN = (b"\xc4\x00", b"\xc4\x00\x00", b"\xc4\x00\x01", b"\xc4\x00\x02", b"\xc4\x00\x03")
+# A payload of no bytes, in all the forms that msgpack has for its length.
+_EMPTY_BIN = (b"\xc4\x00", b"\xc5\x00\x00", b"\xc6\x00\x00\x00\x00")
 
 
 @attrs.frozen
@@ -46,72 +43,47 @@ class Stored:
         """Microseconds since 1970."""
         return int.from_bytes(self.stamp, "big")
 
-
-class Block:
-    """Messages of one run, one after the other: their offsets begin at ``first``."""
-
-    __slots__ = ("elements", "first", "kept", "size", "stamp", "tails")
-
-    def __init__(self, kept: Kept, first: int, stamp: bytes, elements: int, tails: list[bytes]) -> None:
-        self.kept = kept
-        self.first = first
-        self.stamp = stamp
-        self.elements = elements
-        self.tails = tails
-        self.size = _size_of(tails)
-
     @property
-    def end(self) -> int:
-        """The offset after the last one."""
-        return self.first + len(self.tails)
-
-    def cut(self, count: int) -> int:
-        """Forget its first ``count`` messages; return how many bytes that were."""
-        gone = _size_of(self.tails[:count])
-        self.tails = self.tails[count:]
-        self.first += count
-        self.size -= gone
-        return gone
+    def empty(self) -> bool:
+        """Whether its payload is, whatever else it has: as a retained value it deletes the one before."""
+        return self.tail.startswith(_EMPTY_BIN)
 
 
-def _size_of(tails: list[bytes]) -> int:
-    return sum(map(len, tails)) + _EACH * len(tails)
-
-
-class Kept:
+class Kept(Protocol):
     """What one topic remembers. Handles stay good as long as the broker lives."""
 
-    __slots__ = ("blocks", "count", "gone_us", "head", "ids", "keeping", "last", "name", "serial", "size", "store")
-
-    def __init__(self, store: MemoryStore, name: str, serial: int, keeping: Keeping) -> None:
-        self.store = store
-        self.name = name
-        self.serial = serial
-        """Topics are numbered from 0 in the order in which they were first published on."""
-        self.keeping = keeping
-        self.head = 0
-        """Offset of the last message; it survives the eviction of the message."""
-        self.gone_us = 0
-        """When the newest message was taken in of those that are no longer kept, in microseconds since 1970."""
-        self.last: Stored | None = None
-        """The retained value."""
-        self.blocks: deque[Block] = deque()
-        self.count = 0
-        """Messages kept."""
-        self.size = 0
-        """Their bytes."""
-        self.ids: OrderedDict[str, int] | None = None
-        """`msg_id` of the last few publishes that had one, and their offsets."""
+    @property
+    def name(self) -> str:
+        """The topic."""
 
     @property
-    def has_history(self) -> bool:
-        """Whether messages have offsets."""
-        return self.keeping.messages is not None
+    def serial(self) -> int:
+        """Topics are numbered from 0 in the order in which they were first remembered."""
+
+    @property
+    def keeping(self) -> Keeping:
+        """What it is to remember."""
+
+    @property
+    def head(self) -> int:
+        """Offset of the last message; it survives the eviction of the message."""
+
+    @property
+    def gone_us(self) -> int:
+        """When the newest message was taken in of those that are no longer kept, in microseconds since 1970; 0: all
+        are."""
 
     @property
     def first(self) -> int:
         """Offset of the oldest message that is kept; of the next one to come when none is."""
-        return self.head + 1 - self.count
+
+    @property
+    def has_history(self) -> bool:
+        """Whether messages have offsets."""
+
+    @property
+    def last(self) -> Stored | None:
+        """The retained value."""
 
     def take(self, elements: int, tails: list[bytes], stamp: bytes, retain: bool | None = None) -> int:
         """Remember a run of publishes.
@@ -120,123 +92,52 @@ class Kept:
             elements: Of their MESSAGEs.
             tails: What these end with; the list is kept and must not be changed any more.
             stamp: The time, eight bytes.
-            retain: Whether the last of them is the topic's last value from now on; None: as the rule has it.
+            retain: Whether the last of them is the topic's last value from now on; None: as the rule has it. One with
+                an empty payload deletes the value.
 
         Returns:
             The offset of the first of them; 0: this topic keeps no history.
         """
-        first = 0
-        if self.keeping.messages is not None:
-            first = self.head + 1
-            self._add(Block(self, first, stamp, elements, tails))
-        if retain if retain is not None else self.keeping.retain:
-            self._retain(Stored(self.head, stamp, elements, tails[-1]))
-        if self.store.size > self.store.limit:
-            self.store.shrink()
-        return first
-
-    def _add(self, block: Block) -> None:
-        self.head += len(block.tails)
-        self.count += len(block.tails)
-        self.size += block.size
-        self.blocks.append(block)
-        self.store.add(block)
-        keeping = self.keeping
-        assert keeping.messages is not None
-        if self.count > keeping.messages:
-            self._forget(self.count - keeping.messages)
-        while self.size > keeping.bytes and self.count > 1:
-            self._forget(1)
-
-    def _forget(self, count: int) -> None:
-        """The oldest ``count`` messages go."""
-        while count:
-            block = self.blocks[0]
-            some = min(count, len(block.tails))
-            if some == len(block.tails):
-                self.forget_block()
-            else:
-                gone = block.cut(some)
-                self.gone_us = max(self.gone_us, int.from_bytes(block.stamp, "big"))
-                self.count -= some
-                self.size -= gone
-                self.store.size -= gone
-            count -= some
-
-    def forget_block(self) -> None:
-        """The oldest block goes."""
-        block = self.blocks.popleft()
-        self.gone_us = max(self.gone_us, int.from_bytes(block.stamp, "big"))
-        self.count -= len(block.tails)
-        self.size -= block.size
-        self.store.remove(block)
-
-    def _retain(self, stored: Stored) -> None:
-        self.store.replace_last(self, None if stored.tail in _EMPTY_BIN else stored)
 
     def newest(self) -> Stored | None:
         """The last value: the retained one where values are retained, else the last message of the history."""
-        if self.keeping.retain or not self.blocks:
-            return self.last
-        block = self.blocks[-1]
-        return Stored(block.end - 1, block.stamp, block.elements, block.tails[-1])
 
     def read(self, offset: int) -> Iterator[Stored]:
         """Messages from ``offset`` on, or from the oldest that is kept. Not to be used across a checkpoint."""
-        for block in self.blocks:
-            if block.end > offset:
-                skipped = max(0, offset - block.first)
-                for index, tail in enumerate(block.tails[skipped:], skipped):
-                    yield Stored(block.first + index, block.stamp, block.elements, tail)
 
     def first_since(self, time_us: int) -> int:
-        """Offset of the oldest message kept that was taken in at ``time_us`` or later."""
-        for block in self.blocks:
-            if int.from_bytes(block.stamp, "big") >= time_us:
-                return block.first
-        return self.head + 1
+        """Offset of the oldest message kept that was taken in at ``time_us`` or later; of the next one to come when
+        there is none."""
 
     def remember_id(self, msg_id: str, offset: int) -> None:
-        """A publish with this id was taken in."""
-        if self.ids is None:
-            self.ids = OrderedDict()
-        self.ids[msg_id] = offset
-        if len(self.ids) > KEPT_IDS:
-            self.ids.popitem(last=False)
+        """A publish with this id was taken in. The last `KEPT_IDS` are remembered."""
 
     def offset_of(self, msg_id: str) -> int | None:
         """The offset that a publish with this id got, if it was a short while ago."""
-        return None if self.ids is None else self.ids.get(msg_id)
 
 
-class MemoryStore:
+class Store(Protocol):
     """All that topics remember. One for each broker."""
 
-    def __init__(self, epoch: str, limit: int, max_topics: int) -> None:
-        """Empty.
+    @property
+    def epoch(self) -> str:
+        """Names its life: offsets of another epoch mean nothing here."""
 
-        Args:
-            epoch: Names its life: offsets of another epoch mean nothing here.
-            limit: Bytes that all topics together may remember.
-            max_topics: Topics that may remember anything.
-        """
-        self.epoch = epoch
-        self.limit = limit
-        self.max_topics = max_topics
-        self.size = 0
-        """Bytes of history and last values."""
-        self.evicted = 0
-        """Messages of the history, and last values, that went because of ``limit``, not of their topic's rule."""
-        self.topics: list[Kept] = []
+    @property
+    def topics(self) -> Sequence[Kept]:
         """By serial number; it only grows."""
-        self._by_name: dict[str, Kept] = {}
-        self._blocks: OrderedDict[Block, None] = OrderedDict()  # oldest first
-        self._lasts: OrderedDict[Kept, None] = OrderedDict()  # replaced longest ago first
-        self._expiring: dict[float, OrderedDict[Block, None]] = {}  # by how long they are kept
+
+    @property
+    def size(self) -> int:
+        """Bytes of history and last values."""
+
+    @property
+    def evicted(self) -> int:
+        """Messages of the history, and last values, that went because all together were too many, not because of their
+        topic's rule."""
 
     def find(self, name: str) -> Kept | None:
         """What a topic remembers, if it does."""
-        return self._by_name.get(name)
 
     def topic(self, name: str, keeping: Keeping) -> Kept:
         """The same, begun if need be.
@@ -244,75 +145,14 @@ class MemoryStore:
         Raises:
             LocalProtocolError: Too many topics are remembered already (`too_many`).
         """
-        kept = self._by_name.get(name)
-        if kept is None:
-            if len(self.topics) >= self.max_topics:
-                raise LocalProtocolError(
-                    f"{name}: the broker remembers {self.max_topics} topics already (max_stored_topics)",
-                    code="too_many",
-                )
-            kept = self._by_name[name] = Kept(self, name, len(self.topics), keeping)
-            self.topics.append(kept)
-        return kept
-
-    # ------------------------------------------------------------ for `Kept`
-
-    def add(self, block: Block) -> None:
-        """It is kept from now on."""
-        self.size += block.size
-        self._blocks[block] = None
-        seconds = block.kept.keeping.seconds
-        if seconds is not None:
-            self._expiring.setdefault(seconds, OrderedDict())[block] = None
-
-    def remove(self, block: Block) -> None:
-        """It is not kept any more."""
-        self.size -= block.size
-        del self._blocks[block]
-        seconds = block.kept.keeping.seconds
-        if seconds is not None:
-            del self._expiring[seconds][block]
-
-    def replace_last(self, kept: Kept, stored: Stored | None) -> None:
-        """A topic has another last value, or none."""
-        if kept.last is not None:
-            self.size -= len(kept.last.tail) + _EACH
-            del self._lasts[kept]
-        kept.last = stored
-        if stored is not None:
-            self.size += len(stored.tail) + _EACH
-            self._lasts[kept] = None
-
-    # --------------------------------------------------------------- bounds
-
-    def shrink(self) -> None:
-        """Evict until all is within the limit."""
-        while self.size > self.limit and self._blocks:
-            oldest = next(iter(self._blocks))
-            self.evicted += len(oldest.tails)
-            oldest.kept.forget_block()
-        while self.size > self.limit and self._lasts:
-            self.evicted += 1
-            self.replace_last(next(iter(self._lasts)), None)
 
     def expire(self, now_us: int, most: int) -> bool:
         """Forget history that is older than its rule allows.
 
         Args:
             now_us: Microseconds since 1970.
-            most: Blocks at once.
+            most: How much at once: so many runs of publishes.
 
         Returns:
             Whether there is more to forget.
         """
-        for seconds, blocks in self._expiring.items():
-            until = max(0, now_us - int(seconds * 1e6)).to_bytes(8, "big")
-            while blocks:
-                oldest = next(iter(blocks))
-                if oldest.stamp >= until:
-                    break
-                if not most:
-                    return True
-                most -= 1
-                oldest.kept.forget_block()
-        return False

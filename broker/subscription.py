@@ -7,6 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .heartbeats import Heartbeat
     from .limiter import Limiter
     from .line import Entry
     from .losses import Losses
@@ -23,6 +24,7 @@ class Subscription:
         "before_lagging",
         "entries",
         "front",
+        "heartbeat",
         "held",
         "lagging",
         "lagging_since",
@@ -50,6 +52,8 @@ class Subscription:
         """While there is a `max_rate`."""
         self.replaying: Replaying | None = None
         """Until it is live."""
+        self.heartbeat: Heartbeat | None = None
+        """While it wants to be told of silence."""
         self.waiting = 0
         """Messages in the line; conflating: keys."""
         self.held = 0

@@ -7,7 +7,7 @@
 * in: `decoding` (bytes to lists), `receiver` (lists to whom they concern), `feeds` and `feed` (patterns on the wire),
   `position` (how far one has come, and how it goes on after a break), `terms` (what the broker grants) and `slowness`
   (why it ends one), `subscription` (a handler's end), `buffer`, `buffering` and `marks` (what waits for it), `message`,
-  `history` (without subscribing), `demand` (who wants what);
+  `history` (without subscribing), `silence` (when nothing comes), `demand` (who wants what);
 * `config`: all settings; `errors`: all that can go wrong.
 """
 
@@ -25,10 +25,12 @@ from .errors import FanwireError as FanwireError
 from .errors import Refused as Refused
 from .errors import RequestFailed as RequestFailed
 from .errors import SlowConsumer as SlowConsumer
+from .errors import StaleTopic as StaleTopic
 from .errors import Undecodable as Undecodable
 from .history import History as History
 from .message import LostMessages as LostMessages
 from .message import Message as Message
+from .message import Stale as Stale
 from .pipeline import Pipeline as Pipeline
 from .publish_result import PublishResult as PublishResult
 from .states import State as State

@@ -12,8 +12,8 @@ from typing import Protocol
 
 from attrs import frozen
 
-from .marks import KINDS_A_PLACE, Place, gathered, is_mark, joined, lost_here, mark_of
-from .message import LostMessages, Raw
+from .marks import KINDS_A_PLACE, Place, gathered, is_mark, is_stale, joined, lost_here, mark_of
+from .message import Mark, Raw
 
 
 @frozen
@@ -44,8 +44,8 @@ class Buffer(Protocol):
     def append(self, run: list[Raw], size: int) -> None:
         """Take in ``run``, whether it fits or not."""
 
-    def add_mark(self, lost: LostMessages) -> None:
-        """Put a mark in the place of what was lost: after what waits or, where the oldest go, before it.
+    def add_mark(self, lost: Mark) -> None:
+        """Put a mark in the place of what was lost, or of silence: after what waits or, where the oldest go, before it.
 
         Marks are no messages: they take no room. Adjoining ones of a kind become one (see `Place`).
         """
@@ -112,14 +112,14 @@ class Line:
         if self.marks:
             self._end = Place()
 
-    def add_mark(self, lost: LostMessages) -> None:
+    def add_mark(self, lost: Mark) -> None:
         if self._shed is drop_oldest and lost_here(lost):
             self._add_mark_in_front(lost)
         elif (mark := self._end.add(lost, _kinds(self.marks, self.bounds))) is not None:
             self.waiting.append(mark)
             self.marks += 1
 
-    def _add_mark_in_front(self, lost: LostMessages) -> None:
+    def _add_mark_in_front(self, lost: Mark) -> None:
         self._put_back()
         if not (self.waiting and joined(self.waiting[0], lost)):
             self.waiting.appendleft(mark_of(lost))
@@ -216,6 +216,7 @@ class Conflating:
         # OrderedDict: taking the first of a dict again and again has to step over all the removed ones.
         self._waiting: OrderedDict[object, Raw] = OrderedDict()
         self._marks: set[object] = set()  # the keys of those among them
+        self._stale = 0  # those that tell of silence
         self._last_mark = 0
         self._end = Place()  # the marks behind the last key
         self.size = 0
@@ -238,6 +239,9 @@ class Conflating:
             old = waiting.get(key)
             if old is not None:
                 self.size -= len(old[5])
+                if self._stale:  # what is newer than the silence comes behind it
+                    del waiting[key]
+                    self._end = Place()
             waiting[key] = raw
         if self._marks and len(waiting) != before:
             self._end = Place()
@@ -255,7 +259,7 @@ class Conflating:
             self._put(mark, in_front=True)
         return lost
 
-    def add_mark(self, lost: LostMessages) -> None:
+    def add_mark(self, lost: Mark) -> None:
         if lost_here(lost):  # what is lost here are the oldest keys
             if not (self._waiting and joined(next(iter(self._waiting.values())), lost)):
                 self._put(mark_of(lost), in_front=True)
@@ -265,6 +269,7 @@ class Conflating:
     def _put(self, mark: Raw, *, in_front: bool) -> None:
         self._last_mark += 1
         self._marks.add(self._last_mark)
+        self._stale += is_stale(mark)
         self._waiting[self._last_mark] = mark
         self._waiting.move_to_end(self._last_mark, last=not in_front)
 
@@ -272,6 +277,7 @@ class Conflating:
         key, raw = self._waiting.popitem(last=False)
         if is_mark(raw):
             self._marks.discard(key)
+            self._stale -= is_stale(raw)
             self._end = Place()  # what was handed out is no longer added to
         self.size -= len(raw[5])
         return raw
@@ -286,6 +292,7 @@ class Conflating:
     def clear(self) -> None:
         self._waiting.clear()
         self._marks.clear()
+        self._stale = 0
         self._end = Place()
         self.size = 0
 

@@ -12,7 +12,7 @@ import trio
 from fanwire.protocol import Fetch, Ping, PublishOptions, Replay, Subscribe, SubscribeOptions, check_pattern, encode
 
 from .buffering import BufferOptions
-from .config import OnFull, OnSlow, OnSlowReconnect, Options, Settings
+from .config import OnFull, OnSlow, OnSlowReconnect, OnStale, Options, Settings
 from .demand import TOPIC as DEMAND
 from .demand import Demand
 from .errors import ConnectionLost, FanwireError
@@ -26,6 +26,7 @@ from .position import Beginning
 from .publish_result import PublishResult, result_of
 from .publisher import Publisher, options_of
 from .requests import Request, Requests, Result
+from .silence import Clock, Silence
 from .states import State, StateIterator, States
 from .subscription import Subscription
 from .url import DEFAULT_URL, Address, parse_url
@@ -55,12 +56,14 @@ async def connect(url: str = DEFAULT_URL, **settings: Unpack[Settings]) -> Async
         async with trio.open_nursery() as nursery:
             try:
                 await nursery.start(client._link.run)
+                nursery.start_soon(client._clock.run)
                 yield client
             except BaseException as error:
                 failure = error
                 raise
             finally:
                 await client._link.stop(flush=failure is None)
+                client._clock.stop()
     except BaseExceptionGroup as group:
         # The nursery puts what the block raised into a group. Taken out again, unless something else went wrong too.
         if len(group.exceptions) > 1 or group.exceptions[0] is not failure:
@@ -81,6 +84,7 @@ class Client:
         self._publisher = Publisher(self._outgoing)
         self._feeds = Feeds(self._requests, self._outgoing, options)
         self._link = Link(address, options, self._states, self._requests, self._feeds, self._outgoing)
+        self._clock = Clock(self._link)
         self._publish_nowait = self._publisher.publish_nowait
 
     # ------------------------------------------------------------ publishing
@@ -207,6 +211,8 @@ class Client:
         buffer_bytes: int = BufferOptions.BUFFER_BYTES,
         on_full: OnFull = "disconnect",
         report_loss: bool = False,
+        heartbeat_s: float | None = None,
+        on_stale: OnStale = "yield",
     ) -> Subscription:
         """Subscribe to a topic, or to all topics that a pattern matches.
 
@@ -244,6 +250,10 @@ class Client:
             on_full: What happens when more would: "disconnect", "drop_oldest", "drop_newest", or "conflate" (of each
                 topic only the newest waits).
             report_loss: Also give `LostMessages` in the place of messages that are missing.
+            heartbeat_s: Seconds of silence on a matching topic after which that is told, and again and again as long as
+                it lasts: of a pattern without wildcard always, of others for each topic that was seen. Also told when
+                it is the connection that is silent: away, or hanging for two to three times as long.
+            on_stale: How: "yield" gives a `Stale` in the stream, "raise" ends the subscription with `StaleTopic`.
 
         Returns:
             Something to use with ``async with``; entering it subscribes.
@@ -252,14 +262,19 @@ class Client:
             LocalProtocolError: The pattern or an option for the broker is wrong.
             ValueError: Another option is.
         """
-        wanted = SubscribeOptions(queue=queue, on_slow=on_slow, max_rate=max_rate)
+        wanted = SubscribeOptions(queue=queue, on_slow=on_slow, max_rate=max_rate, heartbeat=heartbeat_s)
         begun = attrs.evolve(wanted, snapshot=snapshot, replay=replay)
         Subscribe(1, pattern, begun)  # an option that is wrong is found here
         beginning = Beginning(snapshot, begun.replay, recover)
         options = BufferOptions(buffer, buffer_bytes, on_full, report_loss)
         if on_slow_reconnect not in ("raise", "conflate", "resume"):
             raise ValueError(f"on_slow_reconnect is {on_slow_reconnect!r}; it must be 'raise', 'conflate' or 'resume'")
-        return Subscription(self._feeds, pattern, wanted, options, beginning, comes_back=on_slow_reconnect)
+        if heartbeat_s is None and on_stale != "yield":
+            raise ValueError(f"on_stale={on_stale!r} needs heartbeat_s: how long is stale?")
+        silence = None if heartbeat_s is None else Silence(self._clock, heartbeat_s, on_stale)
+        return Subscription(
+            self._feeds, pattern, wanted, options, beginning, comes_back=on_slow_reconnect, silence=silence
+        )
 
     def history(
         self,

@@ -14,6 +14,7 @@ OnOutage: TypeAlias = Literal["wait", "raise"]
 OnFull: TypeAlias = Literal["disconnect", "drop_oldest", "drop_newest", "conflate"]
 OnSlow: TypeAlias = Literal["disconnect", "unsubscribe", "drop_oldest", "drop_newest", "conflate"]
 OnSlowReconnect: TypeAlias = Literal["raise", "conflate", "resume"]
+OnStale: TypeAlias = Literal["yield", "raise"]
 OpenStream: TypeAlias = Callable[[], Awaitable[trio.abc.Stream]]
 
 _positive: Any = validators.gt(0)

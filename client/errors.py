@@ -8,6 +8,7 @@
     ├── ConnectionLost     a connection that lived is gone, and what waited for it cannot be answered
     ├── Closed             this client or subscription was closed, by you
     ├── RequestFailed      the broker answered a request with an error (`code` says which)
+    ├── StaleTopic         nothing was published for longer than a subscription wants to bear
     ├── SlowConsumer       a subscription was ended because its messages were not taken quickly enough
     ├── BufferFull         more was published than may wait to be sent; nothing of this publish was kept
     └── Undecodable        a message's payload is not what its encoding says
@@ -17,6 +18,11 @@ What the caller alone can put right (a bad topic, a value that msgpack has no fo
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .message import Stale
 
 
 class FanwireError(Exception):
@@ -58,6 +64,15 @@ class RequestFailed(FanwireError):
         super().__init__(f"{message} ({code})" if message else code)
         self.code = code
         self.detail = detail
+
+
+class StaleTopic(FanwireError):
+    """Nothing has come for as long as a subscription with ``on_stale="raise"`` wants to bear."""
+
+    def __init__(self, message: str, stale: Stale) -> None:
+        """``stale``: the facts."""
+        super().__init__(message)
+        self.stale = stale
 
 
 class SlowConsumer(FanwireError):

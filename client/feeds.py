@@ -14,7 +14,7 @@ from fanwire.protocol import Backlog, Goodbye, Subscribe, SubscribeOptions, Unsu
 from .config import Options
 from .errors import FanwireError, RequestFailed, SlowConsumer
 from .feed import Feed
-from .message import LostMessages
+from .message import LostMessages, Stale
 from .outgoing import Outgoing
 from .position import Asked, Beginning
 from .requests import Request, Requests, Result
@@ -274,6 +274,13 @@ class Feeds:
                 "the broker's queue for %r fills up: %d of %d messages, the oldest for %.3f s",
                 feed.pattern, queued, limit, oldest_ms / 1000,
             )  # fmt: skip
+
+    def quiet(self, route: int, topic: str, silent_ms: int, offset: int) -> None:
+        """The broker tells that a topic of a route is silent."""
+        if feed := self.by_route.get(route):
+            stale = Stale(topic, feed.pattern, silent_ms / 1000, offset, connected=True)
+            for subscription in tuple(feed.subscriptions):
+                subscription.note_stale(stale)
 
     def should_give_way(self) -> bool:
         """Whether some handler has much to do and only needs its turn."""

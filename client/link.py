@@ -45,8 +45,19 @@ class Link:
         self._closing = False
         self.error: FanwireError | None = None
         """Why the last connection ended, if there is none now."""
+        self.lost_at = 0.0
+        """When the last connection ended, on trio's clock."""
         self.welcome: Mapping[str, Any] = {}
         """What the broker told of itself."""
+
+    def heard(self) -> tuple[object, int] | None:
+        """The connection, and how many bytes have come over it; None: there is none at the moment."""
+        connection = self._connection
+        return None if connection is None else (connection, connection.stream.bytes_received)
+
+    def holding(self) -> bool:
+        """Whether nothing is read from it: a handler has to take its replay first."""
+        return self._feeds.holding()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Started when the first connection stands. Ends when no other one is to be made.
@@ -152,6 +163,7 @@ class Link:
                 nursery.cancel_scope.cancel()
         finally:
             self._connection = None
+            self.lost_at = trio.current_time()
         ending = connection.ending()
         self._backoff.lived(trio.current_time() - began, too_slow=ending.too_slow)
         return ending

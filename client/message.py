@@ -136,3 +136,36 @@ class LostMessages:
     def __repr__(self) -> str:
         offsets = "" if self.first is None else f", first={self.first}, last={self.last}"
         return f"LostMessages(count={self.count}, reason={self.reason!r}, topic={self.topic!r}{offsets})"
+
+
+class Stale:
+    """Stands in the stream of a subscription with ``heartbeat_s`` where nothing has come for that long."""
+
+    __slots__ = ("connected", "offset", "pattern", "silent_s", "topic")
+
+    def __init__(self, topic: str | None, pattern: str, silent_s: float, offset: int, *, connected: bool) -> None:
+        """Made by subscriptions.
+
+        Args:
+            topic: Which topic is silent; None: any that matches (the connection is away, or very many are silent).
+            pattern: The subscription's.
+            silent_s: For how long, in seconds; at least since the subscription began.
+            offset: Of the last message of the topic, where it keeps history; else 0.
+            connected: Whether the broker said so: then nothing was published. Else nothing is known, because it is the
+                connection that is silent.
+        """
+        self.topic = topic
+        self.pattern = pattern
+        self.silent_s = silent_s
+        self.offset = offset
+        self.connected = connected
+
+    def __repr__(self) -> str:
+        return (
+            f"Stale(topic={self.topic!r}, pattern={self.pattern!r}, silent_s={self.silent_s:.3f},"
+            f" offset={self.offset}, connected={self.connected})"
+        )
+
+
+Mark: TypeAlias = LostMessages | Stale
+"""What stands in a stream among messages, and is none."""

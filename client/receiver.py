@@ -21,6 +21,7 @@ from fanwire.protocol import (
     Lost,
     Malformed,
     ProtocolError,
+    Quiet,
     SnapshotEnd,
     Welcome,
     decode_from_broker,
@@ -187,6 +188,8 @@ class Receiver:
                 self._feeds.lag(envelope.route, envelope.queued, envelope.limit, envelope.oldest_ms)
             case SnapshotEnd():
                 self._feeds.complete(envelope.route)
+            case Quiet():
+                self._feeds.quiet(envelope.route, envelope.topic, envelope.silent_ms, envelope.offset)
             case _:
                 pass  # of a later version, or never asked for
 

@@ -14,10 +14,11 @@ from fanwire.protocol import SubscribeOptions, is_wildcard
 
 from .buffering import BACKLOG_ABOVE, BACKLOG_BELOW, Ages, BufferOptions
 from .config import OnSlow, OnSlowReconnect
-from .errors import Closed, FanwireError, SlowConsumer
+from .errors import Closed, FanwireError, SlowConsumer, StaleTopic
 from .marks import lost_of
-from .message import LostMessages, Message, Raw
+from .message import LostMessages, Message, Raw, Stale
 from .position import Beginning
+from .silence import Silence
 from .terms import UNCHANGED, Granted, LaggingReport, OrUnchanged
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Subscription:
         beginning: Beginning,
         *,
         comes_back: OnSlowReconnect,
+        silence: Silence | None = None,
     ) -> None:
         """Made by `Client.subscribe`."""
         self._feeds = feeds
@@ -59,6 +61,8 @@ class Subscription:
         self._wanted = wanted
         self._beginning = beginning
         self._options = options
+        self._silence = silence
+        self._marked = options.report_loss or silence is not None
         self._buffer = options.new_buffer()
         self._topic = None if is_wildcard(pattern) else pattern
         self._arrived = trio.lowlevel.ParkingLot()
@@ -90,6 +94,11 @@ class Subscription:
     def waiting(self) -> int:
         """Messages that have come and were not taken yet."""
         return len(self._buffer)
+
+    @property
+    def received(self) -> int:
+        """Messages that have come, ever."""
+        return self._received
 
     @property
     def replaying(self) -> bool:
@@ -201,12 +210,16 @@ class Subscription:
         if self._feed or self._error:
             raise RuntimeError("a subscription can be entered once; call client.subscribe(…) again")
         self._feed = await self._feeds.join(self, self._wanted, self._beginning)
+        if self._silence:
+            self._silence.begin(self)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.end(Closed(f"the subscription of {self.pattern!r} was closed"), at_once=True)
+        if self._silence:
+            self._silence.end()
         if self._feed:
             await self._feeds.leave(self._feed, self)
 
@@ -282,6 +295,17 @@ class Subscription:
         """The handler was too slow for that: what does not fit has the consequences that ``on_full`` says."""
         self._holds = self._may_hold = False
 
+    def note_stale(self, stale: Stale) -> None:
+        """Nothing was published, or the connection is silent: put that into the stream, or end with it."""
+        if self._silence is None or self._error:
+            return
+        self._silence.quiets += stale.connected
+        if self._silence.raises:
+            self.end(_stale_topic(stale))
+        else:
+            self._buffer.add_mark(stale)
+            self._arrived.unpark_all()
+
     def is_long(self) -> bool:
         """Whether so much waits that the reader should let the handler go on before it reads more, if it can."""
         return len(self._buffer) * 4 > self._options.buffer
@@ -313,11 +337,12 @@ class Subscription:
         return self
 
     async def __anext__(self) -> Message:
-        """The next message. With ``report_loss`` it may be a `LostMessages`.
+        """The next message. With ``report_loss`` it may be a `LostMessages`, with ``heartbeat_s`` a `Stale`.
 
         Raises:
             SlowConsumer: Messages came more quickly than they were taken.
             ConnectionLost: The connection is gone for good.
+            StaleTopic: Nothing came for ``heartbeat_s``, and ``on_stale`` is "raise".
             Closed: The subscription was left.
         """
         if perf_counter() < self._give_way_at:
@@ -344,7 +369,7 @@ class Subscription:
         await self._wait()
         topic = self._topic
         batch = self._buffer.take_up_to(most)
-        if self._options.report_loss:
+        if self._marked:
             return [Message(raw, topic) if raw[0] == 19 else lost_of(raw) for raw in batch]  # type: ignore[misc]
         return [Message(raw, topic) for raw in batch]
 
@@ -378,3 +403,13 @@ class Batches:
 
     async def __anext__(self) -> list[Message]:
         return await self._subscription.next_batch(self._most)
+
+
+def _stale_topic(stale: Stale) -> StaleTopic:
+    if stale.connected:
+        return StaleTopic(f"nothing was published on {stale.topic!r} for {stale.silent_s:.3f} s", stale)
+    return StaleTopic(
+        f"nothing has come from the broker for {stale.silent_s:.3f} s, so nobody knows what was published on"
+        f" {stale.pattern!r}: the connection is away, or hangs",
+        stale,
+    )

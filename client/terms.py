@@ -38,6 +38,8 @@ class Granted:
     """Messages per second and topic (and key) at most; None: no such bound."""
     on_slow: str
     """What becomes of the subscription when more would wait. With ``max_rate`` always "conflate"."""
+    heartbeat_s: float | None = None
+    """After how many seconds of silence, and again and again, the broker says so; None: it does not."""
 
 
 @frozen
@@ -57,11 +59,13 @@ class LaggingReport:
 def granted_of(result: Result, asked: SubscribeOptions) -> Granted:
     """What an OK to SUBSCRIBE with the options ``asked`` grants."""
     queue, rate = result.get("queue", asked.queue), result.get("max_rate", asked.max_rate)
+    heartbeat = result.get("heartbeat", asked.heartbeat)
     on_slow = result.get("on_slow")
     return Granted(
         queue if type(queue) is int else None,
         rate if type(rate) in (int, float) else None,
         on_slow if isinstance(on_slow, str) else effective_on_slow(asked),
+        heartbeat if type(heartbeat) in (int, float) else None,
     )
 
 

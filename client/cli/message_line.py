@@ -2,7 +2,7 @@
 
 import json
 
-from fanwire.client import LostMessages, Message
+from fanwire.client import LostMessages, Message, Stale
 from fanwire.protocol import Encoding
 
 from .json_view import payload_as_json
@@ -38,6 +38,24 @@ def lost_text(lost: LostMessages) -> str:
     count = "an unknown number of" if lost.count is None else f"{lost.count}"
     topic = f" of {printable(lost.topic)}" if lost.topic else ""
     return f"lost {count} messages{topic} ({printable(lost.reason)})"
+
+
+def stale_json_line(stale: Stale) -> str:
+    """An object: silent (for how many seconds), topic (else pattern), offset where there is one; connected."""
+    about: dict[str, object] = {"pattern": stale.pattern} if stale.topic is None else {"topic": stale.topic}
+    if stale.offset:
+        about["offset"] = stale.offset
+    return _json({"silent": round(stale.silent_s, 3), **about, "connected": stale.connected}) + "\n"
+
+
+def stale_text(stale: Stale) -> str:
+    """In words, without a newline."""
+    silent, about = f"for {stale.silent_s:.1f} s", printable(stale.topic or stale.pattern)
+    if not stale.connected:
+        return f"quiet: nothing from the broker {silent} ({about})"
+    if stale.topic is None:
+        return f"quiet: nothing on several topics of {about} {silent}"
+    return f"quiet: nothing on {about} {silent}"
 
 
 def text_line(message: Message) -> str:

@@ -4,12 +4,12 @@ import attrs
 import click
 import trio
 
-from fanwire.client import Client, LostMessages, Message, Subscription, connect
+from fanwire.client import Client, LostMessages, Message, Stale, Subscription, connect
 from fanwire.client.config import OnSlow
 from fanwire.protocol import ON_SLOW
 
 from .connection_news import tell_states
-from .message_line import json_line, lost_json_line, lost_text, text_line
+from .message_line import json_line, lost_json_line, lost_text, stale_json_line, stale_text, text_line
 from .options import POSITIVE, QUEUE, max_rate_option, pattern, url_option
 from .output import Output
 from .running import run, until_signalled
@@ -25,6 +25,7 @@ class _Asked:
     report_loss: bool
     snapshot: bool
     last: int | None
+    heartbeat_s: float | None
 
     def of(self, client: Client, pattern: str) -> Subscription:
         """The subscription, not entered yet."""
@@ -36,6 +37,7 @@ class _Asked:
             report_loss=self.report_loss,
             snapshot=self.snapshot,
             replay=None if self.last is None else {"last": self.last},
+            heartbeat_s=self.heartbeat_s,
         )
 
 
@@ -49,6 +51,8 @@ class _Listening:
     done: trio.Event = attrs.field(factory=trio.Event)
     printed: int = 0
     lost: int = 0
+    writing: int = 0
+    """Patterns of which lines are not out yet."""
 
     async def take(self, entries: list[Message]) -> None:
         """Print messages, as many as are still wanted, and the losses among them."""
@@ -58,21 +62,23 @@ class _Listening:
                 break
             lines.append(self._line(entry))
         if lines:
+            self.writing += 1
             await self.output.write("".join(lines))
-        if self.printed == self.count:
+            self.writing -= 1
+        if self.printed == self.count and not self.writing:
             self.done.set()
 
-    def _line(self, entry: Message | LostMessages) -> str:
-        if isinstance(entry, LostMessages):
+    def _line(self, entry: Message | LostMessages | Stale) -> str:
+        if isinstance(entry, LostMessages | Stale):
             return self._told(entry)
         self.printed += 1  # before it waits: another pattern's messages may come meanwhile
         return json_line(entry) if self.as_json else text_line(entry)
 
-    def _told(self, lost: LostMessages) -> str:
-        """A program that reads JSON gets a loss in its place; a person is told apart from what may be piped on."""
+    def _told(self, mark: LostMessages | Stale) -> str:
+        """A program that reads JSON gets it in its place; a person is told apart from what may be piped on."""
         if self.as_json:
-            return lost_json_line(lost)
-        click.echo(lost_text(lost), err=True)
+            return stale_json_line(mark) if isinstance(mark, Stale) else lost_json_line(mark)
+        click.echo(stale_text(mark) if isinstance(mark, Stale) else lost_text(mark), err=True)
         return ""
 
 
@@ -105,6 +111,7 @@ class _Listening:
     metavar="N",
     help="Begin with the newest N messages of each topic that keeps history.",
 )
+@click.option("--heartbeat", type=POSITIVE, metavar="S", help="Say when a topic was silent for so many seconds.")
 @url_option
 def sub(
     patterns: tuple[str, ...],
@@ -117,6 +124,7 @@ def sub(
     report_loss: bool,
     snapshot: bool,
     last: int | None,
+    heartbeat: float | None,
     url: str,
 ) -> int:
     """Print every message on the topics that match PATTERN, a line each.
@@ -128,6 +136,10 @@ def sub(
     --on-slow conflate keeps only the newest message of each topic for us while we don't keep up; drop_oldest and
     drop_newest lose messages, which --report-loss shows: on standard error or, with --json, as {"lost": 5, "reason":
     "queue", "topic": "stocks.AAPL"} in the place where they are missing. --max-rate implies conflate.
+
+    --heartbeat 5 tells, again and again, of each topic on which nothing was published for 5 s: on standard error or,
+    with --json, as {"silent": 5.0, "topic": "stocks.AAPL", "connected": true} in its place. connected is false when it
+    is the connection that is silent.
 
     \b
     Examples:
@@ -147,7 +159,7 @@ def sub(
       130  interrupted before --count was reached (143 by SIGTERM)
     """
     listening = _Listening(as_json, Output(), count)
-    asked = _Asked(on_slow, queue, max_rate, report_loss, snapshot, last)
+    asked = _Asked(on_slow, queue, max_rate, report_loss, snapshot, last, heartbeat)
     return run(_sub, listening, tuple(dict.fromkeys(patterns)), asked, timeout, url)
 
 

@@ -31,6 +31,8 @@ from fanwire.client import PublishResult as PublishResult
 from fanwire.client import Refused as Refused
 from fanwire.client import RequestFailed as RequestFailed
 from fanwire.client import SlowConsumer as SlowConsumer
+from fanwire.client import Stale as Stale
+from fanwire.client import StaleTopic as StaleTopic
 from fanwire.client import State as State
 from fanwire.client import Subscription as Subscription
 from fanwire.client import Undecodable as Undecodable
@@ -64,6 +66,8 @@ __all__ = [
     "Refused",
     "RequestFailed",
     "SlowConsumer",
+    "Stale",
+    "StaleTopic",
     "State",
     "Subscription",
     "Undecodable",

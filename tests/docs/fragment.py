@@ -35,6 +35,7 @@ async def run_fragment(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
     config = Config(rules=(TopicRule(pattern=">", history=1000),))
     async with broker_in_memory(config) as broker, client_of(broker) as client, trio.open_nursery() as nursery:
         monkeypatch.setattr(trio, "open_tcp_stream", _in_place_of_tcp(broker))
+        _publish_each(broker)  # so there are prices when the fragment begins
         nursery.start_soon(_publish_prices, broker)
         names = {"fanwire": fanwire, "trio": trio, "client": client, "broker": broker, "nursery": nursery}
         with _lines_reached(code) as reached, trio.move_on_after(_SECONDS):
@@ -57,9 +58,13 @@ def _in_place_of_tcp(broker: fanwire.Broker) -> Any:
 
 async def _publish_prices(broker: fanwire.Broker) -> None:
     while True:
-        for name in _NAMES:
-            broker.publish(f"stocks.{name}", b"\x81\xa5price\xcb\x40\x67\xb0\x00\x00\x00\x00\x00", encoding=1)
         await trio.sleep(0.1)
+        _publish_each(broker)
+
+
+def _publish_each(broker: fanwire.Broker) -> None:
+    for name in _NAMES:
+        broker.publish(f"stocks.{name}", b"\x81\xa5price\xcb\x40\x67\xb0\x00\x00\x00\x00\x00", encoding=1)
 
 
 @contextmanager

@@ -170,3 +170,12 @@ async def test_a_publish_may_ask_to_be_retained(
 
         assert (code_of(answer)[1] if code else None) == code
         assert [payload for *_, payload in seen(got)] == ([] if code else [b"1"])
+
+
+async def test_a_value_that_may_not_be_retained_takes_no_room(autojump_clock: MockClock) -> None:
+    """Refused by rule, and the topic is not counted as one that remembers anything."""
+    async with serving(rules=(TopicRule(pattern=">", retain=False),)) as broker:
+        client = await connected(broker)
+
+        assert code_of(await publish(client, "a", b"x", retain=True))[1] == "bad_option"
+        assert broker.statistics().stored_topics == 0

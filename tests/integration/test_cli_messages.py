@@ -65,6 +65,20 @@ def test_sub_asks_for_what_it_is_told_to(url: str, policy: str) -> None:
         assert subscriber.ended()[:2] == (0, f"policy.{policy}  x\n")
 
 
+def test_sub_tells_of_silence(url: str) -> None:
+    """Among the messages as JSON, else on standard error; it is no message that counts."""
+    with _listening(url, "silent.a", "--heartbeat", "0.2", "--count", "1", "--json") as subscriber:
+        first = json.loads(subscriber.stdout.readline())
+        ran("pub", "silent.a", "x", url=url)
+        status, out, _ = subscriber.ended()
+    with _listening(url, "silent.b", "--heartbeat", "0.2") as subscriber:
+        said = subscriber.stderr.readline()
+
+    assert (first["topic"], first["connected"]) == ("silent.a", True)
+    assert (status, json.loads(out.splitlines()[-1])["data"]) == (0, "x")
+    assert said == "quiet: nothing on silent.b for 0.2 s\n"
+
+
 def test_sub_gets_the_newest_at_its_rate(url: str) -> None:
     """Of a thousand messages at once few come, each newer than the one before; none of the others counts as lost."""
     with _listening(url, "rate.a", "--max-rate", "10", "--count", "2") as subscriber:

@@ -1,12 +1,14 @@
-"""How `fanwire sub --report-loss` tells of losses."""
+"""How `fanwire sub` tells of losses (`--report-loss`) and of silence (`--heartbeat`)."""
 
 import json
 import os
 
 import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
 
-from fanwire.client import LostMessages
-from fanwire.client.cli.message_line import lost_json_line, lost_text
+from fanwire.client import LostMessages, Stale
+from fanwire.client.cli.message_line import lost_json_line, lost_text, stale_json_line, stale_text
 from fanwire.client.cli.output import Output
 from fanwire.client.cli.sub import _Listening
 from fanwire.client.message import Message
@@ -40,6 +42,32 @@ def test_a_loss_in_words_and_as_json(lost: LostMessages, text: str, fields: dict
     assert json.loads(lost_json_line(lost)) == fields
 
 
+@pytest.mark.parametrize(
+    ("stale", "text", "fields"),
+    [
+        (
+            Stale("stocks.AAPL", "stocks.*", 5.0004, 7, connected=True),
+            "quiet: nothing on stocks.AAPL for 5.0 s",
+            {"silent": 5.0, "topic": "stocks.AAPL", "offset": 7, "connected": True},
+        ),
+        (
+            Stale(None, "stocks.*", 10.0, 0, connected=False),
+            "quiet: nothing from the broker for 10.0 s (stocks.*)",
+            {"silent": 10.0, "pattern": "stocks.*", "connected": False},
+        ),
+        (
+            Stale(None, "stocks.*", 10.0, 0, connected=True),
+            "quiet: nothing on several topics of stocks.* for 10.0 s",
+            {"silent": 10.0, "pattern": "stocks.*", "connected": True},
+        ),
+    ],
+)
+def test_silence_in_words_and_as_json(stale: Stale, text: str, fields: dict[str, object]) -> None:
+    """Both say of what, for how long, and who says so."""
+    assert stale_text(stale) == text
+    assert json.loads(stale_json_line(stale)) == fields
+
+
 def _read(line: str) -> object:
     """A message as its topic, a loss as it is."""
     fields = json.loads(line)
@@ -66,4 +94,33 @@ async def test_where_it_is_told(capsys: pytest.CaptureFixture[str], as_json: boo
         lines = file.read().splitlines()
     assert [_read(line) if as_json else line for line in lines] == out
     assert capsys.readouterr().err == err
+    assert listening.done.is_set()
+
+
+class _SlowOutput(Output):
+    """Each line is out when a test says so."""
+
+    def __init__(self) -> None:
+        super().__init__(descriptor=-1)
+        self.turns: list[trio.Event] = []
+
+    async def write(self, text: str) -> None:
+        """See `Output`."""
+        self.turns.append(trio.Event())
+        await self.turns[-1].wait()
+
+
+async def test_it_ends_when_the_last_line_is_out(nursery: trio.Nursery) -> None:
+    """Not when the last message has come: lines of another pattern may still be on their way."""
+    output = _SlowOutput()
+    listening = _Listening(False, output, count=2)
+    nursery.start_soon(listening.take, [MESSAGE])
+    nursery.start_soon(listening.take, [MESSAGE])
+    await wait_all_tasks_blocked()
+    output.turns[0].set()
+    await wait_all_tasks_blocked()
+    assert not listening.done.is_set()
+    output.turns[1].set()
+    await wait_all_tasks_blocked()
+
     assert listening.done.is_set()

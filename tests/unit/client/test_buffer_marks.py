@@ -5,12 +5,20 @@ from typing import Any
 import pytest
 
 from fanwire.client.buffer import Bounds, Buffer, Conflating, Line, drop_newest, drop_oldest
-from fanwire.client.marks import KINDS_A_PLACE, lost_of
+from fanwire.client.marks import KINDS_A_PLACE
+from fanwire.client.marks import lost_of as mark_in
 from fanwire.client.message import LostMessages
 
 
 def message(number: int, topic: str = "a") -> tuple[Any, ...]:
     return (19, 1, topic, 0, number, b"x")
+
+
+def lost_of(raw: tuple[Any, ...]) -> LostMessages | None:
+    """The loss that a mark tells of; None for a message."""
+    mark = mark_in(raw)
+    assert mark is None or isinstance(mark, LostMessages)
+    return mark
 
 
 def offer_all(buffer: Buffer, runs: list[list[tuple[Any, ...]]]) -> int:
