@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from fanwire.protocol import MAX_BATCH, Lost, SnapshotEnd, encode, matches
+from fanwire.protocol import Lost, SnapshotEnd, encode, matcher
 
 if TYPE_CHECKING:
     from fanwire.protocol import Replay
@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from .store import Kept, Store
     from .subscription import Subscription
 
-# Topics looked at for one page: about a microsecond each, so that nobody waits for long.
-PORTION = 1_000
+# Of one page: so many topics are looked at, at half a microsecond each, and so many bytes put together, at one to two
+# microseconds a message. Between pages the loop goes on; these bounds are what others may wait for.
+PORTION = 500
+PAGE_BYTES = 16 * 1024
 
 
 @attrs.frozen
@@ -114,6 +116,7 @@ class Replaying:
         self._early: set[int] = set()  # topics behind the cursor's back that are done already
         self._waiting: deque[tuple[bytes, int]] = deque()  # what goes next: envelopes, messages among them
         self._count = 0
+        self._matches = matcher(wish.pattern)
         self.closed = False
         self._skip_to_exact()
         self._tell_unknown()
@@ -132,7 +135,7 @@ class Replaying:
         had = {self._wish.pattern: replay.offset or 0} if replay.offsets is None else replay.offsets
         for name, offset in had.items():
             kept = self._store.find(name)
-            if offset and (kept is None or not kept.has_history) and matches(self._wish.pattern, name):
+            if offset and (kept is None or not kept.has_history) and self._matches(name):
                 self._waiting.append((encode(Lost(self._route.number, None, "restart", name)), 0))
 
     # ------------------------------------------------------------- publishes
@@ -190,12 +193,12 @@ class Replaying:
         self._live()
 
     def _page(self) -> Iterator[bytes]:
-        """Envelopes, together at most `MAX_BATCH` bytes, unless the first alone is larger."""
+        """Envelopes, together at most `PAGE_BYTES` bytes, unless the first alone is larger."""
         size, looked = 0, 0
         while True:
             while self._waiting:
                 data, count = self._waiting[0]
-                if size and size + len(data) > MAX_BATCH:
+                if size and size + len(data) > PAGE_BYTES:
                     return
                 self._waiting.popleft()
                 if count:
@@ -203,15 +206,15 @@ class Replaying:
                 size += len(data)
                 self._count += count
                 yield data
-            if self._at >= self._end or looked >= PORTION or size >= MAX_BATCH:
+            if self._at >= self._end or looked >= PORTION or size >= PAGE_BYTES:
                 return
             looked += 1
-            self._look_at(self._store.topics[self._at], MAX_BATCH - size)
+            self._look_at(self._store.topics[self._at], PAGE_BYTES - size)
 
     def _look_at(self, kept: Kept, room: int) -> None:
         """What the cursor finds at a topic goes next; it moves on when that was all."""
         wish = self._wish
-        if kept.serial not in self._early and matches(wish.pattern, kept.name):
+        if kept.serial not in self._early and self._matches(kept.name):
             if wish.replay is not None and kept.has_history:
                 self._replay(kept, room)
                 if self._next is not None:

@@ -36,6 +36,11 @@ _NO_OFFSET_AND_UINT64 = b"\x00\xcf"
 _UINT32, _UINT64 = b"\xce", b"\xcf"
 _MAX_UINT32 = 0xFFFFFFFF
 
+# A MESSAGE with meta has so many; and the meta of a retained one, without and with the encoding of raw bytes before it.
+_MOST_ELEMENTS = 8
+_RETAINED = _pack({"retained": True})
+_RAW_RETAINED = b"\x00" + _RETAINED
+
 _STAMP = len(_UINT64) + 8
 _LENGTH_OF_OFFSET = {0x00: 1, 0xCE: 5, 0xCF: 9}
 _PLAIN_ELEMENTS = 6
@@ -277,10 +282,14 @@ class Route:
 
     def retained(self, topic: str, stored: Stored) -> bytes:
         """A topic's last value, as MESSAGE that says so."""
-        payload, encoding, meta = parts_of_tail(stored)
         before, after = self._around_offset(_pack(topic), 8, stored.stamp)
-        tail = b"".join((_pack(payload), _pack(encoding), _pack({**meta, "retained": True})))
-        return b"".join((before, _pack(stored.offset), after, tail))
+        pieces = [before, _pack(stored.offset), after, stored.tail]
+        if stored.elements == _MOST_ELEMENTS:
+            payload, encoding, meta = parts_of_tail(stored)
+            pieces[3:] = (_pack(payload), _pack(encoding), _pack({**meta, "retained": True}))
+        else:
+            pieces += (_RETAINED if stored.elements == _MOST_ELEMENTS - 1 else _RAW_RETAINED,)
+        return b"".join(pieces)
 
     def where_messages_end(self, topic: str, data: bytes, count: int) -> array[int]:
         """Where in ``data``, several messages that `chunks` made, each one ends; beginning with 0.

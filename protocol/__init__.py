@@ -60,6 +60,7 @@ from .topics import MAX_NAME_BYTES as MAX_NAME_BYTES
 from .topics import check_pattern as check_pattern
 from .topics import check_topic as check_topic
 from .topics import is_wildcard as is_wildcard
+from .topics import matcher as matcher
 from .topics import matches as matches
 from .topics import pattern_covers as pattern_covers
 from .topics import patterns_overlap as patterns_overlap

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 from typing import Final
 
 from .errors import LocalProtocolError
@@ -74,6 +75,18 @@ def matches(pattern: str, topic: str) -> bool:
             return False
         del tokens[len(wanted) :]
     return len(wanted) == len(tokens) and all(want in ("*", token) for want, token in zip(wanted, tokens, strict=True))
+
+
+def matcher(pattern: str) -> Callable[[str], bool]:
+    """`matches` for one (valid) pattern and very many (valid) topics: the usual ones cost one comparison."""
+    if not is_wildcard(pattern):
+        return pattern.__eq__
+    start = pattern[:-1]
+    if pattern.endswith(">") and not is_wildcard(start):
+        if not start:
+            return lambda topic: not topic.startswith("$")
+        return lambda topic: topic.startswith(start)
+    return lambda topic: matches(pattern, topic)
 
 
 def patterns_overlap(one: str, other: str) -> bool:

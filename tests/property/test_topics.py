@@ -8,7 +8,7 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanwire.protocol import LocalProtocolError, check_pattern, check_topic, matches
+from fanwire.protocol import LocalProtocolError, check_pattern, check_topic, matcher, matches, pattern_covers
 
 tokens = st.text(st.characters(exclude_characters=".*>", exclude_categories=["Cc", "Cs", "Zs", "Zl", "Zp"]), min_size=1)
 topics = st.lists(tokens, min_size=1, max_size=5).map(".".join).filter(lambda name: len(name.encode()) <= 255)
@@ -74,3 +74,22 @@ def _plainly_matches(pattern: list[str], tokens: list[str], first: bool) -> bool
         return not hidden
     here = not hidden if pattern[0] == "*" else pattern[0] == tokens[0]
     return here and _plainly_matches(pattern[1:], tokens[1:], first=False)
+
+
+any_pattern = st.tuples(few_wild, st.booleans()).filter(any).map(lambda made: ".".join([*made[0], *[">"] * made[1]]))
+
+
+@given(pattern=any_pattern, topic=few.map(".".join))
+def test_a_matcher_agrees(pattern: str, topic: str) -> None:
+    """Whatever way it takes."""
+    assert matcher(pattern)(topic) is matches(pattern, topic)
+
+
+@given(wide=any_pattern, narrow=any_pattern, topic=few.map(".".join))
+def test_a_pattern_that_covers_another_matches_all_that_it_does(wide: str, narrow: str, topic: str) -> None:
+    """Where it does not cover it there is a topic that says so."""
+    strange = [narrow.replace("*", "strange").replace(">", each) for each in ("strange", "strange.er")]
+    if pattern_covers(wide, narrow):
+        assert all(matches(wide, each) or not matches(narrow, each) for each in (topic, *strange))
+    else:
+        assert any(matches(narrow, each) and not matches(wide, each) for each in strange)

@@ -28,7 +28,7 @@ async def test_reconnects_with_full_jitter(peer: ScriptedPeer, autojump_clock: M
         assert peer.attempts == 4
         peer.unreachable = False
         await peer.accept()
-        assert trio.current_time() == pytest.approx(0.5 + 1 + 2 + 4)
+        assert trio.current_time() == pytest.approx(0.5 + 1 + 2 + 2.5)
         await wait_all_tasks_blocked()
         assert client.state == "connected"
 
@@ -306,7 +306,7 @@ async def test_a_silent_broker_is_pinged_and_then_given_up(peer: ScriptedPeer, a
 
         await peer.accept()
 
-        assert trio.current_time() == pytest.approx(5.0)
+        assert trio.current_time() == pytest.approx(30.0)
 
 
 async def test_a_broker_that_answers_pings_is_kept(peer: ScriptedPeer, autojump_clock: MockClock) -> None:
