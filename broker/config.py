@@ -12,6 +12,7 @@ import attrs
 
 from fanwire.protocol import DEFAULT_PORT
 
+from .auth import Auth
 from .rules import TopicRule
 
 
@@ -115,11 +116,14 @@ class Config:
     handshake_timeout_s: float = attrs.field(default=5.0, validator=_needed)
     """From accept to the answered handshake. trio-websocket alone holds a silent connection for 60 s."""
 
+    auth: Auth | None = None
+    """Who may come in, and what they may do. None: everybody, and all but publishing on the broker's own topics."""
+
     require_hello: bool = False
     """Whether WELCOME waits for HELLO; without it anonymous clients are welcomed at once."""
 
     hello_timeout_s: float = attrs.field(default=5.0, validator=_needed)
-    """From the handshake to HELLO, where HELLO is required."""
+    """From the handshake to HELLO, where HELLO is required, or a token that did not come earlier."""
 
     message_timeout_s: float = attrs.field(default=30.0, validator=_needed)
     """How long one message may take to come in: nobody needs that for 1 MiB but who sends it byte by byte."""

@@ -78,6 +78,17 @@ def no_hello(timeout_s: float) -> Ending:
     return Ending(4001, message, _goodbye("unauthenticated", message, 1.0))
 
 
+def not_accepted(code: str, message: str) -> Ending:
+    """A token that is bad or has expired, or none where one is needed: 4001. What waited is for somebody else."""
+    return Ending(4001, message, _goodbye(code, message, 1.0), discard=True)
+
+
+def other_user() -> Ending:
+    """A connection is one user's: 4003."""
+    message = "a connection stays with its user; open another one"
+    return Ending(4003, message, _goodbye("forbidden", message, 1.0), discard=True)
+
+
 def malformed(message: str) -> Ending:
     """Bytes that cannot be resynchronised: ERROR id 0, then 1007."""
     return Ending(1007, message, encode(Error(0, "malformed", message)))

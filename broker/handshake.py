@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 from http import HTTPStatus
+from urllib.parse import parse_qsl
 
 import attrs
 import h11
@@ -56,6 +57,10 @@ class Opening:
     """What to answer in Sec-WebSocket-Protocol; None: the client offered nothing."""
     agent: str
     """The User-Agent, for logs."""
+    authorization: str | None = attrs.field(default=None, repr=False)
+    """The header of that name."""
+    tokens: tuple[str, ...] = attrs.field(default=(), repr=False)
+    """What the query calls ``token``."""
 
 
 async def read_opening(stream: trio.abc.ReceiveStream, path: str) -> Opening | None:
@@ -88,8 +93,8 @@ def check_opening(head: bytes, rest: bytes, path: str) -> Opening:
     headers = _headers(request)
     if request.method != b"GET":
         raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "a WebSocket begins with GET", ("Allow", "GET"))
-    target = request.target.decode("latin-1").partition("?")[0]
-    if target != path:
+    target, _, query = request.target.decode("latin-1").partition("?")
+    if target != path:  # the query may hold a token, and is told to nobody
         raise Refused(HTTPStatus.NOT_FOUND, f"nothing is served at {target}; the broker is at {path}")
     _check_upgrade(headers)
     key = _key(headers)
@@ -98,7 +103,14 @@ def check_opening(head: bytes, rest: bytes, path: str) -> Opening:
         raise Refused(
             HTTPStatus.BAD_REQUEST, f"none of the offered subprotocols is spoken here, only {SUBPROTOCOL}: {offered!r}"
         )
-    return Opening(_canonical(path, key), rest, SUBPROTOCOL if offered else None, headers.get("user-agent", ""))
+    return Opening(
+        _canonical(path, key),
+        rest,
+        SUBPROTOCOL if offered else None,
+        headers.get("user-agent", ""),
+        headers.get("authorization"),
+        tuple(value for name, value in parse_qsl(query, keep_blank_values=True) if name == "token"),
+    )
 
 
 def _parse(head: bytes) -> h11.Request:

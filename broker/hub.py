@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fanwire.protocol.masking import fastest_mask
 
 from . import endings
+from .access import authenticator_of
 from .closed import ClosedConnections
 from .demand import Demand
 from .episodes import Episodes
@@ -33,6 +34,7 @@ class Hub:
         self.counters = Counters()
         self.store: Store = MemoryStore(secrets.token_hex(8), config.max_stored_bytes, config.max_stored_topics)
         self.registry = Registry(config.rules, self.store)
+        self.authenticator = authenticator_of(config.auth)
         self.fanout = Fanout(self.counters)
         self.watchdog = Watchdog()
         self.heartbeats = Heartbeats(self.fanout, self.store, self.watchdog)
@@ -89,4 +91,6 @@ class Hub:
             stored_bytes=self.store.size,
             evicted=self.store.evicted,
             closed_by_broker=dict(counters.closed_by_broker),
+            unauthenticated=dict(counters.unauthenticated),
+            forbidden=dict(counters.forbidden),
         )

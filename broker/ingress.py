@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import msgpack
 import trio
 
-from fanwire.protocol import LocalProtocolError, Malformed, Publish, decode_from_client
+from fanwire.protocol import Error, LocalProtocolError, Malformed, Publish, decode_from_client
 from fanwire.protocol.fastpath import Run, take_publishes
 
 from . import endings
+from .access import may
 from .fanout import time_stamp
 from .log import log
-from .requests import check_publishable, handle
+from .requests import check_publishable, forbidden, handle
 
 if TYPE_CHECKING:
     from .routes import Topic
@@ -107,6 +108,9 @@ class Ingress:
 
     def _learn(self, packed: bytes) -> Topic | None:
         """A topic that this client may publish on; what is wrong with others is said on the slow road."""
+        permissions = self._session.permissions
+        if permissions is not None and not permissions.may_publish_packed(packed):
+            return None  # before the registry, the store or anybody else hears of it
         try:
             topic = self._session.registry.topic(packed)
             check_publishable(topic.name)
@@ -115,17 +119,32 @@ class Ingress:
         return topic if topic.publisher_wait_s is None else None
 
     def _publish(self, runs: list[Run[Topic]]) -> None:
-        publish = self._session.hub.fanout.publish
+        publish, permissions = self._session.hub.fanout.publish, self._session.permissions
         stamp, now = time_stamp(), trio.current_time()
         for topic, wide, tails, requests in runs:
             topic.tails = None
             if not tails:
+                continue
+            if permissions is not None and topic.name not in permissions.publishable and not self._may(topic, tails):
+                self._refuse(topic.name, len(tails), requests)
                 continue
             reached = publish(topic, 7 if wide else 6, tails, stamp, now)
             if requests:
                 kept = topic.kept
                 first = kept.head + 1 - len(tails) if kept is not None and kept.has_history else None
                 self._acknowledge(requests, reached, topic.lagging, first)
+
+    def _may(self, topic: Topic, tails: list[bytes]) -> bool:
+        """Others may publish there: else it would not be known on the fast road."""
+        return may(self._session, "publish", topic.name, len(tails))
+
+    def _refuse(self, topic: str, count: int, requests: list[int]) -> None:
+        """Say that a run was refused: to each request, or once for all that want no answer."""
+        error = forbidden("publish", topic)
+        for request in requests:
+            self._session.reject(Error(request, error.code, str(error)))
+        if not requests:
+            self._session.reject(Error(0, error.code, str(error), {"about": "PUBLISH", "topic": topic, "count": count}))
 
     def _acknowledge(self, requests: list[int], reached: int, lagging: int, first: int | None) -> None:
         rest = b"".join((_SUBSCRIBERS, _pack(reached), _LAGGING, _pack(lagging)))
@@ -198,7 +217,10 @@ class Ingress:
         return topic is not None and topic.lagging > 0
 
     def _topic_to_wait_for(self, envelope: Publish) -> Topic | None:
-        if not self._session.hub.registry.publishers_wait:
+        session = self._session
+        if not (session.hub.registry.publishers_wait and session.welcomed):
+            return None
+        if session.permissions is not None and not session.permissions.may_publish(envelope.topic):
             return None
         topic = self._session.registry.topic_named(envelope.topic)
         return topic if topic.publisher_wait_s is not None else None

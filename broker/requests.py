@@ -29,6 +29,7 @@ from fanwire.protocol import (
     is_wildcard,
 )
 
+from .access import RENEWAL_INTERVAL_S, hello, may, too_soon
 from .fanout import wall_clock_us
 from .replay import Wish
 from .routes import parts_of_tail
@@ -81,15 +82,29 @@ def handle(session: Session, envelope: object) -> None:
         about = {} if request else {"about": type(envelope).__name__.upper()}
         session.reject(Error(request, error.code, str(error), {**about, **error.detail}))
         return
-    if request:
+    if request and session.ending is None:
         session.answer(encode(Ok(request, result)))
 
 
+def forbidden(action: str, name: str) -> RequestError:
+    """What to say to who may not do that."""
+    return RequestError("forbidden", f"{name}: you may not {action} this")
+
+
+def _check_may(session: Session, action: str, name: str) -> None:
+    if not may(session, action, name):
+        raise forbidden(action, name)
+
+
 def _hello(session: Session, envelope: Hello) -> dict[str, Any]:
+    if envelope.token is not None and too_soon(session):
+        raise RequestError("rate_limited", f"a token may be renewed every {RENEWAL_INTERVAL_S:g} s")
     session.name = envelope.name or session.name
     session.agent = envelope.agent or session.agent
-    session.welcome()
-    return {}
+    result = hello(session, envelope.token)
+    if session.ending is None:
+        session.welcome()
+    return result
 
 
 def _ping(session: Session, envelope: Ping) -> dict[str, Any]:
@@ -101,8 +116,9 @@ def _subscribe(session: Session, envelope: Subscribe) -> dict[str, Any]:
     config, subscriptions = session.config, session.outbox.subscriptions
     if envelope.pattern.startswith("$inbox."):
         raise RequestError("forbidden", f"{envelope.pattern}: only the session whose inbox it is may subscribe to it")
+    _check_may(session, "subscribe", envelope.pattern)
     given = grant(
-        config.rules, envelope.pattern, session.name, envelope.options, queue=config.queue, max_queue=config.max_queue
+        config.rules, envelope.pattern, session.user, envelope.options, queue=config.queue, max_queue=config.max_queue
     )
     route = session.registry.route(envelope.pattern)
     if route.number in subscriptions:
@@ -182,6 +198,7 @@ def _replayed(session: Session, wish: Wish | None, route: Route) -> int | None:
 
 def _fetch(session: Session, envelope: Fetch) -> dict[str, Any]:
     """A page of history; of a topic without one its last value, if ``last`` asks for that."""
+    _check_may(session, "fetch", envelope.topic)
     kept = session.hub.store.find(envelope.topic)
     rule = keeping(session.config.rules, envelope.topic)
     if rule.messages is None and not (envelope.last is not None and (kept is not None or rule.retain)):
@@ -250,8 +267,10 @@ def _publish(session: Session, envelope: Publish) -> dict[str, Any]:
             raise RequestError("bad_option", f"{name!r} is not served by this broker yet; leave it out", option=name)
     tail, elements = message_tail(envelope.payload, envelope.encoding, options)
     try:
+        check_publishable(envelope.topic)
+        for name in filter(None, (envelope.topic, options.reply_to)):  # who replies may do more than who asks
+            _check_may(session, "publish", name)
         topic = session.registry.topic(_pack(envelope.topic))
-        check_publishable(topic.name)
         settle_retain(session.registry, topic, options.retain)
     except LocalProtocolError as error:
         raise RequestError(error.code, str(error)) from None

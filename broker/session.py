@@ -6,6 +6,7 @@ at fault (a sweep, the watchdog, a drain) call `end` with what is to be said; th
 
 from __future__ import annotations
 
+import math
 import random
 import secrets
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from fanwire.protocol.frames import Fault, Opcode, frame_header
 from fanwire.transport import FrameStream
 
 from . import endings
+from .access import admit, note_expired
 from .endings import Ending
 from .fanout import time_stamp, wall_clock_us
 from .handshake import Refused, read_opening
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 
     from .config import Config
     from .hub import Hub
+    from .identity import Identity
+    from .permissions import Permissions
     from .registry import Registry
     from .routes import Route, Topic
     from .rules import Grant
@@ -62,14 +66,19 @@ class Session(Owner, Watched):
         "agent",
         "config",
         "ending",
+        "expires",
+        "forbidden",
         "gone_lost",
         "gone_replaced",
         "hub",
         "id",
+        "identified_at",
+        "identity",
         "name",
         "opened_at",
         "opened_time_us",
         "outbox",
+        "permissions",
         "stream",
         "welcomed",
         "writing",
@@ -84,6 +93,15 @@ class Session(Owner, Watched):
         self.id = secrets.token_hex(8)
         self.name = ""
         self.agent = ""
+        self.identity: Identity | None = None
+        """Who it is (see `access`); None: nobody asks, or it has not said."""
+        self.permissions: Permissions | None = None
+        """What it may do; None: nobody asks."""
+        self.identified_at = -math.inf
+        """When it last brought a token by HELLO, and when that ends, on trio's clock."""
+        self.expires = math.inf
+        self.forbidden = 0
+        """Requests refused for want of a permission."""
         self.opened_at = 0.0
         """When it was entered, on trio's clock."""
         self.opened_time_us = 0
@@ -111,6 +129,13 @@ class Session(Owner, Watched):
     def registry(self) -> Registry:
         """The broker's."""
         return self.hub.registry
+
+    @property
+    def user(self) -> str:
+        """Whom rules are about: the user, where that is asked for; else what it calls itself."""
+        if self.hub.authenticator is None:
+            return self.name
+        return (self.identity and self.identity.user) or ""
 
     @property
     def epoch(self) -> str:
@@ -148,7 +173,7 @@ class Session(Owner, Watched):
             self.opened_time_us = wall_clock_us()
         if self.ending is None:
             self._start_clocks()
-            if not self.config.require_hello:
+            if not (self.config.require_hello or self.unknown):
                 self.welcome()
         self.stream.open()  # also for who is refused: its answer to our close frame has to be read
         with trio.CancelScope() as self._serving:
@@ -161,11 +186,18 @@ class Session(Owner, Watched):
         else:
             await self._part(connection, self.ending)
 
+    @property
+    def unknown(self) -> bool:
+        """Whether it has yet to say who it is."""
+        return self.hub.authenticator is not None and self.identity is None
+
     async def _open(self, raw: trio.abc.Stream, nursery: trio.Nursery) -> trio_websocket.WebSocketConnection | None:
         """The handshake, under its deadline. None: there is no connection, and the client was told why."""
         with trio.move_on_after(self.config.handshake_timeout_s):
             try:
                 opening = await read_opening(raw, self.config.path)
+                if opening is not None:
+                    admit(self, opening)
             except Refused as refusal:
                 await self._refuse(raw, refusal)
                 return None
@@ -393,6 +425,8 @@ class Session(Owner, Watched):
             "max_batch": MAX_BATCH,
             "ping_interval": self.config.ping_interval_s,
         }
+        if self.identity is not None:
+            greeting |= self.identity.as_map()
         self.answer(encode(Welcome(greeting)))
 
     def publish(
@@ -515,10 +549,18 @@ class Session(Owner, Watched):
         self._welcome_due = now + self.config.hello_timeout_s
         self._watch = self.hub.watchdog.watch(self, min(self._ping_due, self._next_check(now)))
 
+    def look_anew(self) -> None:
+        """Something may be due sooner than it was."""
+        if self._watch is not None:
+            self.hub.watchdog.forget(self._watch)
+            due = min(self._ping_due, self._next_check(trio.current_time()))
+            self._watch = self.hub.watchdog.watch(self, due)
+
     def _next_check(self, now: float) -> float:
         since = self.stream.unfinished_since()
         message = (now if since is None else since) + self.config.message_timeout_s
-        return message if self.welcomed else min(message, self._welcome_due)
+        due = min(message, self.expires)
+        return due if self.welcomed else min(due, self._welcome_due)
 
     def look(self, now: float) -> float | None:
         """See `Watched`."""
@@ -526,6 +568,9 @@ class Session(Owner, Watched):
             return None
         if not self.welcomed and now >= self._welcome_due:
             self.end(endings.no_hello(self.config.hello_timeout_s))
+            return None
+        if now >= self.expires:
+            note_expired(self)
             return None
         since = self.stream.unfinished_since()
         if since is not None and now >= since + self.config.message_timeout_s:

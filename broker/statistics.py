@@ -18,6 +18,7 @@ class Counters:
         "connections_refused",
         "connections_total",
         "delivered",
+        "forbidden",
         "lagging",
         "lost",
         "published",
@@ -28,6 +29,7 @@ class Counters:
         "slow_consumers",
         "slow_episodes",
         "slow_unsubscribed",
+        "unauthenticated",
     )
 
     def __init__(self) -> None:
@@ -45,6 +47,8 @@ class Counters:
         self.replaced = 0
         self.queue_depths = [0] * (len(DEPTHS) + 1)
         self.closed_by_broker: dict[int, int] = {}
+        self.unauthenticated: dict[str, int] = {}
+        self.forbidden: dict[str, int] = {}
 
     def observe_depth(self, messages: int) -> None:
         """A socket that was behind has caught up: the most messages of a subscription that waited meanwhile."""
@@ -100,3 +104,9 @@ class BrokerStatistics:
     """Messages of the history, and last values, forgotten because of ``max_stored_bytes``."""
     closed_by_broker: dict[int, int]
     """Connections that the broker closed, by close code."""
+    unauthenticated: dict[str, int]
+    """Tokens that were not accepted, and connections without one that needed one, by where it came: header, query,
+    hello; and those that have expired while connected."""
+    forbidden: dict[str, int]
+    """Requests refused for want of a permission, by what was asked for: publish, subscribe, fetch; and subscriptions
+    ended (revoked) because a new token did not allow them."""

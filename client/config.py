@@ -8,7 +8,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Literal, TypeAlias, TypedDict
 
 import trio
-from attrs import field, frozen, validators
+from attrs import Attribute, field, frozen, validators
+
+from .tokens import TokenSource, check_token
 
 OnOutage: TypeAlias = Literal["wait", "raise"]
 OnFull: TypeAlias = Literal["disconnect", "drop_oldest", "drop_newest", "conflate"]
@@ -20,6 +22,11 @@ OpenStream: TypeAlias = Callable[[], Awaitable[trio.abc.Stream]]
 _positive: Any = validators.gt(0)
 
 
+def _token(_instance: object, _attribute: Attribute[Any], value: object) -> None:
+    if value is not None and not callable(value):
+        check_token(value)
+
+
 @frozen(kw_only=True)
 class Options:
     """How a client behaves. `connect` takes each of these by its name."""
@@ -27,8 +34,9 @@ class Options:
     name: str | None = None
     """Shown in the broker's statistics and logs."""
 
-    token: str | None = field(default=None, repr=False)
-    """Who we are, sent as ``Authorization: Bearer …``."""
+    token: str | TokenSource | None = field(default=None, repr=False, validator=_token)
+    """Who we are, sent as ``Authorization: Bearer …``; or a function, async or not, that gives a token which is good
+    now: it is called for each connection, and before the token expires, to go on without a new connection."""
 
     ssl_context: ssl.SSLContext | None = None
     """For ``wss://``. None: the system's certificate authorities."""
@@ -85,7 +93,7 @@ class Settings(TypedDict, total=False):
     """The fields of `Options`, for the types of `connect`'s keyword arguments."""
 
     name: str | None
-    token: str | None
+    token: str | TokenSource | None
     ssl_context: ssl.SSLContext | None
     open_stream: OpenStream | None
     connect_timeout_s: float

@@ -105,8 +105,8 @@ class Connection:
         self._silent = False
         self._opened = False
 
-    async def open(self, nursery: trio.Nursery, receiver: Receiver) -> None:
-        """Open the byte stream, and do the opening handshake of RFC 6455 section 4.1.
+    async def open(self, nursery: trio.Nursery, receiver: Receiver, token: str | None) -> None:
+        """Open the byte stream, and do the opening handshake of RFC 6455 section 4.1, with a token if there is one.
 
         Raises:
             ConnectionFailed: There is no WebSocket at the other end.
@@ -132,17 +132,13 @@ class Connection:
                 self._address.host_header,
                 self._address.path,
                 subprotocols=[SUBPROTOCOL],
-                extra_headers=self._headers(),
+                extra_headers=[(b"Authorization", b"Bearer " + token.encode())] if token is not None else [],
                 max_message_size=self._options.max_message_bytes,
                 receive_buffer_size=None,
             )
         if self._websocket is None or self.ended.is_set():
             raise self._why_not_open()
         nursery.start_soon(self._take_slow_road)
-
-    def _headers(self) -> list[tuple[bytes, bytes]]:
-        token = self._options.token
-        return [(b"Authorization", b"Bearer " + token.encode())] if token else []
 
     def _reader_ended(self, opening: trio.CancelScope) -> None:
         opening.cancel()
@@ -226,6 +222,8 @@ class Connection:
             return Ending(ConnectionLost("the broker shows no sign of life", code=4010), again=True, hint_s=hint_s)
         code = closed.code if closed else 1006
         message = self._message(code, closed.reason if closed else None)
+        if receiver.goodbye is not None and receiver.goodbye.code == "expired" and callable(self._options.token):
+            return Ending(ConnectionLost(message, code=code), again=True, hint_s=hint_s)  # with a new one
         if code in (4001, 4003):
             return Ending(Refused(message, code=code), again=False)
         too_slow = code == 4008 or for_slowness(receiver.goodbye)

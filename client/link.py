@@ -22,6 +22,7 @@ from .receiver import Receiver
 from .reconnect import Backoff
 from .requests import Requests
 from .states import State, States
+from .tokens import Renewal, token_of
 from .url import Address
 
 AGENT = "fanwire-python"
@@ -121,7 +122,7 @@ class Link:
         """Until WELCOME. Returns how it failed, None if it did not."""
         try:
             with trio.fail_after(self._options.connect_timeout_s):
-                await connection.open(nursery, receiver)
+                await connection.open(nursery, receiver, await token_of(self._options.token))
                 self._outgoing.begin(connection.mask)
                 self._outgoing.add_control(encode(Hello(0, name=self._options.name, agent=AGENT)))
                 await self._outgoing.write_control(connection.stream)
@@ -157,6 +158,7 @@ class Link:
                 self._feeds.resubscribe()
                 nursery.start_soon(self._outgoing.write, connection.stream)
                 nursery.start_soon(connection.watch_for_silence)
+                nursery.start_soon(Renewal(self._options.token, self._requests, self._outgoing).run, self.welcome)
                 self._states.set(State.CONNECTED)
                 started()
                 await connection.ended.wait()

@@ -201,7 +201,8 @@ class Receiver:
         elif error.detail.get("about") == "BACKLOG":
             pass  # a broker that does not want to know
         elif not self._feeds.route_failed(error.detail, error.code, error.message):
-            self.rejected += 1
+            count = error.detail.get("count")
+            self.rejected += count if type(count) is int else 1
             if error.code not in self._logged:  # once a connection: there may be 100,000 a second
                 self._logged.add(error.code)
                 _log.warning(

@@ -65,7 +65,10 @@ def _config(settings: dict[str, Any]) -> Config:
 
 
 async def _serve(config: Config) -> int:
-    broker = Broker(config)
+    try:
+        broker = Broker(config)
+    except ValueError as error:  # a key cannot be used
+        raise click.ClickException(str(error)) from None
     # Watched from before the line that says that it listens: who reads the line may send a signal at once.
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:

@@ -9,6 +9,8 @@ import attrs
 import click
 
 from fanwire.broker import Config, TopicRule
+from fanwire.broker.auth import Auth
+from fanwire.broker.auth_file import read_auth
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -21,6 +23,14 @@ def bytes_of(value: str) -> int:
     if found is None or found[2].lower() not in _UNITS:
         raise click.BadParameter(f"{value!r} is no number of bytes: write 65536, 64KiB or 16MiB")
     return int(found[1]) * _UNITS[found[2].lower()]
+
+
+def auth_of(value: str) -> Auth:
+    """What a file says of who may come in, for `type=`."""
+    try:
+        return read_auth(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def _yes_or_no(value: str) -> bool:
@@ -152,13 +162,17 @@ SETTINGS = (
     Setting("drain_timeout_s", _SECONDS, "SECONDS", "Time that queued messages have to go out at the end"),
     Setting("drain_spread_s", _SECONDS, "SECONDS", "Clients are told to come back at a random moment within so long"),
 )  # fmt: skip
-"""Every setting of `Config` but `require_hello` (a flag) and `listen` and `server` (which are for programs)."""
+"""Every setting of `Config` but `require_hello` (a flag), `auth` (a file), and `listen` and `server` (for programs)."""
 
 
 def settings_options(command: _Command) -> _Command:
     """All of them, in the order of the table."""
     command = click.option(
         "--require-hello", is_flag=True, help="Welcome a client only when it has sent HELLO."
+    )(command)  # fmt: skip
+    command = click.option(
+        "--auth-file", "auth", type=auth_of, metavar="FILE",
+        help="Who may come in and what they may do, as TOML; without it everybody may do everything.",
     )(command)  # fmt: skip
     for setting in reversed(SETTINGS):
         command = setting.as_option()(command)

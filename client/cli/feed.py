@@ -12,7 +12,7 @@ import trio
 from fanwire.client import Client, connect
 
 from .on_demand import OnDemand
-from .options import POSITIVE, seconds_option, topic, url_option
+from .options import POSITIVE, environment_token, seconds_option, topic, url_option
 from .prices import TOPIC_PREFIX
 from .running import run, until_signalled
 from .ticker import DEFAULT_SPEED, OUTGOING, SYMBOLS, Feed, Progress, publish_bars
@@ -122,7 +122,10 @@ def chosen_feed(
 async def _feed(chosen: Feed, on_demand: bool, url: str, seconds: float | None) -> int:
     progress = Progress()
     started = trio.current_time()
-    async with until_signalled(seconds), connect(url, name="fanwire feed", outgoing_messages=OUTGOING) as client:
+    async with (
+        until_signalled(seconds),
+        connect(url, token=environment_token(), name="fanwire feed", outgoing_messages=OUTGOING) as client,
+    ):
         _say(f"publishing on {TOPIC_PREFIX}.* at {url}{' on demand' if on_demand else ''}; Ctrl-C ends")
         if on_demand:
             await _publish_wanted(client, chosen, progress)

@@ -1,10 +1,12 @@
 """Options that several commands share, so that they are called and explained alike."""
 
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
+from fanwire.client.tokens import check_token
 from fanwire.client.url import DEFAULT_URL, parse_url
 from fanwire.protocol import LocalProtocolError, check_pattern, check_topic
 
@@ -59,6 +61,15 @@ def url_option(command: _Command) -> _Command:
         show_envvar=True,
         help="The broker's address.",
     )(command)
+
+
+def environment_token() -> str | None:
+    """The token of FANWIRE_TOKEN. No option has one: others can see the arguments of a command."""
+    token = os.environ.get("FANWIRE_TOKEN")
+    try:
+        return check_token(token) if token else None
+    except ValueError as error:
+        raise click.ClickException(f"FANWIRE_TOKEN: {error}") from None
 
 
 def seconds_option(help_text: str) -> Callable[[_Command], _Command]:

@@ -9,7 +9,7 @@ import click
 
 from fanwire.client import Client, FanwireError, Pipeline, connect
 
-from .options import POSITIVE, url_option
+from .options import POSITIVE, environment_token, url_option
 from .options import topic as topic_type
 from .payload import Form, Payload, read_payload
 from .running import run
@@ -128,7 +128,7 @@ def _read(file: Path) -> bytes:
 
 async def _pub(job: _Job, url: str, quiet: bool) -> int:
     # Not made anew when it is lost: whether the broker has a message that it did not answer, nobody knows.
-    async with connect(url, name="fanwire pub", reconnect=False) as client:
+    async with connect(url, token=environment_token(), name="fanwire pub", reconnect=False) as client:
         published = await (_publish_one(job, client) if job.is_one else _publish_many(job, client))
     if not quiet:
         click.echo(f"published {published} on {job.topic}")

@@ -10,7 +10,7 @@ from fanwire.protocol import ON_SLOW
 
 from .connection_news import tell_states
 from .message_line import json_line, lost_json_line, lost_text, stale_json_line, stale_text, text_line
-from .options import POSITIVE, QUEUE, max_rate_option, pattern, url_option
+from .options import POSITIVE, QUEUE, environment_token, max_rate_option, pattern, url_option
 from .output import Output
 from .running import run, until_signalled
 
@@ -165,7 +165,10 @@ def sub(
 
 async def _sub(listening: _Listening, patterns: tuple[str, ...], asked: _Asked, seconds: float | None, url: str) -> int:
     started = trio.current_time()
-    async with until_signalled(seconds) as ending, connect(url, name="fanwire sub") as client:
+    async with (
+        until_signalled(seconds) as ending,
+        connect(url, token=environment_token(), name="fanwire sub") as client,
+    ):
         await _listen([asked.of(client, pattern) for pattern in patterns], client, listening)
     if listening.lost or not listening.done.is_set():
         _summarise(listening, trio.current_time() - started)

@@ -9,7 +9,7 @@ import trio
 
 from fanwire.client import Client, Undecodable, connect
 
-from .options import plain_option, seconds_option, url_option
+from .options import environment_token, plain_option, seconds_option, url_option
 from .output import Output
 from .running import run, until_signalled
 from .top_view import HEADINGS, SORTS, WORDS, Reports, cells, summary
@@ -138,7 +138,7 @@ def table(reports: Reports, sort: str, limit: int) -> list[str]:
 
 
 async def _top(display: Display, once: bool, seconds: float | None, url: str) -> int:
-    async with until_signalled(seconds), connect(url, name="fanwire top") as client:
+    async with until_signalled(seconds), connect(url, token=environment_token(), name="fanwire top") as client:
         send, receive = trio.open_memory_channel[tuple[str, Mapping[str, Any]]](2)
         async with trio.open_nursery() as nursery:
             # The statistics first: each report of connections is shown with the ones before it.

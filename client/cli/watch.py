@@ -5,7 +5,7 @@ import trio
 
 from fanwire.client import connect
 
-from .options import POSITIVE, max_rate_option, pattern, plain_option, seconds_option, url_option
+from .options import POSITIVE, environment_token, max_rate_option, pattern, plain_option, seconds_option, url_option
 from .running import run, until_signalled
 from .watching import Display, Watch, display_for
 
@@ -60,7 +60,7 @@ def watch(
 async def _watch(
     patterns: tuple[str, ...], display: Display, max_rate: float | None, seconds: float | None, url: str
 ) -> int:
-    async with until_signalled(seconds), connect(url, name="fanwire watch") as client:
+    async with until_signalled(seconds), connect(url, token=environment_token(), name="fanwire watch") as client:
         watch = Watch(max_rate)
         async with trio.open_nursery() as nursery:
             for pattern in patterns:

@@ -33,6 +33,7 @@ COMMANDS = {
     "feed": _Place("fanwire.client.cli.feed", "Publish stock prices: real ones, or a random walk."),
     "top": _Place("fanwire.client.cli.top", "Show which subscribers are behind."),
     "demo": _Place("fanwire.broker.cli.demo", "See it work: a broker, a feed and a live table."),
+    "token": _Place("fanwire.broker.cli.tokens", "Make tokens, and check them."),
     "bench": _Place("fanwire.client.cli.bench.command", "Measure a broker's throughput and latency."),
 }
 """Every command is the attribute of its own name in its module."""

@@ -76,10 +76,10 @@ class RawClient:
 
     # ---------------------------------------------------------------- bytes
 
-    async def open(self, *first: ClientEnvelope) -> Self:
+    async def open(self, *first: ClientEnvelope, request: bytes = REQUEST) -> Self:
         """The opening handshake, with the first message in the same packet if there is one."""
         message = b"".join(map(encode, first))
-        await self.stream.send_all(REQUEST + (masked_frame(message, KEY) if message else b""))
+        await self.stream.send_all(request + (masked_frame(message, KEY) if message else b""))
         while (end := self.received.find(b"\r\n\r\n")) < 0:
             await self.read()
         assert self.received.startswith(b"HTTP/1.1 101 "), bytes(self.received)
@@ -213,9 +213,9 @@ async def serving(**settings: Any) -> AsyncIterator[Broker]:
         yield broker
 
 
-async def connected(broker: Broker, *, welcomed: bool = True) -> RawClient:
+async def connected(broker: Broker, *, welcomed: bool = True, request: bytes = REQUEST) -> RawClient:
     """A new client of ``broker``, after its WELCOME."""
-    client = await RawClient(await broker.open_stream()).open()
+    client = await RawClient(await broker.open_stream()).open(request=request)
     if welcomed:
         await client.expect(Welcome)
     return client

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from fanwire.client import BufferFull, Client, FanwireError, connect
+from fanwire.client.cli.options import environment_token
 
 from .json_lines import JsonLines
 from .plan import MIN_SIZE, Plan, clock_ns, stamped
@@ -71,7 +72,8 @@ class Publishing:
         )
 
     async def _connection(self, *, task_status: trio.TaskStatus[Client]) -> None:
-        async with connect(self._plan.url, name="fanwire bench publisher", reconnect=False) as client:
+        name, token = "fanwire bench publisher", environment_token()
+        async with connect(self._plan.url, name=name, token=token, reconnect=False) as client:
             task_status.started(client)
             await trio.sleep_forever()
 

@@ -3,6 +3,7 @@
 import trio
 
 from fanwire.client import FanwireError, Message, connect
+from fanwire.client.cli.options import environment_token
 
 from .json_lines import JsonLines
 from .latencies import Latencies
@@ -87,8 +88,9 @@ class Receiving:
         )
 
     async def _receive(self, subscriber: Subscriber, *, task_status: trio.TaskStatus[None]) -> None:
+        name, token = "fanwire bench subscriber", environment_token()
         async with (
-            connect(self._plan.url, name="fanwire bench subscriber", reconnect=False) as client,
+            connect(self._plan.url, name=name, token=token, reconnect=False) as client,
             client.subscribe(self._plan.pattern) as subscription,
         ):
             task_status.started()

@@ -1,0 +1,188 @@
+"""What a session may do: who it is, from the handshake or HELLO on, and what that allows.
+
+Without `Config.auth` nobody asks: a session has neither identity nor permissions. One bad token is the end of a
+connection, so each guess costs a connection.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from fanwire.protocol import Error, encode
+
+from . import endings
+from .authenticator import Authenticator
+from .handshake import Opening, Refused
+from .identity import AuthenticationFailed, Identity
+from .log import log
+
+if TYPE_CHECKING:
+    from .auth import Auth
+    from .session import Session
+
+# Seconds between two tokens that one connection brings by HELLO: verifying one takes up to 0.2 ms of everybody's time.
+RENEWAL_INTERVAL_S = 1.0
+
+_bearer = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE).fullmatch
+
+
+def authenticator_of(auth: Auth | None) -> Authenticator | None:
+    """What judges tokens, if anything does. Raises ValueError, which says the file, if a key cannot be used."""
+    return None if auth is None else Authenticator(auth)
+
+
+# ---------------------------------------------------------------- who it is
+
+
+def admit(session: Session, opening: Opening) -> None:
+    """Look at what the handshake says of who comes.
+
+    A bad token in the query is the end of the session, told by GOODBYE: browsers show no HTTP status.
+
+    Raises:
+        Refused: A bad token in the header.
+    """
+    authenticator = session.hub.authenticator
+    if authenticator is None:
+        return
+    if opening.authorization is not None:
+        try:
+            _accept(session, authenticator.authenticate(_token_of(opening.authorization)))
+        except AuthenticationFailed as failure:
+            _note(session, "header", failure)
+            challenge = ("WWW-Authenticate", 'Bearer error="invalid_token"')
+            raise Refused(HTTPStatus.UNAUTHORIZED, failure.message, challenge) from None
+    elif opening.tokens:
+        try:
+            _accept(session, authenticator.authenticate(_only(opening.tokens)))
+        except AuthenticationFailed as failure:
+            _end(session, "query", failure)
+    elif authenticator.anonymous is not None:
+        _accept(session, authenticator.anonymous)
+
+
+def _token_of(authorization: str) -> str:
+    found = _bearer(authorization)
+    if found is None:
+        raise AuthenticationFailed("the Authorization header is not 'Bearer' and one token")
+    return found[1]
+
+
+def _only(tokens: tuple[str, ...]) -> str:
+    if len(tokens) > 1:
+        raise AuthenticationFailed("the query has several tokens")
+    return tokens[0]
+
+
+def too_soon(session: Session) -> bool:
+    """Whether the session has brought a token by HELLO a moment ago."""
+    return session.hub.authenticator is not None and trio.current_time() < session.identified_at + RENEWAL_INTERVAL_S
+
+
+def hello(session: Session, token: str | None) -> dict[str, Any]:
+    """Look at what HELLO says of who this is. The session may have ended afterwards.
+
+    Returns:
+        For the answer.
+    """
+    authenticator = session.hub.authenticator
+    if authenticator is None:
+        return {}
+    if token is not None:
+        session.identified_at = trio.current_time()
+        _identify(session, lambda: authenticator.authenticate(token))
+    elif session.identity is None:
+        _end(session, "hello", AuthenticationFailed("no token"), "a token is needed here")
+    return {} if session.identity is None else session.identity.as_map()
+
+
+def _identify(session: Session, authenticate: Callable[[], Identity]) -> None:
+    known = session.identity
+    try:
+        identity = authenticate()
+    except AuthenticationFailed as failure:
+        _end(session, "hello", failure)
+        return
+    if known is not None and known.user not in (None, identity.user):
+        _note(session, "hello", AuthenticationFailed("another user's token"))
+        session.end(endings.other_user())
+        return
+    _accept(session, identity)
+    _revoke(session)
+
+
+def _accept(session: Session, identity: Identity) -> None:
+    left = identity.expires_in_s
+    session.identity, session.permissions = identity, identity.permissions
+    session.expires = math.inf if left is None else trio.current_time() + left
+    session.look_anew()
+    log.debug("authenticated", session=session.id, user=identity.user)
+
+
+def _revoke(session: Session) -> None:
+    """End the subscriptions that a new token does not allow."""
+    permissions = session.permissions
+    assert permissions is not None
+    for subscription in list(session.outbox.subscriptions.values()):
+        pattern, number = subscription.route.pattern, subscription.route.number
+        if not (pattern.startswith("$inbox.") or permissions.may_subscribe(pattern)):
+            session.part(subscription)
+            session.answer(encode(Error(0, "forbidden", f"{pattern}: no longer allowed", {"route": number})))
+            _count_forbidden(session, "revoked", pattern)
+
+
+def note_expired(session: Session) -> None:
+    """Its token has expired, and no other one has come."""
+    _end(session, "expired", AuthenticationFailed("expired", code="expired"))
+
+
+def _end(session: Session, where: str, failure: AuthenticationFailed, message: str | None = None) -> None:
+    _note(session, where, failure)
+    session.end(endings.not_accepted(failure.code, message or failure.message))
+
+
+def _note(session: Session, where: str, failure: AuthenticationFailed) -> None:
+    """Count and log it, never with the token."""
+    counted = session.hub.counters.unauthenticated
+    counted[where] = counted.get(where, 0) + 1
+    user = session.identity and session.identity.user
+    log.warning("authentication failed", session=session.id, where=where, reason=failure.reason, user=user)
+
+
+# ------------------------------------------------------------- what it may do
+
+
+def may(session: Session, action: str, name: str, count: int = 1) -> bool:
+    """Whether the session may do something; if not, that is counted and logged, and the caller says so.
+
+    Args:
+        session: Whose request it is.
+        action: "publish", or what needs the permission to subscribe: "subscribe", "fetch" …
+        name: A valid topic, or a pattern.
+        count: How many requests.
+    """
+    permissions = session.permissions
+    if permissions is None:
+        return session.hub.authenticator is None
+    allowed = permissions.may_publish(name) if action == "publish" else permissions.may_subscribe(name)
+    if not allowed:
+        _count_forbidden(session, action, name, count)
+    return allowed
+
+
+def _count_forbidden(session: Session, action: str, name: str, count: int = 1) -> None:
+    """Of one session the first is logged, the second, the fourth and so on: it could ask very often."""
+    counted = session.hub.counters.forbidden
+    counted[action] = counted.get(action, 0) + count
+    before, session.forbidden = session.forbidden, session.forbidden + count
+    if before.bit_length() < session.forbidden.bit_length():
+        user = session.identity and session.identity.user
+        log.warning(
+            "forbidden", session=session.id, user=user, action=action, topic=name, times=session.forbidden
+        )  # fmt: skip

@@ -1,0 +1,104 @@
+"""Who brings a token: one that the settings have the hash of, or a JWT.
+
+What is wrong with a token goes to the log, in words of our own and never with the token; who brought it is only told
+that it is not accepted, or that it has expired, which only the holder of a good one can find out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from hmac import compare_digest
+from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
+
+from .auth import Auth, AuthToken, check_user
+from .identity import AuthenticationFailed, Identity
+from .permissions import Permissions, Rights, Unusable, rights_of
+
+if TYPE_CHECKING:
+    from .jwt_tokens import JwtVerifier
+
+# A longer token is not looked at: hashing and parsing it would cost too much before anything is known of who sent it.
+MAX_TOKEN = 8192
+
+
+class Authenticator:
+    """Judges tokens by one set of settings. Keys are read once, when it is made."""
+
+    def __init__(self, auth: Auth) -> None:
+        """Raises ValueError, which says the file, if a key cannot be used."""
+        self._auth = auth
+        self._jwts = _verifier(auth)
+        self._tokens = {bytes.fromhex(token.sha256): token for token in auth.tokens}
+        self._permissions: WeakValueDictionary[Rights, Permissions] = WeakValueDictionary()
+        self.anonymous: Identity | None = None
+        """Who brings no token; None: nobody may come in without one."""
+        if auth.anonymous_roles:
+            self.anonymous = Identity(None, self._permissions_of(auth.anonymous_roles, {}))
+        for token in auth.tokens:
+            try:
+                self._identity_of(token)
+            except Unusable as error:
+                raise ValueError(f"the token of {token.user!r}: {error}") from None
+
+    def authenticate(self, token: str) -> Identity:
+        """Who brings this token.
+
+        Raises:
+            AuthenticationFailed: It is not accepted.
+        """
+        if not 0 < len(token) <= MAX_TOKEN or not token.isascii():
+            raise AuthenticationFailed("no token: empty, too long, or not ASCII")
+        if (known := self._known(token)) is not None:
+            return _live(self._identity_of(known))
+        if self._jwts is None:
+            raise AuthenticationFailed("unknown token")
+        return self._of_jwt(self._jwts.claims_of(token))
+
+    def _known(self, token: str) -> AuthToken | None:
+        """Found by its hash. What the time of that tells of a hash is of no use to who cannot choose the hash."""
+        digest = sha256(token.encode()).digest()
+        found = self._tokens.get(digest)
+        return found if found is not None and compare_digest(bytes.fromhex(found.sha256), digest) else None
+
+    def _identity_of(self, token: AuthToken) -> Identity:
+        permissions = self._permissions_of((*token.roles, *self._auth.default_roles), {"sub": token.user})
+        return Identity(token.user, permissions, token.expires.timestamp() if token.expires is not None else None)
+
+    def _of_jwt(self, claims: Mapping[str, object]) -> Identity:
+        try:
+            user = check_user(claims.get("sub"))
+            roles = (*_names(claims.get(self._auth.roles_claim)), *self._auth.default_roles)
+            permissions = self._permissions_of(roles, claims)
+        except ValueError as error:
+            raise AuthenticationFailed(f"bad claim: {error}") from None
+        expires = claims["exp"]
+        assert isinstance(expires, float)
+        return _live(Identity(user, permissions, expires + self._auth.leeway_s))
+
+    def _permissions_of(self, roles: Iterable[str], claims: Mapping[str, object]) -> Permissions:
+        rights = rights_of(self._auth.named(roles), claims)
+        return self._permissions.setdefault(rights, Permissions(rights))
+
+
+def _verifier(auth: Auth) -> JwtVerifier | None:
+    if not auth.keys and auth.jwks_file is None:
+        return None
+    from .jwt_tokens import JwtVerifier  # what it costs stands there
+
+    return JwtVerifier(auth)
+
+
+def _live(identity: Identity) -> Identity:
+    if identity.expires_in_s == 0:
+        raise AuthenticationFailed("expired", code="expired")
+    return identity
+
+
+def _names(claim: object) -> list[str]:
+    """The roles that a JWT names."""
+    names = claim.split() if isinstance(claim, str) else [] if claim is None else claim
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("roles are a list of names, or a text")
+    return names

@@ -1,0 +1,47 @@
+"""Who somebody is, and the refusal to believe it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import attrs
+
+from .permissions import Permissions
+
+
+class AuthenticationFailed(Exception):
+    """A token is not accepted."""
+
+    def __init__(self, reason: str, *, code: str = "unauthenticated") -> None:
+        """``reason`` is for the log; ``code`` is what the client is told: "unauthenticated" or "expired"."""
+        super().__init__(reason)
+        self.reason = reason
+        self.code = code
+
+    @property
+    def message(self) -> str:
+        """For whoever brought the token."""
+        return "the token has expired" if self.code == "expired" else "the token is not accepted"
+
+
+@attrs.frozen
+class Identity:
+    """Who somebody is, and what they may do."""
+
+    user: str | None
+    """None: nobody in particular, who brought no token."""
+    permissions: Permissions
+    expires_at: float | None = None
+    """When that ends, in seconds since 1970, leeway included; None: never."""
+
+    @property
+    def expires_in_s(self) -> float | None:
+        """How long from now, by the wall clock."""
+        return None if self.expires_at is None else max(0.0, self.expires_at - time.time())
+
+    def as_map(self) -> dict[str, Any]:
+        """For WELCOME, and for the answer to HELLO."""
+        left = self.expires_in_s
+        expires_in = None if left is None else round(left, 3)
+        return {"user": self.user, "expires_in": expires_in, "permissions": self.permissions.as_map()}

@@ -1,0 +1,89 @@
+"""What do permissions cost? Fan-out (W1) and a ticker (W2) with and without them, taking turns.
+
+    python -m tests.bench.permissions --wsload /path/to/wsload
+
+See `tests.bench.policies` for the two workloads and the load generator. With permissions, everybody is anonymous and
+may publish and subscribe by two patterns each, which nothing matches at the first one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import statistics
+import subprocess
+import tempfile
+from pathlib import Path
+
+from tests.bench.policies import WORKLOADS
+from tests.bench.program import fanwire, raise_open_files
+
+AIM = 0.95
+
+_TEMPLATE = Path(__file__).with_name("fanwire.tmpl")
+_AUTH = """
+[auth]
+anonymous_roles = ["everybody"]
+[[auth.roles]]
+name = "everybody"
+publish = ["not.these.>", ">"]
+subscribe = ["not.these.>", ">"]
+"""
+
+
+def main() -> None:
+    """Measure, print one line for each workload."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--wsload", default=os.environ.get("WSLOAD"), help="the load generator (default: $WSLOAD)")
+    parser.add_argument("--work", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
+    parser.add_argument("--pairs", type=int, default=5, help="pairs of runs")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of one run")
+    wanted = parser.parse_args()
+    if not wanted.wsload:
+        raise SystemExit("error: say with --wsload where the load generator is")
+    raise_open_files(1200)
+    for work in wanted.work:
+        print(_told(work, [_pair(wanted, work, number) for number in range(wanted.pairs)]))
+
+
+def _pair(wanted: argparse.Namespace, work: str, number: int) -> tuple[float, float]:
+    """Deliveries a second, without and with; each pair begins with the other one."""
+    figures = {on: _run(wanted, work, on) for on in ((False, True) if number % 2 else (True, False))}
+    return figures[False], figures[True]
+
+
+def _run(wanted: argparse.Namespace, work: str, on: bool) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "auth.toml"
+        file.write_text(_AUTH)
+        with fanwire(*(("--auth-file", str(file)) if on else ())) as broker:
+            command = [wanted.wsload, "--port", str(broker.port), "--pid", str(broker.pid), "--quiet", "--proto", "raw"]
+            command += [
+                "--raw",
+                str(_TEMPLATE),
+                "--secs",
+                str(wanted.seconds),
+                "--warm",
+                "1",
+                *shlex.split(WORKLOADS[work]),
+            ]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=wanted.seconds + 60, check=True)
+    result = json.loads(done.stdout.strip().splitlines()[-1])
+    if result["lost"] or result["gaps"] or result["dups"]:
+        raise SystemExit(f"error: messages were lost or doubled: {result}")
+    return float(result["deliv_s"])
+
+
+def _told(work: str, pairs: list[tuple[float, float]]) -> str:
+    ratios = sorted(on / off for off, on in pairs)
+    off, on = (statistics.median(column) for column in zip(*pairs, strict=True))
+    return (
+        f"{work}: {off:,.0f} deliveries/s without, {on:,.0f} with; paired {statistics.median(ratios):.3f}"
+        f" ({ratios[0]:.3f} to {ratios[-1]:.3f}; aim: {AIM})"
+    )
+
+
+if __name__ == "__main__":
+    main()

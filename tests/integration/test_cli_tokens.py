@@ -1,0 +1,96 @@
+"""`fanwire token`, and `fanwire serve --auth-file`."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fanwire.broker import read_auth
+from fanwire.broker.authenticator import Authenticator
+from fanwire.commandline import run
+from tests.keys import EDDSA, HS256, Pair
+
+ROLES = """
+[auth]
+[[auth.roles]]
+name = "reader"
+subscribe = ["stocks.>"]
+"""
+
+
+def _new(capsys: pytest.CaptureFixture[str], *options: str) -> tuple[str, str]:
+    assert run(["token", "new", *options]) == 0
+    printed = capsys.readouterr()
+    return printed.out.strip(), printed.err
+
+
+def _check(monkeypatch: pytest.MonkeyPatch, token: str, *options: str) -> int:
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{token}\n"))
+    return run(["token", "check", *options])
+
+
+def test_a_new_token_and_what_belongs_into_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The token alone on standard output; its hash, as TOML, on standard error. No two are alike."""
+    token, entry = _new(capsys, "--user", 'a"b\\c', "--role", "reader")
+    file = tmp_path / "auth.toml"
+    file.write_text(ROLES + entry)
+
+    assert token not in entry
+    assert token != _new(capsys, "--user", "a")[0]
+    assert Authenticator(read_auth(str(file))).authenticate(token).user == 'a"b\\c'
+    assert _check(monkeypatch, token, "--auth-file", str(file), "--subscribe", "stocks.A") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        'user: a"b\\c',
+        "good for: ever",
+        "subscribe: stocks.>",
+        "may subscribe to stocks.A",
+    ]
+    assert _check(monkeypatch, token, "--auth-file", str(file), "--publish", "stocks.A") == 1
+    assert "may not publish on stocks.A" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("pair", [HS256, EDDSA], ids=lambda pair: pair.algorithm)
+def test_a_new_jwt(
+    pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Signed with the key given; a broker with the other half of it takes it."""
+    private, public = tmp_path / "private", tmp_path / "public"
+    private.write_bytes(pair.private)
+    public.write_bytes(pair.public)
+    file = tmp_path / "auth.toml"
+    file.write_text(f'{ROLES}[[auth.keys]]\nfile = "public"\nalgorithm = "{pair.algorithm}"\nkid = "k"\n')
+    options = ("--user", "alice", "--role", "reader", "--kid", "k", "--key", str(private))
+    token, _ = _new(capsys, *options, "--algorithm", pair.algorithm, "--seconds", "60")
+
+    assert _check(monkeypatch, token, "--auth-file", str(file), "--subscribe", "stocks.*") == 0
+    assert "user: alice" in capsys.readouterr().out
+    assert _check(monkeypatch, token[:-8] + "AAAAAAAA", "--auth-file", str(file)) == 1
+    assert "error: not accepted: wrong signature" in capsys.readouterr().err
+    assert run(["token", "new", *options, "--algorithm", "RS256"]) == 1
+    assert "cannot sign with RS256" in capsys.readouterr().err
+    assert run(["token", "new", *options]) == 2
+
+
+def test_serve_refuses_a_file_that_it_cannot_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line that says the file and the key, and nothing is started; also if a key file is not there."""
+    file = tmp_path / "auth.toml"
+    file.write_text("[auth]\nkeyss = []\n")
+    assert run(["serve", "--auth-file", str(file)]) == 2
+    assert "auth.keyss is no setting; did you mean 'keys'?" in capsys.readouterr().err
+    file.write_text(ROLES + '[[auth.keys]]\nfile = "nothing.pem"\nalgorithm = "RS256"\n')
+    assert run(["serve", "--auth-file", str(file)]) == 1
+    assert f"{tmp_path / 'nothing.pem'}: No such file" in capsys.readouterr().err
+
+
+def test_importing_the_broker_does_not_import_cryptography() -> None:
+    """It costs 15 MiB and is for those who have keys."""
+    program = "import sys, fanwire.broker.cli.serve; print('jwt' in sys.modules, 'cryptography' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == ["False", "False"]
