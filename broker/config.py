@@ -64,6 +64,9 @@ class Config:
     backlog: int = attrs.field(default=4096, validator=_needed)
     """Connections that the kernel keeps until we accept them; 10,000 clients coming back at once need more than 128."""
 
+    auth: Auth | None = None
+    """Who may come in, and what they may do. None: everybody, and all but publishing on the broker's own topics."""
+
     max_connections: int | None = attrs.field(default=20_000, validator=_positive)
     """Clients at a time; one more is told `too_many` and closed with 4029."""
 
@@ -115,9 +118,6 @@ class Config:
 
     handshake_timeout_s: float = attrs.field(default=5.0, validator=_needed)
     """From accept to the answered handshake. trio-websocket alone holds a silent connection for 60 s."""
-
-    auth: Auth | None = None
-    """Who may come in, and what they may do. None: everybody, and all but publishing on the broker's own topics."""
 
     require_hello: bool = False
     """Whether WELCOME waits for HELLO; without it anonymous clients are welcomed at once."""

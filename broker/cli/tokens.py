@@ -22,7 +22,19 @@ _SECONDS = click.IntRange(min=1)
 
 @click.group(short_help="Make tokens, and check them.", context_settings={"help_option_names": ["-h", "--help"]})
 def token() -> None:
-    """Make tokens, and check them."""
+    """Make tokens, and check them.
+
+    \b
+    Examples:
+      fanwire token new --user feeder --role publisher
+      fanwire token check --auth-file auth.toml < token.txt
+
+    \b
+    Exit status:
+      0  made, or good
+      1  not accepted, not allowed, or a file cannot be used
+      2  wrong usage
+    """
 
 
 @token.command(short_help="Make a token.")

@@ -16,10 +16,11 @@ from fanwire.client.config import Options
 from fanwire.commandline import COMMANDS, root
 
 from .pages import PAGES, ROOT
-from .tables import code_in, rows_in, section
+from .tables import code_in, rows_in, rows_of, section
 
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 CLI = ROOT / "docs" / "cli.md"
+_WHO = "Who comes in, and what they may do"
 OTHERS = tuple(ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "tests/vectors/README.md"))
 
 _FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
@@ -72,7 +73,7 @@ def _shown(field: "attrs.Attribute[object]") -> str:
         return str(default).lower()
     if isinstance(default, int) and field.name.endswith("_bytes"):
         return f"{default // 1024**2} MiB" if default % 1024**2 == 0 else f"{default // 1024} KiB"
-    if default == ():
+    if default in ((), None):
         return "none"
     if isinstance(default, float):
         return f"{default:g} s"
@@ -101,6 +102,7 @@ def test_every_setting_says_whether_it_may_be_none() -> None:
 def test_every_setting_names_its_option() -> None:
     """As `fanwire serve` has it."""
     options = {setting.field: setting.option for setting in SETTINGS} | {"require_hello": "--require-hello"}
+    options["auth"] = "--auth-file"
 
     assert {code_in(row[0])[0]: "".join(code_in(row[1])) for row in _settings()} == {
         field.name: options.get(field.name, "") for field in attrs.fields(Config)
@@ -145,7 +147,19 @@ def test_every_option_of_a_command_has_its_row(name: str) -> None:
     if name == "serve":
         documented |= {option for row in _settings() for option in code_in(row[1])}
 
-    assert documented == {max(each.opts, key=len) for each in command.params if isinstance(each, click.Option)}
+    commands = [command, *command.commands.values()] if isinstance(command, click.Group) else [command]
+    options = [each for one in commands for each in one.params if isinstance(each, click.Option)]
+    assert documented == {max(each.opts, key=len) for each in options}
+
+
+def test_tests_that_the_security_page_names_are_there() -> None:
+    """Each row of what is defended names tests that exist."""
+    named = [name for row in rows_of(ROOT / "docs" / "security.md", _WHO) for name in code_in(row[2])]
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("**/test_*.py")]
+    there = {name for text in texts for name in re.findall(r"def (test_\w+)", text)}
+
+    assert len(named) > 20
+    assert [name for name in named if name not in there] == []
 
 
 # Written so that this file is not found by itself.

@@ -70,6 +70,7 @@ async def test_a_bad_token_in_the_header_is_told_by_http(
             answer = await _status(broker, request)
             assert answer.startswith(b"HTTP/1.1 401 Unauthorized\r\n")
             assert b'\r\nWWW-Authenticate: Bearer error="invalid_token"\r\n' in answer
+        await wait_all_tasks_blocked()
         figures = broker.statistics()
 
     assert (figures.unauthenticated, figures.connections_refused) == ({"header": 4}, 4)

@@ -104,7 +104,7 @@ def test_the_environment_names_the_broker(capsys: pytest.CaptureFixture[str], mo
 def test_every_setting_of_the_broker_has_an_option() -> None:
     """A setting that is added to Config must be added to the command line, or be named here with its reason."""
     of_programs = {"listen", "server"}  # a broker without a port, and what WELCOME says
-    flags = {"require_hello"}
+    flags = {"require_hello", "auth"}  # the second is a file
 
     assert {setting.field for setting in SETTINGS} | of_programs | flags == {
         field.name for field in attrs.fields(Config)
