@@ -120,12 +120,13 @@ class Ingress:
 
     def _publish(self, runs: list[Run[Topic]]) -> None:
         publish, permissions = self._session.hub.fanout.publish, self._session.permissions
+        publishable = None if permissions is None else permissions.publishable
         stamp, now = time_stamp(), trio.current_time()
         for topic, wide, tails, requests in runs:
             topic.tails = None
             if not tails:
                 continue
-            if permissions is not None and topic.name not in permissions.publishable and not self._may(topic, tails):
+            if publishable is not None and topic.name not in publishable and not self._may(topic, tails):
                 self._refuse(topic.name, len(tails), requests)
                 continue
             reached = publish(topic, 7 if wide else 6, tails, stamp, now)

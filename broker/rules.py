@@ -40,8 +40,8 @@ class TopicRule:
     pattern: str = attrs.field(validator=_pattern)
     """Which topics."""
     user: str | None = None
-    """Whose subscriptions: a shell pattern (``legacy-*``) for the user; None: everybody's. Where nobody is asked who they
-    are it is for the name that a client gives in HELLO: then a rule for some users only is for those who mean well."""
+    """Whose subscriptions: a shell pattern (``legacy-*``) for the user; None: everybody's. Where nobody is asked who
+    they are it is for the name that a client gives in HELLO: then such a rule is for those who mean well."""
     on_slow: str | None = attrs.field(default=None, validator=_on_slow)
     """The policy they get, whatever they ask for."""
     max_queue: int | None = attrs.field(default=None, validator=_positive)
