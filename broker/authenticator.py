@@ -36,9 +36,9 @@ class Authenticator:
         """Who brings no token; None: nobody may come in without one."""
         if auth.anonymous_roles:
             self.anonymous = Identity(None, self._permissions_of(auth.anonymous_roles, {}))
-        for token in auth.tokens:
+        for digest, token in self._tokens.items():
             try:
-                self._identity_of(token)
+                self._identity_of(token, digest)
             except Unusable as error:
                 raise ValueError(f"the token of {token.user!r}: {error}") from None
 
@@ -50,21 +50,41 @@ class Authenticator:
         """
         if not 0 < len(token) <= MAX_TOKEN or not token.isascii():
             raise AuthenticationFailed("no token: empty, too long, or not ASCII")
-        if (known := self._known(token)) is not None:
-            return _live(self._identity_of(known))
-        if self._jwts is None:
-            raise AuthenticationFailed("unknown token")
-        return self._of_jwt(self._jwts.claims_of(token))
-
-    def _known(self, token: str) -> AuthToken | None:
-        """Found by its hash. What the time of that tells of a hash is of no use to who cannot choose the hash."""
         digest = sha256(token.encode()).digest()
+        if self._known(digest) is None and self._jwts is not None:
+            return self._of_jwt(self._jwts.claims_of(token))
+        return self._of_digest(digest)
+
+    def again(self, identity: Identity) -> Identity:
+        """Who it is by these settings, that was known by others. Of a JWT the signature is not looked at again.
+
+        Raises:
+            AuthenticationFailed: Nobody, by these.
+        """
+        proof = identity.proof
+        if isinstance(proof, bytes):
+            return self._of_digest(proof)
+        if proof is not None:
+            return self._of_jwt(proof)
+        if self.anonymous is None:
+            raise AuthenticationFailed("no token")
+        return self.anonymous
+
+    def _known(self, digest: bytes) -> AuthToken | None:
+        """Found by its hash. What the time of that tells of a hash is of no use to who cannot choose the hash."""
         found = self._tokens.get(digest)
         return found if found is not None and compare_digest(bytes.fromhex(found.sha256), digest) else None
 
-    def _identity_of(self, token: AuthToken) -> Identity:
+    def _of_digest(self, digest: bytes) -> Identity:
+        token = self._known(digest)
+        if token is None:
+            raise AuthenticationFailed("unknown token")
+        return _live(self._identity_of(token, digest))
+
+    def _identity_of(self, token: AuthToken, digest: bytes) -> Identity:
         permissions = self._permissions_of((*token.roles, *self._auth.default_roles), {"sub": token.user})
-        return Identity(token.user, permissions, token.expires.timestamp() if token.expires is not None else None)
+        expires_at = token.expires.timestamp() if token.expires is not None else None
+        return Identity(token.user, permissions, expires_at, digest)
 
     def _of_jwt(self, claims: Mapping[str, object]) -> Identity:
         try:
@@ -75,7 +95,7 @@ class Authenticator:
             raise AuthenticationFailed(f"bad claim: {error}") from None
         expires = claims["exp"]
         assert isinstance(expires, float)
-        return _live(Identity(user, permissions, expires + self._auth.leeway_s))
+        return _live(Identity(user, permissions, expires + self._auth.leeway_s, claims))
 
     def _permissions_of(self, roles: Iterable[str], claims: Mapping[str, object]) -> Permissions:
         rights = rights_of(self._auth.named(roles), claims)

@@ -20,6 +20,9 @@ from fanwire.protocol import SUBPROTOCOL
 # A request head over this is refused with 431. Browsers' are under 2 KiB without cookies; nginx allows 8 KiB a line.
 MAX_HEAD = 16 * 1024
 
+# Fields of the query that are looked through for a token: one is needed.
+MAX_FIELDS = 100
+
 _END = b"\r\n\r\n"
 
 
@@ -109,8 +112,16 @@ def check_opening(head: bytes, rest: bytes, path: str) -> Opening:
         SUBPROTOCOL if offered else None,
         headers.get("user-agent", ""),
         headers.get("authorization"),
-        tuple(value for name, value in parse_qsl(query, keep_blank_values=True) if name == "token"),
+        _tokens_of(query),
     )
+
+
+def _tokens_of(query: str) -> tuple[str, ...]:
+    try:
+        fields = parse_qsl(query, keep_blank_values=True, max_num_fields=MAX_FIELDS)
+    except ValueError:
+        raise Refused(HTTPStatus.BAD_REQUEST, f"the query has more than {MAX_FIELDS} fields") from None
+    return tuple(value for name, value in fields if name == "token")
 
 
 def _parse(head: bytes) -> h11.Request:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -34,6 +35,8 @@ class Identity:
     permissions: Permissions
     expires_at: float | None = None
     """When that ends, in seconds since 1970, leeway included; None: never."""
+    proof: bytes | Mapping[str, object] | None = attrs.field(default=None, eq=False, repr=False)
+    """What it was known by: the hash of a token, or the claims of a JWT. For when the settings change."""
 
     @property
     def expires_in_s(self) -> float | None:

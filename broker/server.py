@@ -13,6 +13,8 @@ from fanwire.transport import memory_stream_pair
 
 from . import endings
 from .accept import accept_connections
+from .access import change_auth
+from .auth import Auth
 from .closed import ClosedConnection
 from .config import Config
 from .expiry import Expiry
@@ -182,6 +184,20 @@ class Broker:
         tail, elements = message_tail(bytes(payload), Encoding(encoding), options)
         settle_retain(self._hub.registry, entry, retain)
         return self._hub.fanout.publish(entry, elements, [tail], time_stamp(), trio.current_time(), key, retain)
+
+    async def change_auth(self, auth: Auth) -> None:
+        """Go by other settings of who may come in, at once, also for those who are connected.
+
+        Whose token is not accepted by them is closed with 4001, and subscriptions that are no longer allowed end. JWTs
+        that were good stay so until they expire.
+
+        Args:
+            auth: Instead of `Config.auth`.
+
+        Raises:
+            ValueError: They cannot be used, and nothing has changed; or there was no `Config.auth`.
+        """
+        await change_auth(self._hub, auth)
 
     def statistics(self) -> BrokerStatistics:
         """What has been counted so far."""

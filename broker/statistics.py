@@ -106,7 +106,7 @@ class BrokerStatistics:
     """Connections that the broker closed, by close code."""
     unauthenticated: dict[str, int]
     """Tokens that were not accepted, and connections without one that needed one, by where it came: header, query,
-    hello; and those that have expired while connected."""
+    hello; and those that have expired while connected, or are none any more since the settings changed."""
     forbidden: dict[str, int]
     """Requests refused for want of a permission, by what was asked for: publish, subscribe, fetch; and subscriptions
     ended (revoked) because a new token did not allow them."""

@@ -117,7 +117,6 @@ def pattern_covers(wide: str, narrow: str) -> bool:
     return len(ours) == len(theirs)
 
 
-
 def _fault(kind: str, name: str) -> str:
     """What is wrong with a name that was refused. Slow, but bounded: the name may be of any length."""
     if not name:

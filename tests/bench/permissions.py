@@ -3,7 +3,8 @@
     python -m tests.bench.permissions --wsload /path/to/wsload
 
 See `tests.bench.policies` for the two workloads and the load generator. With permissions, everybody is anonymous and
-may publish and subscribe by two patterns each, which nothing matches at the first one.
+may publish and subscribe by two patterns each, of which nothing matches the first. CPU time is compared: others on the
+machine change it less than throughput.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from tests.bench.policies import WORKLOADS
 from tests.bench.program import fanwire, raise_open_files
 
-AIM = 0.95
+AIM = 1.05
 
 _TEMPLATE = Path(__file__).with_name("fanwire.tmpl")
 _AUTH = """
@@ -49,7 +50,7 @@ def main() -> None:
 
 
 def _pair(wanted: argparse.Namespace, work: str, number: int) -> tuple[float, float]:
-    """Deliveries a second, without and with; each pair begins with the other one."""
+    """CPU seconds for a million deliveries, without and with; each pair begins with the other one."""
     figures = {on: _run(wanted, work, on) for on in ((False, True) if number % 2 else (True, False))}
     return figures[False], figures[True]
 
@@ -73,15 +74,15 @@ def _run(wanted: argparse.Namespace, work: str, on: bool) -> float:
     result = json.loads(done.stdout.strip().splitlines()[-1])
     if result["lost"] or result["gaps"] or result["dups"]:
         raise SystemExit(f"error: messages were lost or doubled: {result}")
-    return float(result["deliv_s"])
+    return float(result["cpu_s_per_M"])
 
 
 def _told(work: str, pairs: list[tuple[float, float]]) -> str:
     ratios = sorted(on / off for off, on in pairs)
     off, on = (statistics.median(column) for column in zip(*pairs, strict=True))
     return (
-        f"{work}: {off:,.0f} deliveries/s without, {on:,.0f} with; paired {statistics.median(ratios):.3f}"
-        f" ({ratios[0]:.3f} to {ratios[-1]:.3f}; aim: {AIM})"
+        f"{work}: {off:.3f} CPU s for a million deliveries without, {on:.3f} with;"
+        f" paired {statistics.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f}; aim: {AIM})"
     )
 
 

@@ -14,7 +14,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from fanwire import Broker, ConnectionFailed, Refused, RequestFailed, State
 from fanwire.broker import TopicRule
 from fanwire.broker.access import RENEWAL_INTERVAL_S
-from fanwire.broker.auth import Auth
+from fanwire.broker.auth import Auth, AuthKey
 from fanwire.broker.permissions import Role
 from fanwire.protocol import Error, Hello, Message, Ok, Ping, Publish, Subscribe, Welcome
 from fanwire.testing import client_of
@@ -95,12 +95,13 @@ async def test_a_bad_token_in_the_query_is_told_by_goodbye(
 
 async def test_without_a_token_nothing_can_be_done_but_hello(autojump_clock: MockClock) -> None:
     """WELCOME waits for it; everything else is refused until then, and leaves nothing behind."""
-    async with serving(auth=_auth()) as broker:
-        listener = await connected(broker, request=bearer("fw_good"))
-        await listener.subscribe(">")
+    rules = [TopicRule(pattern=">", history=5, publisher_wait_s=1)]
+    async with serving(auth=_auth(), rules=rules) as broker:
+        listener = await subscribed(broker, ">", request=bearer("fw_good"))
         client = await connected(broker, welcomed=False)
         await client.send(Subscribe(1, ">"), Publish(2, "a.b", b"x"), Publish(0, "a.b", b"x"), Ping(3))
         assert [code_of(each)[1] for each in await client.take(4)] == ["unauthenticated"] * 4
+        assert (broker.statistics().stored_topics, broker._hub.registry._topics) == (0, {})
         await client.send(Hello(4, token="fw_good"), Publish(5, "a.b", b"y"))
         await client.expect(Welcome)
         answer = await client.expect(Ok)
@@ -386,3 +387,49 @@ async def test_the_plain_request_of_these_tests_has_no_token(autojump_clock: Moc
     assert b"Authorization" not in REQUEST
     async with serving() as broker:
         await subscribed(broker, "a")
+
+
+# ---------------------------------------------------------------- other settings
+
+
+async def test_other_settings_hold_at_once(autojump_clock: MockClock, tmp_path: Path) -> None:
+    """A token that was taken out ends its connection; permissions that were taken away end what they allowed."""
+    keys = [HS256.file(tmp_path)]
+    async with serving(auth=_auth(keys=keys, anonymous_roles=["all"], default_roles=["all"])) as broker:
+        requests = (bearer("fw_good"), bearer("fw_bob"), bearer(HS256.sign(sub="carol")), REQUEST)
+        alice, bob, carol, nobody = [await connected(broker, request=request) for request in requests]
+        routes = [await client.subscribe("b.x") for client in (alice, bob, carol)]
+        await broker.change_auth(_auth(keys=keys, tokens=[known("fw_good", "alice", "b")], default_roles=["a"]))
+
+        for client in (bob, nobody):
+            assert await _told_to_go(client) == (4001, "unauthenticated", 0)
+        error = await carol.expect(Error)
+        assert (error.id, error.code, error.detail["route"]) == (0, "forbidden", routes[2])
+        assert isinstance(await alice.ask(Ping(9)), Ok)
+        broker.publish("b.x", b"x")
+        assert await alice.payloads(1) == [b"x"]
+        assert broker.statistics().unauthenticated == {"changed": 2}
+        assert await _status(broker, bearer("fw_bob"))
+
+
+async def test_settings_that_cannot_be_used_change_nothing(autojump_clock: MockClock, tmp_path: Path) -> None:
+    """Whoever is connected stays, and may do what they could; nor can authentication begin in the middle."""
+    missing = AuthKey(file=str(tmp_path / "nothing"), algorithm="RS256")
+    async with serving(auth=_auth()) as broker:
+        client = await subscribed(broker, "a", request=bearer("fw_good"))
+        with pytest.raises(ValueError, match="No such file"):
+            await broker.change_auth(_auth(keys=[missing], tokens=[]))
+        broker.publish("a", b"x")
+        assert await client.payloads(1) == [b"x"]
+        await connected(broker, request=bearer("fw_bob"))
+    async with serving() as broker:
+        with pytest.raises(ValueError, match="cannot begin"):
+            await broker.change_auth(_auth())
+
+
+async def test_a_query_of_very_many_fields_is_refused(autojump_clock: MockClock) -> None:
+    """Looking for a token in it would take too long."""
+    async with serving() as broker:
+        request = in_query("x" + "&a=1" * 200)
+
+        assert (await _status(broker, request)).startswith(b"HTTP/1.1 400 ")

@@ -12,7 +12,8 @@ import pytest
 from fanwire.broker import read_auth
 from fanwire.broker.authenticator import Authenticator
 from fanwire.commandline import run
-from tests.keys import EDDSA, HS256, Pair
+from tests.integration.cli_programs import started
+from tests.keys import EDDSA, HS256, Pair, known
 
 ROLES = """
 [auth]
@@ -94,3 +95,24 @@ def test_importing_the_broker_does_not_import_cryptography() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_commands_take_the_token_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FANWIRE_TOKEN; without it, or with a bad one, they say that they are refused."""
+    file = tmp_path / "auth.toml"
+    roles = '[auth]\n[[auth.roles]]\nname = "all"\npublish = [">"]\n[[auth.tokens]]\nroles = ["all"]\nuser = "me"\n'
+    file.write_text(f'{roles}sha256 = "{known("fw_x", "me").sha256}"\n')
+    with started("serve", "--port", "0", "--auth-file", str(file)) as broker:
+        url = broker.heard("listening on (ws://.*)")[1]
+        ends = []
+        for token in ("fw_x", "fw_y", "a b", ""):
+            monkeypatch.setenv("FANWIRE_TOKEN", token)
+            with started("pub", "stocks.A", "1", url=url) as command:
+                status, _, error = command.ended()
+                ends.append((status, error))
+
+    assert [status for status, _ in ends] == [0, 1, 1, 1]
+    assert "HTTP 401, the token is not accepted" in ends[1][1]
+    assert "FANWIRE_TOKEN: a token is a text of visible ASCII" in ends[2][1]
+    assert "a token is needed here" in ends[3][1]
+    assert all(error.startswith("error: ") for _, error in ends[1:])

@@ -29,7 +29,7 @@ from tests.integration.raw import RawClient, code_of, connected, serving
 from tests.keys import bearer, known
 
 ALL = Role(name="all", publish=(">",), subscribe=(">",))
-KEEPING = [TopicRule(pattern=">", history=10, retain=True)]
+KEEPING = [TopicRule(pattern=">", history=10, retain=True), TopicRule(pattern=">", publisher_wait_s=1)]
 
 
 def _auth(*roles: Role, **settings: Any) -> Auth:
