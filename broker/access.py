@@ -124,6 +124,7 @@ def _identify(session: Session, authenticate: Callable[[], Identity]) -> None:
 def _accept(session: Session, identity: Identity) -> None:
     left = identity.expires_in_s
     session.identity, session.permissions = identity, identity.permissions
+    session.accepted_by = session.hub.authenticator
     session.expires = math.inf if left is None else trio.current_time() + left
     session.look_anew()
     log.debug("authenticated", session=session.id, user=identity.user)
@@ -141,11 +142,14 @@ async def change_auth(hub: Hub, auth: Auth) -> None:
     for number, session in enumerate(list(hub.sessions)):
         if number % PORTION == PORTION - 1:
             await trio.lowlevel.checkpoint()
-        if session.identity is not None and session.ending is None and hub.authenticator is not None:
-            _look_again(session, session.identity, hub.authenticator)
+        look_again(session)
 
 
-def _look_again(session: Session, identity: Identity, authenticator: Authenticator) -> None:
+def look_again(session: Session) -> None:
+    """Go by the settings as they are now, if they have changed since the session was accepted."""
+    identity, authenticator = session.identity, session.hub.authenticator
+    if identity is None or authenticator is None or authenticator is session.accepted_by or session.ending is not None:
+        return
     try:
         _accept(session, authenticator.again(identity))
     except AuthenticationFailed as failure:

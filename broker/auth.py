@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 
-from .permissions import Role, _listed
+from .permissions import Role, listed
 
 ALGORITHMS = ("HS256", "RS256", "ES256", "EdDSA")
 """What JWTs may be signed with. `none` is no algorithm."""
@@ -85,7 +85,7 @@ class AuthToken:
     """The hash of the token, in hexadecimal."""
     user: str = attrs.field(validator=lambda _instance, _attribute, value: check_user(value) and None)
     """Whose it is."""
-    roles: tuple[str, ...] = attrs.field(default=(), converter=_listed, validator=_names)
+    roles: tuple[str, ...] = attrs.field(default=(), converter=listed, validator=_names)
     """What they may do, beside ``default_roles``."""
     expires: datetime | None = attrs.field(default=None, validator=_moment)
     """When it ends; None: when it is taken out of the settings."""
@@ -95,7 +95,7 @@ class AuthToken:
 class Auth:
     """Who may come in, and what they may do. Nobody may do anything that no role of theirs allows."""
 
-    keys: tuple[AuthKey, ...] = attrs.field(default=(), converter=_listed, metadata={"of": AuthKey})
+    keys: tuple[AuthKey, ...] = attrs.field(default=(), converter=listed, metadata={"of": AuthKey})
     """Keys that JWTs are verified with."""
     jwks_file: str | None = attrs.field(default=None, validator=_text_or_none, metadata={"path": True})
     """More of them, as a JSON Web Key Set (RFC 7517)."""
@@ -108,13 +108,13 @@ class Auth:
     roles_claim: str = attrs.field(default="roles", validator=_text)
     """The claim of a JWT with the names of its roles: a list, or a text with spaces between them. Names that
     are not defined here are passed over: they may mean something elsewhere."""
-    tokens: tuple[AuthToken, ...] = attrs.field(default=(), converter=_listed, metadata={"of": AuthToken})
+    tokens: tuple[AuthToken, ...] = attrs.field(default=(), converter=listed, metadata={"of": AuthToken})
     """Tokens that are no JWTs."""
-    roles: tuple[Role, ...] = attrs.field(default=(), converter=_listed, metadata={"of": Role})
+    roles: tuple[Role, ...] = attrs.field(default=(), converter=listed, metadata={"of": Role})
     """What there is to be allowed."""
-    default_roles: tuple[str, ...] = attrs.field(default=(), converter=_listed, validator=_names)
+    default_roles: tuple[str, ...] = attrs.field(default=(), converter=listed, validator=_names)
     """Roles of everybody who has a token."""
-    anonymous_roles: tuple[str, ...] = attrs.field(default=(), converter=_listed, validator=_names)
+    anonymous_roles: tuple[str, ...] = attrs.field(default=(), converter=listed, validator=_names)
     """Roles of who brings no token; none: nobody comes in without one."""
 
     def __attrs_post_init__(self) -> None:

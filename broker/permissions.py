@@ -57,8 +57,8 @@ def check_template(name: str, template: str) -> None:
         )
 
 
-def _listed(value: Any) -> tuple[Any, ...]:
-    """Lists of a file are tuples here; one text is not the list of its characters."""
+def listed(value: Any) -> tuple[Any, ...]:
+    """Converter: lists of a file are tuples here, and one text is not the list of its characters."""
     if not isinstance(value, list | tuple):
         raise ValueError(f"a list of texts is needed, not {value!r}")
     return tuple(value)
@@ -70,13 +70,13 @@ class Role:
 
     name: str = attrs.field(validator=attrs.validators.instance_of(str))
     """What tokens and other settings call it."""
-    publish: tuple[str, ...] = attrs.field(default=(), converter=_listed, validator=_patterns)
+    publish: tuple[str, ...] = attrs.field(default=(), converter=listed, validator=_patterns)
     """Topics it may publish on; ``{sub}`` stands for the user, other names for other claims of the JWT."""
-    publish_deny: tuple[str, ...] = attrs.field(default=(), converter=_listed, validator=_patterns)
+    publish_deny: tuple[str, ...] = attrs.field(default=(), converter=listed, validator=_patterns)
     """Topics it may not publish on, whatever is allowed."""
-    subscribe: tuple[str, ...] = attrs.field(default=(), converter=_listed, validator=_patterns)
+    subscribe: tuple[str, ...] = attrs.field(default=(), converter=listed, validator=_patterns)
     """What it may subscribe to, fetch, and see the presence of."""
-    subscribe_deny: tuple[str, ...] = attrs.field(default=(), converter=_listed, validator=_patterns)
+    subscribe_deny: tuple[str, ...] = attrs.field(default=(), converter=listed, validator=_patterns)
     """What it may not. A subscription that overlaps with it is refused as a whole."""
     operator: bool = attrs.field(default=False, validator=attrs.validators.instance_of(bool))
     """Whether it may see all of ``$sys.>``: who is connected, what everybody is subscribed to, how slow they are."""

@@ -20,7 +20,7 @@ from fanwire.protocol.frames import Fault, Opcode, frame_header
 from fanwire.transport import FrameStream
 
 from . import endings
-from .access import admit, note_expired
+from .access import admit, look_again, note_expired
 from .endings import Ending
 from .fanout import time_stamp, wall_clock_us
 from .handshake import Refused, read_opening
@@ -36,6 +36,7 @@ from .watchdog import Watched
 if TYPE_CHECKING:
     from typing import Any
 
+    from .authenticator import Authenticator
     from .config import Config
     from .hub import Hub
     from .identity import Identity
@@ -63,6 +64,7 @@ class Session(Owner, Watched):
         "_watch",
         "_welcome_due",
         "_writer",
+        "accepted_by",
         "agent",
         "config",
         "ending",
@@ -97,6 +99,8 @@ class Session(Owner, Watched):
         """Who it is (see `access`); None: nobody asks, or it has not said."""
         self.permissions: Permissions | None = None
         """What it may do; None: nobody asks."""
+        self.accepted_by: Authenticator | None = None
+        """By whose settings."""
         self.identified_at = -math.inf
         """When it last brought a token by HELLO, and when that ends, on trio's clock."""
         self.expires = math.inf
@@ -169,6 +173,7 @@ class Session(Owner, Watched):
             return
         self.opened_at = trio.current_time()
         self.hub.enter(self)
+        look_again(self)
         if self in self.hub.sessions:
             self.opened_time_us = wall_clock_us()
         if self.ending is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from fanwire.broker import TopicRule
 from fanwire.broker.access import RENEWAL_INTERVAL_S
 from fanwire.broker.auth import Auth, AuthKey
 from fanwire.broker.permissions import Role
+from fanwire.broker.session import Session
 from fanwire.protocol import Error, Hello, Message, Ok, Ping, Publish, Subscribe, Welcome
 from fanwire.testing import client_of
 from tests.integration.raw import REQUEST, RawClient, code_of, connected, serving, subscribed
@@ -410,6 +412,28 @@ async def test_other_settings_hold_at_once(autojump_clock: MockClock, tmp_path: 
         assert await alice.payloads(1) == [b"x"]
         assert broker.statistics().unauthenticated == {"changed": 2}
         assert await _status(broker, bearer("fw_bob"))
+
+
+async def test_other_settings_hold_for_who_is_in_the_middle_of_the_handshake(autojump_clock: MockClock) -> None:
+    """Accepted by the old ones, and not connected yet when they changed."""
+    async with serving(auth=_auth()) as broker:
+        stream = await broker.open_stream()
+        await stream.send_all(bearer("fw_bob"))
+        while not any(s.identity for s in _sessions(broker)):
+            await trio.lowlevel.checkpoint()
+        assert not broker._hub.sessions
+        await broker.change_auth(_auth(tokens=[known("fw_good", "alice", "b")]))
+        client = RawClient(stream)
+        while (end := client.received.find(b"\r\n\r\n")) < 0:
+            await client.read()
+        del client.received[: end + 4]
+
+        assert await _told_to_go(client) == (4001, "unauthenticated", 0)
+
+
+def _sessions(broker: Broker) -> list[Session]:
+    """All, also those that are not connected yet."""
+    return [each for each in gc.get_objects() if isinstance(each, Session) and each.hub is broker._hub]
 
 
 async def test_settings_that_cannot_be_used_change_nothing(autojump_clock: MockClock, tmp_path: Path) -> None:
