@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import msgpack
 import trio
 
-from fanwire.protocol import LocalProtocolError, Malformed, Publish, decode_from_client
-from fanwire.protocol.fastpath import Run, take_publishes
+from fanwire.protocol import LocalProtocolError, Malformed, Publish, check_topic, decode_from_client
+from fanwire.protocol.fastpath import Run, request_at, take_publishes
 
 from . import endings
 from .fanout import time_stamp
@@ -35,6 +35,9 @@ PORTION = 256
 
 # Answers to PUBLISH that go out as one piece: each is at most 50 bytes, together they stay under `MAX_BATCH`.
 MAX_ACKNOWLEDGED = 1_000
+
+# Of a MESSAGE with all it can have: meta is the last.
+MOST_ELEMENTS = 8
 
 # Answer to PUBLISH, around the number of subscribers.
 _OK = b"\x93\x11"
@@ -65,11 +68,15 @@ class Ingress:
         Returns:
             What to await before reading more from this client, if anything.
         """
+        fanout = self._session.hub.fanout
+        sleeper = fanout.hold()
         try:
             return self._take(messages)
         except Exception:
             self._defect()
             return None
+        finally:
+            fanout.let_go(sleeper)
 
     def _defect(self) -> None:
         log.exception("defect: a client's message could not be handled", session=self._session.id)
@@ -83,7 +90,9 @@ class Ingress:
             at = 0
             if session.welcomed:
                 index, at = self._take_publishes(messages, index)
-            if index < count:
+            if index < count and session.welcomed and self._take_request(messages[index], at):
+                index += 1
+            elif index < count:
                 self._requests = decode_from_client(messages[index], at)
                 index += 1
                 if not self._take_portion():
@@ -126,6 +135,20 @@ class Ingress:
                 kept = topic.kept
                 first = kept.head + 1 - len(tails) if kept is not None and kept.has_history else None
                 self._acknowledge(requests, reached, topic.lagging, first)
+
+    def _take_request(self, data: bytes, at: int) -> bool:
+        """Publish the last envelope of a message if it is one that wants replies, of the usual form."""
+        asking = request_at(data, at)
+        if asking is None or asking.stop != len(data) or (topic := self._learn(asking.topic)) is None:
+            return False
+        try:
+            check_topic(asking.reply_to.decode())
+        except ValueError:
+            return False
+        if not any(route.outboxes for route in topic.routes):
+            return False
+        self._session.publish(topic, MOST_ELEMENTS, asking.tail)
+        return True
 
     def _acknowledge(self, requests: list[int], reached: int, lagging: int, first: int | None) -> None:
         rest = b"".join((_SUBSCRIBERS, _pack(reached), _LAGGING, _pack(lagging)))

@@ -22,6 +22,7 @@ from . import endings
 from .endings import Ending
 from .fanout import time_stamp, wall_clock_us
 from .handshake import Refused, read_opening
+from .inbox import new_inbox
 from .ingress import Ingress
 from .leftovers import end_parser
 from .limiter import Limiter
@@ -66,6 +67,7 @@ class Session(Owner, Watched):
         "gone_replaced",
         "hub",
         "id",
+        "inbox",
         "name",
         "opened_at",
         "opened_time_us",
@@ -82,6 +84,8 @@ class Session(Owner, Watched):
         self.hub = hub
         self.config: Config = hub.config
         self.id = secrets.token_hex(8)
+        self.inbox = new_inbox()
+        """What it may subscribe to for replies, and nobody else."""
         self.name = ""
         self.agent = ""
         self.opened_at = 0.0
@@ -392,6 +396,7 @@ class Session(Owner, Watched):
             "max_message": self.config.max_message_bytes,
             "max_batch": MAX_BATCH,
             "ping_interval": self.config.ping_interval_s,
+            "inbox": self.inbox,
         }
         self.answer(encode(Welcome(greeting)))
 
