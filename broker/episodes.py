@@ -10,6 +10,7 @@ import trio
 
 from .closed import shown
 from .fanout import time_stamp
+from .inbox import without_inbox
 from .log import log
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def _facts(session: Session, subscription: Subscription | None, queued_bytes: in
         "session": session.id,
         "name": shown(session.name),
         "route": subscription.route.number if subscription else None,
-        "pattern": subscription.route.pattern if subscription else None,
+        "pattern": without_inbox(subscription.route.pattern) if subscription else None,
         "on_slow": subscription.on_slow if subscription else None,
         "queued": subscription.waiting if subscription else 0,
         "limit": subscription.queue if subscription else None,

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import msgpack
 import trio
 
-from fanwire.protocol import Error, LocalProtocolError, Malformed, Publish, decode_from_client
-from fanwire.protocol.fastpath import Run, take_publishes
+from fanwire.protocol import Error, LocalProtocolError, Malformed, Publish, check_topic, decode_from_client
+from fanwire.protocol.fastpath import Run, request_at, take_publishes
 
 from . import endings
 from .access import may
@@ -36,6 +36,9 @@ PORTION = 256
 
 # Answers to PUBLISH that go out as one piece: each is at most 50 bytes, together they stay under `MAX_BATCH`.
 MAX_ACKNOWLEDGED = 1_000
+
+# Of a MESSAGE with all it can have: meta is the last.
+MOST_ELEMENTS = 8
 
 # Answer to PUBLISH, around the number of subscribers.
 _OK = b"\x93\x11"
@@ -66,11 +69,15 @@ class Ingress:
         Returns:
             What to await before reading more from this client, if anything.
         """
+        fanout = self._session.hub.fanout
+        sleeper = fanout.hold()
         try:
             return self._take(messages)
         except Exception:
             self._defect()
             return None
+        finally:
+            fanout.let_go(sleeper)
 
     def _defect(self) -> None:
         log.exception("defect: a client's message could not be handled", session=self._session.id)
@@ -84,7 +91,9 @@ class Ingress:
             at = 0
             if session.welcomed:
                 index, at = self._take_publishes(messages, index)
-            if index < count:
+            if index < count and session.welcomed and self._take_request(messages[index], at):
+                index += 1
+            elif index < count:
                 self._requests = decode_from_client(messages[index], at)
                 index += 1
                 if not self._take_portion():
@@ -146,6 +155,23 @@ class Ingress:
             self._session.reject(Error(request, error.code, str(error)))
         if not requests:
             self._session.reject(Error(0, error.code, str(error), {"about": "PUBLISH", "topic": topic, "count": count}))
+
+    def _take_request(self, data: bytes, at: int) -> bool:
+        """Publish the last envelope of a message if it is one that wants replies, of the usual form."""
+        asking = request_at(data, at)
+        if asking is None or asking.stop != len(data) or (topic := self._learn(asking.topic)) is None:
+            return False
+        try:
+            reply_to = check_topic(asking.reply_to.decode())
+        except ValueError:
+            return False
+        permissions = self._session.permissions
+        if permissions is not None and not permissions.may_publish(reply_to):
+            return False
+        if not any(route.outboxes for route in topic.routes):
+            return False
+        self._session.publish(topic, MOST_ELEMENTS, asking.tail)
+        return True
 
     def _acknowledge(self, requests: list[int], reached: int, lagging: int, first: int | None) -> None:
         rest = b"".join((_SUBSCRIBERS, _pack(reached), _LAGGING, _pack(lagging)))

@@ -13,6 +13,7 @@ from fanwire.protocol import check_topic, is_wildcard
 from fanwire.protocol.errors import LocalProtocolError
 from fanwire.protocol.fastpath import Heads
 
+from .inbox import is_inbox
 from .memory_store import MemoryStore
 from .patterns import PatternTree
 from .routes import Route, Topic
@@ -103,6 +104,8 @@ class Registry:
         self._changed(route)
 
     def _changed(self, route: Route) -> None:
+        if is_inbox(route.pattern):
+            return  # no topic that it matches is remembered
         if route.wildcard:
             self._version += 1
             self.heads.clear()
@@ -115,6 +118,10 @@ class Registry:
         except UnicodeDecodeError:
             raise LocalProtocolError("topic is not valid UTF-8", code="bad_topic") from None
         check_topic(name)
+        if is_inbox(name):  # each reply has a topic of its own: to remember those would push out all others
+            topic = Topic(name, publisher_wait(self._rules, name))
+            topic.passing = True
+            return topic
         kept = self._kept(name)
         if len(self._topics) >= MAX_TOPICS:
             self._topics.clear()

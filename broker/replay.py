@@ -83,9 +83,8 @@ class Wish:
         if replay.epoch != self.epoch:
             return False
         had: Mapping[str, int] = {self.pattern: replay.offset or 0} if replay.offsets is None else replay.offsets
-        ours = [
-            (name, offset) for name, offset in had.items() if matches(self.pattern, name)
-        ]  # nothing of others is told
+        is_ours = matcher(self.pattern)  # nothing of others is told
+        ours = [(name, offset) for name, offset in had.items() if is_ours(name)]
         return all(self._covers(store.find(name), offset, route) for name, offset in ours)
 
     def _covers(self, kept: Kept | None, had: int, route: int) -> bool:

@@ -16,6 +16,7 @@ from fanwire.protocol import matches
 
 from .closed import shown
 from .fanout import time_stamp
+from .inbox import without_inbox
 
 if TYPE_CHECKING:
     from .hub import Hub
@@ -92,7 +93,7 @@ def look_at(session: Session) -> ConnectionInfo:
         agent=shown(session.agent),
         connected_s=round(trio.current_time() - session.opened_at, 3),
         subscriptions=len(subscriptions),
-        patterns=[shown(each.route.pattern) for each in subscriptions[:MOST_PATTERNS]],
+        patterns=[shown(without_inbox(each.route.pattern)) for each in subscriptions[:MOST_PATTERNS]],
         on_slow=sorted({each.on_slow for each in subscriptions}),
         queued=sum([each.waiting for each in subscriptions]),
         queued_bytes=_behind(outbox),

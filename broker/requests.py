@@ -31,6 +31,7 @@ from fanwire.protocol import (
 
 from .access import RENEWAL_INTERVAL_S, hello, may, too_soon
 from .fanout import wall_clock_us
+from .inbox import is_inbox
 from .replay import Wish
 from .routes import parts_of_tail
 from .rules import grant, keeping, keeps_all
@@ -46,8 +47,6 @@ _pack = msgpack.Packer().pack
 
 _PLAIN = SubscribeOptions()
 # Options of protocol.md that this broker does not do yet; asking for one is answered `bad_option`, never ignored.
-_PLAIN_PUBLISH = PublishOptions()
-_NOT_YET_PUBLISHED = ("reply_to",)
 _NOT_YET = ("group", "echo", "presence")
 
 # Messages of one page of FETCH, and what each costs beside its payload and meta: offset, time, array.
@@ -79,7 +78,7 @@ def handle(session: Session, envelope: object) -> None:
             raise RequestError("unauthenticated", "HELLO comes first")
         result = handler(session, envelope)
     except RequestError as error:
-        about = {} if request else {"about": type(envelope).__name__.upper()}
+        about = {} if request else _about(envelope)
         session.reject(Error(request, error.code, str(error), {**about, **error.detail}))
         return
     if request and session.ending is None:
@@ -94,6 +93,14 @@ def forbidden(action: str, name: str) -> RequestError:
 def _check_may(session: Session, action: str, name: str) -> None:
     if not may(session, action, name):
         raise forbidden(action, name)
+
+
+def _about(envelope: object) -> dict[str, Any]:
+    """What tells whoever asked without a number which of its requests has failed."""
+    about = {"about": type(envelope).__name__.upper()}
+    if isinstance(envelope, Publish) and envelope.options.reply_to is not None:
+        about["reply_to"] = envelope.options.reply_to
+    return about
 
 
 def _hello(session: Session, envelope: Hello) -> dict[str, Any]:
@@ -114,7 +121,7 @@ def _ping(session: Session, envelope: Ping) -> dict[str, Any]:
 def _subscribe(session: Session, envelope: Subscribe) -> dict[str, Any]:
     _check_options(envelope.options)
     config, subscriptions = session.config, session.outbox.subscriptions
-    if envelope.pattern.startswith("$inbox."):
+    if is_inbox(envelope.pattern) and not envelope.pattern.startswith(f"{session.inbox}."):
         raise RequestError("forbidden", f"{envelope.pattern}: only the session whose inbox it is may subscribe to it")
     _check_may(session, "subscribe", envelope.pattern)
     given = grant(
@@ -262,9 +269,6 @@ def _subscription(session: Session, route: int) -> Subscription:
 def _publish(session: Session, envelope: Publish) -> dict[str, Any]:
     """A PUBLISH with options, or in a form that the fast road does not know."""
     options = envelope.options
-    for name in _NOT_YET_PUBLISHED:
-        if getattr(options, name) != getattr(_PLAIN_PUBLISH, name):
-            raise RequestError("bad_option", f"{name!r} is not served by this broker yet; leave it out", option=name)
     tail, elements = message_tail(envelope.payload, envelope.encoding, options)
     try:
         check_publishable(envelope.topic)
@@ -276,6 +280,8 @@ def _publish(session: Session, envelope: Publish) -> dict[str, Any]:
         raise RequestError(error.code, str(error)) from None
     if (repeated := _repeated(topic, options)) is not None:
         return {"offset": repeated, "subscribers": 0, "lagging": 0, "repeated": True}
+    if options.reply_to is not None and not any(route.outboxes for route in topic.routes):
+        raise RequestError("no_responders", f"nobody is subscribed to {topic.name}")
     subscribers = session.publish(topic, elements, tail, options.key, options.retain)
     kept = topic.kept
     offset = kept.head if kept is not None else 0
@@ -302,10 +308,13 @@ def settle_retain(registry: Registry, topic: Topic, retain: bool | None) -> None
     """See to it that the topic can remember its last value, if a publish asks for it.
 
     Raises:
-        LocalProtocolError: The topic's rule says something else (`bad_option`), or too many topics are remembered.
+        LocalProtocolError: The topic's rule says something else, or it is an inbox (`bad_option`), or too many topics
+            are remembered.
     """
     if retain is None:
         return
+    if retain and is_inbox(topic.name):
+        raise LocalProtocolError(f"{topic.name}: inboxes remember nothing", code="bad_option")
     ruled = registry.keeping(topic).retain
     if ruled not in (None, retain):
         says = "are" if ruled else "are not"
@@ -321,6 +330,8 @@ def message_tail(payload: bytes, encoding: int, options: PublishOptions) -> tupl
         meta["headers"] = dict(options.headers)
     if options.key is not None:
         meta["key"] = options.key
+    if options.reply_to is not None:
+        meta["reply_to"] = options.reply_to
     tail, elements = _pack(payload), 6
     if encoding or meta:
         tail, elements = tail + _pack(int(encoding)), 7
@@ -331,7 +342,7 @@ def message_tail(payload: bytes, encoding: int, options: PublishOptions) -> tupl
 
 def check_publishable(name: str) -> None:
     """Raise LocalProtocolError (`forbidden`) for topics that only the broker publishes on."""
-    if name.startswith("$") and not name.startswith("$inbox."):
+    if name.startswith("$") and not is_inbox(name):
         raise LocalProtocolError(f"{name}: topics that begin with '$' are the broker's own", code="forbidden")
 
 

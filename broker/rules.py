@@ -15,6 +15,8 @@ import attrs
 
 from fanwire.protocol import ON_SLOW, SubscribeOptions, check_pattern, matches, pattern_covers, patterns_overlap
 
+from .inbox import is_inbox
+
 # Silence is told of this often at most, whatever is asked for.
 SHORTEST_HEARTBEAT_S = 0.1
 
@@ -88,7 +90,10 @@ class Keeping:
 
 
 def keeping(rules: tuple[TopicRule, ...], topic: str) -> Keeping:
-    """What ``topic`` remembers. The first rule that speaks of it and says something of what is kept settles all."""
+    """What ``topic`` remembers. The first rule that speaks of it and says something of what is kept settles all; but
+    inboxes remember nothing."""
+    if is_inbox(topic):
+        return Keeping()
     for rule in rules:
         says = rule.retain is not None or rule.history is not None
         if says and matches(rule.pattern, topic):

@@ -24,6 +24,7 @@ from .access import admit, look_again, note_expired
 from .endings import Ending
 from .fanout import time_stamp, wall_clock_us
 from .handshake import Refused, read_opening
+from .inbox import new_inbox
 from .ingress import Ingress
 from .leftovers import end_parser
 from .limiter import Limiter
@@ -76,6 +77,7 @@ class Session(Owner, Watched):
         "id",
         "identified_at",
         "identity",
+        "inbox",
         "name",
         "opened_at",
         "opened_time_us",
@@ -93,6 +95,8 @@ class Session(Owner, Watched):
         self.hub = hub
         self.config: Config = hub.config
         self.id = secrets.token_hex(8)
+        self.inbox = new_inbox()
+        """What it may subscribe to for replies, and nobody else."""
         self.name = ""
         self.agent = ""
         self.identity: Identity | None = None
@@ -429,6 +433,7 @@ class Session(Owner, Watched):
             "max_message": self.config.max_message_bytes,
             "max_batch": MAX_BATCH,
             "ping_interval": self.config.ping_interval_s,
+            "inbox": self.inbox,
         }
         if self.identity is not None:
             greeting |= self.identity.as_map()

@@ -8,6 +8,7 @@
   `position` (how far one has come, and how it goes on after a break), `terms` (what the broker grants) and `slowness`
   (why it ends one), `subscription` (a handler's end), `buffer`, `buffering` and `marks` (what waits for it), `message`,
   `history` (without subscribing), `silence` (when nothing comes), `demand` (who wants what);
+* both: `requester` and `replies` (asking), `inbox` (where replies come in), `service` (answering);
 * `config`: all settings; `errors`: all that can go wrong.
 """
 
@@ -22,8 +23,10 @@ from .errors import Closed as Closed
 from .errors import ConnectionFailed as ConnectionFailed
 from .errors import ConnectionLost as ConnectionLost
 from .errors import FanwireError as FanwireError
+from .errors import NoResponders as NoResponders
 from .errors import Refused as Refused
 from .errors import RequestFailed as RequestFailed
+from .errors import RequestTimeout as RequestTimeout
 from .errors import SlowConsumer as SlowConsumer
 from .errors import StaleTopic as StaleTopic
 from .errors import Undecodable as Undecodable
@@ -33,6 +36,9 @@ from .message import Message as Message
 from .message import Stale as Stale
 from .pipeline import Pipeline as Pipeline
 from .publish_result import PublishResult as PublishResult
+from .replies import Replies as Replies
+from .service import Request as Request
+from .service import Service as Service
 from .states import State as State
 from .subscription import Subscription as Subscription
 from .terms import Granted as Granted

@@ -13,6 +13,7 @@ from fanwire.protocol import Fetch, Ping, PublishOptions, Replay, Subscribe, Sub
 
 from .buffering import BufferOptions
 from .config import OnFull, OnSlow, OnSlowReconnect, OnStale, Options, Settings
+from .deadlines import Deadlines
 from .demand import TOPIC as DEMAND
 from .demand import Demand
 from .errors import ConnectionLost, FanwireError
@@ -25,7 +26,10 @@ from .pipeline import Pipeline
 from .position import Beginning
 from .publish_result import PublishResult, result_of
 from .publisher import Publisher, options_of
+from .replies import Replies
+from .requester import Question, Requester
 from .requests import Request, Requests, Result
+from .service import Service
 from .silence import Clock, Silence
 from .states import State, StateIterator, States
 from .subscription import Subscription
@@ -83,7 +87,9 @@ class Client:
         self._outgoing = Outgoing(options)
         self._publisher = Publisher(self._outgoing)
         self._feeds = Feeds(self._requests, self._outgoing, options)
-        self._link = Link(address, options, self._states, self._requests, self._feeds, self._outgoing)
+        deadlines = Deadlines()
+        self._link = Link(address, options, self._states, self._requests, self._feeds, self._outgoing, deadlines)
+        self._requester = Requester(self._link, self._states, self._feeds, self._outgoing, self._publisher, deadlines)
         self._clock = Clock(self._link)
         self._publish_nowait = self._publisher.publish_nowait
 
@@ -325,6 +331,91 @@ class Client:
             LocalProtocolError: The pattern is wrong.
         """
         return Demand(self.subscribe(DEMAND, report_loss=True), check_pattern(pattern))
+
+    # ---------------------------------------------------- asking, answering
+
+    async def request(
+        self,
+        topic: str,
+        data: object,
+        *,
+        timeout_s: float = 5.0,
+        raw: bool = False,
+        headers: Mapping[str, str] | None = None,
+    ) -> Message:
+        """Publish a request; return the first reply to it. See `serve` for the other side.
+
+        It is sent once, on one connection: without one it waits for it (unless ``on_outage="raise"``), and if that goes
+        before the reply has come the request fails. Ask again if asking twice does no harm.
+
+        Args:
+            topic: Whom to ask: whoever is subscribed to it.
+            data: As for `publish`.
+            timeout_s: How long to wait at most, for everything.
+            raw: As for `publish`.
+            headers: As for `publish`.
+
+        Raises:
+            NoResponders: Nobody is subscribed to the topic. That is known at once.
+            RequestTimeout: No reply came in time.
+            ConnectionLost: The connection went before a reply came; whether anybody got the request is not known.
+            RequestFailed: The broker refused it.
+            LocalProtocolError: The topic, the data or the size is wrong, or 10,000 requests of this client wait
+                already.
+        """
+        return await self.request_many(topic, data, timeout_s=timeout_s, most=1, raw=raw, headers=headers).first()
+
+    def request_many(
+        self,
+        topic: str,
+        data: object,
+        *,
+        timeout_s: float = 5.0,
+        most: int | None = None,
+        raw: bool = False,
+        headers: Mapping[str, str] | None = None,
+    ) -> Replies:
+        """The same for several replies: of one who has much to say, or of all who are subscribed.
+
+        Args:
+            topic: As for `request`.
+            data: As for `request`.
+            timeout_s: When to end, however many replies have come.
+            most: End after so many; None: only when the time is up, or when you leave the block.
+            raw: As for `request`.
+            headers: As for `request`.
+
+        Returns:
+            Something to use with ``async with``; entering it sends the request, iterating gives the replies.
+
+        Raises:
+            ValueError: ``timeout_s`` or ``most`` is wrong.
+        """
+        return Replies(self._requester, Question(topic, data, raw, headers), timeout_s, most)
+
+    def serve(self, pattern: str, **options: Any) -> Service:
+        """Answer requests on a topic, or on all topics that a pattern matches.
+
+        Everybody who serves a topic, or is subscribed to it, gets each request.
+
+        Args:
+            pattern: As for `subscribe`.
+            **options: All those of `subscribe`.
+
+        Returns:
+            Something to use with ``async with``; iterating gives each `Request`, which has ``data`` and ``reply``.
+
+        Raises:
+            LocalProtocolError: The pattern or an option for the broker is wrong.
+            ValueError: Another option is.
+        """
+        return Service(self.subscribe(pattern, **options), self._reply)
+
+    async def _reply(self, topic: str, data: object, raw: bool, headers: Mapping[str, str] | None) -> None:
+        if topic:
+            await self._outgoing.send_at_once(self._publisher.encode_reply(topic, data, raw, headers))
+        else:
+            await trio.lowlevel.checkpoint()
 
     # -------------------------------------------------------- the connection
 

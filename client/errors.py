@@ -8,6 +8,8 @@
     ├── ConnectionLost     a connection that lived is gone, and what waited for it cannot be answered
     ├── Closed             this client or subscription was closed, by you
     ├── RequestFailed      the broker answered a request with an error (`code` says which)
+    │   └── NoResponders   … because nobody is subscribed to the topic of a request that wants a reply
+    ├── RequestTimeout     no reply to a request came in time
     ├── StaleTopic         nothing was published for longer than a subscription wants to bear
     ├── SlowConsumer       a subscription was ended because its messages were not taken quickly enough
     ├── BufferFull         more was published than may wait to be sent; nothing of this publish was kept
@@ -64,6 +66,25 @@ class RequestFailed(FanwireError):
         super().__init__(f"{message} ({code})" if message else code)
         self.code = code
         self.detail = detail
+
+
+class NoResponders(RequestFailed):
+    """Nobody is subscribed to the topic of a request, so there will be no reply."""
+
+    def __init__(self, topic: str) -> None:
+        """``topic``: the request's."""
+        super().__init__("no_responders", f"nobody is subscribed to {topic!r}, so nobody will reply")
+        self.topic = topic
+
+
+class RequestTimeout(FanwireError):
+    """No reply to a request came in time."""
+
+    def __init__(self, topic: str, timeout_s: float, what: str) -> None:
+        """``topic``, ``timeout_s``: the request's; ``what`` has not happened."""
+        super().__init__(f"{what} within {timeout_s:g} s (timeout_s) on {topic!r}")
+        self.topic = topic
+        self.timeout_s = timeout_s
 
 
 class StaleTopic(FanwireError):

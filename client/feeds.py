@@ -9,11 +9,20 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
-from fanwire.protocol import Backlog, Goodbye, Subscribe, SubscribeOptions, Unsubscribe, encode
+from fanwire.protocol import (
+    Backlog,
+    Goodbye,
+    LocalProtocolError,
+    Subscribe,
+    SubscribeOptions,
+    Unsubscribe,
+    encode,
+)
 
 from .config import Options
 from .errors import FanwireError, RequestFailed, SlowConsumer
 from .feed import Feed
+from .inbox import Inbox
 from .message import LostMessages, Stale
 from .outgoing import Outgoing
 from .position import Asked, Beginning
@@ -39,6 +48,7 @@ class Feeds:
         self._options = options
         self._by_pattern: dict[str, Feed] = {}
         self.by_route: dict[int, Feed] = {}
+        self._inbox: Inbox | None = None
         self._closed: FanwireError | None = None
         self._long: set[Subscription] = set()
         self._holding: set[Subscription] = set()
@@ -141,6 +151,33 @@ class Feeds:
         if feed.crowded(subscription, crowded) and feed.route is not None:
             self._outgoing.add_control(encode(Backlog(0, feed.route, queued, limit)))
 
+    # ---------------------------------------------------------- for requests
+
+    def open_inbox(self, name: str) -> Inbox:
+        """Where replies come in on the present connection, asked for when it is first needed.
+
+        Raises:
+            LocalProtocolError: This program has subscribed to that itself.
+        """
+        if self._inbox is None or self._inbox.error:
+            inbox = Inbox(name)
+            if inbox.pattern in self._by_pattern:
+                raise LocalProtocolError(
+                    f"this client is subscribed to {inbox.pattern!r} itself, so its requests cannot be",
+                    code="bad_pattern",
+                )
+            self._inbox = self._by_pattern[inbox.pattern] = inbox
+            self._subscribe(inbox)
+        return self._inbox
+
+    def request_failed(self, detail: Mapping[str, Any], code: str, message: str) -> bool:
+        """An ERROR that answers nothing: if it is about a request that waits for replies, that one has failed."""
+        topic = detail.get("reply_to")
+        if self._inbox is None or not isinstance(topic, str):
+            return False
+        self._inbox.fail(topic, RequestFailed(code, message, detail))
+        return True
+
     # ---------------------------------------------------- for the connection
 
     def resubscribe(self) -> None:
@@ -198,11 +235,17 @@ class Feeds:
             self._subscribe(feed)
         return True
 
-    def lost(self, goodbye: Goodbye | None) -> None:
-        """The connection is gone; if for slowness, the subscriptions that wanted to know that end."""
+    def lost(self, goodbye: Goodbye | None, error: FanwireError) -> None:
+        """The connection is gone; if for slowness, the subscriptions that wanted to know that end.
+
+        The inbox was the connection's, and ends with ``error``.
+        """
         if goodbye and for_slowness(goodbye):
             for feed in self._blamed(goodbye.detail):
                 self._too_slow(feed, slow_at_broker(feed.pattern, goodbye.message, goodbye.detail), tolerant=True)
+        if self._inbox is not None:
+            self.refused(self._inbox, error)
+            self._inbox = None
         self.by_route.clear()
         for feed in self._by_pattern.values():
             feed.pause()

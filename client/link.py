@@ -15,6 +15,7 @@ from fanwire.protocol import Hello, encode
 
 from .config import Options
 from .connection import Connection, Ending
+from .deadlines import Deadlines
 from .errors import Closed, ConnectionFailed, FanwireError, Refused
 from .feeds import Feeds
 from .outgoing import Outgoing
@@ -32,7 +33,14 @@ class Link:
     """A client's connections, one after the other."""
 
     def __init__(
-        self, address: Address, options: Options, states: States, requests: Requests, feeds: Feeds, outgoing: Outgoing
+        self,
+        address: Address,
+        options: Options,
+        states: States,
+        requests: Requests,
+        feeds: Feeds,
+        outgoing: Outgoing,
+        deadlines: Deadlines,
     ) -> None:
         self._address = address
         self._options = options
@@ -40,6 +48,7 @@ class Link:
         self._requests = requests
         self._feeds = feeds
         self._outgoing = outgoing
+        self._deadlines = deadlines
         self._backoff = Backoff(options)
         self._scope = trio.CancelScope()
         self._connection: Connection | None = None  # while it can be used
@@ -107,6 +116,7 @@ class Link:
         receiver = Receiver(self._requests, self._feeds, connection.end)
         grace_s = 0.0
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._deadlines.run)
             try:
                 ending = await self._open(connection, receiver, nursery)
                 if ending is None:
@@ -172,7 +182,7 @@ class Link:
 
     def _lost(self, ending: Ending, receiver: Receiver) -> None:
         self.error = ending.error
-        self._feeds.lost(receiver.goodbye)
+        self._feeds.lost(receiver.goodbye, ending.error)
         # Closing because of a fault of the broker's, we may still have sent the batch in hand.
         self._outgoing.lost(ending.error, sent_in_hand=receiver.fault is not None)
         self._requests.lost(ending.error, self._outgoing.written)

@@ -99,6 +99,12 @@ class Message:
         key = self._meta().get("key")
         return key if isinstance(key, str) else None
 
+    @property
+    def reply_to(self) -> str | None:
+        """Where its publisher waits for an answer, if it does; see `Client.serve`."""
+        topic = self._meta().get("reply_to")
+        return topic if isinstance(topic, str) else None
+
     def _meta(self) -> Mapping[str, Any]:
         raw = self._raw
         return raw[7] if len(raw) > 7 and isinstance(raw[7], dict) else _NO_HEADERS

@@ -2,7 +2,8 @@
 
 Envelopes are gathered into WebSocket messages as they come and go out when the writer task has its turn: under load
 many travel in one message, at rest each goes at once. Publishes outlive a connection: those not handed over
-completely are sent on the next one. Everything else (subscribing, pings) belongs to one connection and goes first.
+completely are sent on the next one, except requests, whose replies would go to the old one. Everything else
+(subscribing, pings) belongs to one connection and goes first.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections import deque
 
 import trio
 
+from fanwire.protocol import Ping, encode
 from fanwire.protocol.codes import MAX_BATCH
 from fanwire.protocol.frames import masked_frame
 from fanwire.protocol.masking import Mask, mask_in_python
@@ -19,6 +21,12 @@ from fanwire.transport import FrameStream
 
 from .config import Options
 from .errors import BufferFull, FanwireError
+
+# Takes the place of a request that is not to be sent any more, so that all others keep their numbers.
+_NOTHING = encode(Ping(0))
+
+# A checkpoint costs more than sending a reply does; who sends many passes one now and then.
+ENVELOPES_A_CHECKPOINT = 16
 
 
 class Outgoing:
@@ -35,6 +43,8 @@ class Outgoing:
         self._open_bytes = 0
         self._sealed_bytes = 0
         self._in_hand: list[bytes] = []  # the batch being written
+        self._bound: dict[int, None] = {}  # numbers of requests, until they are written
+        self._budget = ENVELOPES_A_CHECKPOINT
         self._stream: FrameStream | None = None
         self._mask: Mask = mask_in_python
         self._work = trio.lowlevel.ParkingLot()
@@ -93,6 +103,48 @@ class Outgoing:
             return  # the reader learns of it too; the batch stays in hand
         if stream.clear:
             self._written_in_hand()
+
+    def add_at_once(self, envelope: bytes, *, bound: bool = False) -> None:
+        """As `add`; and if nothing is in its way it is written now, not when the writer task has its turn.
+
+        Args:
+            envelope: A publish.
+            bound: Whether it means something on the present connection only: on no other is it sent.
+        """
+        stream = self._stream
+        idle = stream and stream.direct and stream.clear and not stream.close_sent
+        if not stream or not idle or self._control or self.accepted != self.written:
+            number = self.add(envelope)
+            if bound:
+                self._bound[number] = None
+            return
+        self.accepted += 1
+        if bound:
+            self._bound[self.accepted] = None
+        self._open.append(envelope)
+        self._open_bytes = len(envelope)
+        self._write_through(stream)
+        if not stream.clear and self._work:
+            self._work.unpark()
+
+    async def send_at_once(self, envelope: bytes) -> None:
+        """As `add_at_once`, but waits for room. Passes a checkpoint every `ENVELOPES_A_CHECKPOINT`."""
+        self._budget -= 1
+        if self._budget < 0:
+            self._budget = ENVELOPES_A_CHECKPOINT
+            await trio.lowlevel.checkpoint()
+        else:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        while True:
+            try:
+                self.add_at_once(envelope)
+                return
+            except BufferFull:
+                await self._progress.park()
+
+    async def progress(self) -> None:
+        """Wait until something was written, or the connection has gone."""
+        await self._progress.park()
 
     @property
     def waiting_bytes(self) -> int:
@@ -155,8 +207,23 @@ class Outgoing:
         elif self._in_hand:
             self._sealed.appendleft(self._in_hand)
             self._in_hand = []
+        self._drop_bound()
         self.outage = error if self._raise_on_outage else None
         self._progress.unpark_all()
+
+    def _drop_bound(self) -> None:
+        """What was for the connection that went is not sent on the next one."""
+        if not self._bound:
+            return
+        number = self.written
+        for batch in (*self._sealed, self._open):
+            for at in range(len(batch)):
+                number += 1
+                if number in self._bound:
+                    batch[at] = _NOTHING
+        self._bound.clear()
+        self._sealed_bytes = sum([len(envelope) for batch in self._sealed for envelope in batch])
+        self._open_bytes = sum(map(len, self._open))
 
     def close(self, error: FanwireError) -> None:
         """No connection will come any more."""
@@ -223,6 +290,8 @@ class Outgoing:
     def _written_in_hand(self) -> None:
         batch, self._in_hand = self._in_hand, []
         self.written += len(batch)
+        while self._bound and next(iter(self._bound)) <= self.written:
+            del self._bound[next(iter(self._bound))]
         self._sealed_bytes -= sum([len(envelope) for envelope in batch])
         if self._progress:
             self._progress.unpark_all()

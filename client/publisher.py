@@ -82,6 +82,21 @@ class Publisher:
             parts = (_FOUR, number, found[2], payload)
         return self._checked(b"".join(parts), topic)
 
+    def encode_request(
+        self, topic: str, data: object, raw: bool, headers: Mapping[str, str] | None, reply_to: str
+    ) -> bytes:
+        """The whole envelope of a publish that wants replies (on a topic that the caller answers for)."""
+        found = self._topics.get(topic) or self._encode_topic(topic)
+        payload, encoding = self._payload(data, raw)
+        options = PublishOptions(headers=headers).to_map() if headers else {}
+        options["reply_to"] = reply_to
+        parts = (_SIX, _NO_ID, found[2], payload, encoding or b"\x00", self._pack(options))
+        return self._checked(b"".join(parts), topic)
+
+    def encode_reply(self, topic: str, data: object, raw: bool, headers: Mapping[str, str] | None) -> bytes:
+        """The whole envelope of a publish that wants no answer."""
+        return self.encode(_NO_ID, topic, data, raw, options_of(headers, None, None))
+
     def _payload(self, data: Any, raw: bool) -> tuple[bytes, bytes]:
         if not raw:
             return self._pack(pack(data)), _MSGPACK
@@ -97,9 +112,11 @@ class Publisher:
     def _encode_topic(self, topic: str) -> tuple[bytes, bytes, bytes]:
         """Three beginnings of an envelope: raw without id, msgpack without id, and the topic alone."""
         packed = self._pack(check_topic(topic))
+        found = (_FOUR + _NO_ID + packed, _FIVE + _NO_ID + packed, packed)
+        if topic.startswith("$inbox."):  # every request has one of its own
+            return found
         if len(self._topics) >= KEPT_TOPICS:
             del self._topics[next(iter(self._topics))]
-        found = (_FOUR + _NO_ID + packed, _FIVE + _NO_ID + packed, packed)
         self._topics[topic] = found
         return found
 

@@ -200,7 +200,10 @@ class Receiver:
             self._feeds.renew(error.detail.get("epoch"))
         elif error.detail.get("about") == "BACKLOG":
             pass  # a broker that does not want to know
-        elif not self._feeds.route_failed(error.detail, error.code, error.message):
+        elif not (
+            self._feeds.request_failed(error.detail, error.code, error.message)
+            or self._feeds.route_failed(error.detail, error.code, error.message)
+        ):
             count = error.detail.get("count")
             self.rejected += count if type(count) is int else 1
             if error.code not in self._logged:  # once a connection: there may be 100,000 a second

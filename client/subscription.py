@@ -381,7 +381,8 @@ class Subscription:
             self._feeds.made_room()
         self.giving_way = True
         try:
-            await trio.lowlevel.checkpoint()
+            if self._buffer or self._error:  # else waiting is one
+                await trio.lowlevel.checkpoint()
             while not self._buffer:
                 self.raise_if_ended()
                 await self._arrived.park()

@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeAlias, TypeVar
 class Gathering:
     """What `take_publishes` keeps at each topic while it gathers; a broker's topics derive from this."""
 
-    __slots__ = ("in_order", "tails", "wide")
+    __slots__ = ("in_order", "passing", "tails", "wide")
 
     def __init__(self) -> None:
         self.tails: list[bytes] | None = None
@@ -25,6 +25,8 @@ class Gathering:
         self.in_order = False
         """Whether the topic's messages must keep their place among those of other topics: someone gets several of them
         through one wildcard."""
+        self.passing = False
+        """Whether it is hardly ever published to again, so that there is no use in remembering it."""
 
 
 T = TypeVar("T", bound=Gathering)
@@ -42,6 +44,8 @@ _NO_ANSWERS: list[int] = []
 _NO_PREFIX = b"\xff\xff"
 _WITHOUT_ENCODING = 0x94
 _WITH_ENCODING = 0x95
+_WITH_OPTIONS = 0x96
+_REPLY_TO = b"\x81\xa8reply_to"
 _PUBLISH = 4
 _ID_WIDTHS = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}
 
@@ -91,7 +95,7 @@ def take_publishes(  # noqa: C901 - one loop, see its first comment
                             return index, at
                         topic, (request, _, tail, wide) = learnt, head
                         prefix, width = (_NO_PREFIX, 0) if request else (data[at:tail], tail - at)
-                        if width:
+                        if width and not topic.passing:
                             heads[prefix] = topic, wide
                     if request:
                         add = _acknowledged_run(runs, topic, wide).append
@@ -125,6 +129,52 @@ def take_publishes(  # noqa: C901 - one loop, see its first comment
             at = stop
         index += 1
     return index, 0
+
+
+def request_at(data: bytes, at: int) -> Asking | None:
+    """The PUBLISH that begins at ``at``, if it wants replies and nothing else: id 0, an encoding, no other option.
+
+    What it ends with is what its MESSAGE ends with, here too: options and meta call ``reply_to`` alike.
+    """
+    try:
+        if data[at] != _WITH_OPTIONS or data[at + 1] != _PUBLISH or data[at + 2]:
+            return None
+        kind = data[at + 3]
+        if 0xA0 < kind <= 0xBF:
+            tail = at + 4 + (kind & 0x1F)
+        elif kind == 0xD9:
+            tail = at + 5 + data[at + 4]
+        else:
+            return None
+        kind = data[tail]
+        if kind == 0xC4:
+            stop = tail + 2 + data[tail + 1]
+        elif kind == 0xC5:
+            stop = tail + 3 + (data[tail + 1] << 8 | data[tail + 2])
+        else:
+            return None
+        name = stop + 1 + len(_REPLY_TO)
+        if data[stop] > 3 or not data.startswith(_REPLY_TO, stop + 1) or data[name] != 0xD9:
+            return None
+        stop = name + 2 + data[name + 1]
+    except IndexError:
+        return None  # cut off
+    if stop > len(data):
+        return None
+    return Asking(data[at + 3 : tail], data[tail:stop], data[name + 2 : stop], stop)
+
+
+class Asking(NamedTuple):
+    """See `request_at`."""
+
+    topic: bytes
+    """msgpack."""
+    tail: bytes
+    """Payload, encoding, and the map with ``reply_to``."""
+    reply_to: bytes
+    """The topic's name; nobody has looked yet whether it is one."""
+    stop: int
+    """Where the next envelope begins."""
 
 
 def _no_run(tail: bytes) -> None:

@@ -60,9 +60,13 @@ def stale_text(stale: Stale) -> str:
 
 def text_line(message: Message) -> str:
     """The topic and the data: text on one line, with nothing that a terminal would obey; the rest as JSON."""
+    return f"{printable(message.topic)}  {data_text(message)}\n"
+
+
+def data_text(message: Message) -> str:
+    """The data alone, without a newline."""
     data = payload_as_json(message.payload, message.encoding)
-    shown = data if isinstance(data, str) else _json(data)
-    return f"{printable(message.topic)}  {printable(shown)}\n"
+    return printable(data if isinstance(data, str) else _json(data))
 
 
 def _json(value: object) -> str:

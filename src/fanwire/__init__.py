@@ -25,11 +25,16 @@ from fanwire.client import LaggingReport as LaggingReport
 from fanwire.client import LocalProtocolError as LocalProtocolError
 from fanwire.client import LostMessages as LostMessages
 from fanwire.client import Message as Message
+from fanwire.client import NoResponders as NoResponders
 from fanwire.client import Options as Options
 from fanwire.client import Pipeline as Pipeline
 from fanwire.client import PublishResult as PublishResult
 from fanwire.client import Refused as Refused
+from fanwire.client import Replies as Replies
+from fanwire.client import Request as Request
 from fanwire.client import RequestFailed as RequestFailed
+from fanwire.client import RequestTimeout as RequestTimeout
+from fanwire.client import Service as Service
 from fanwire.client import SlowConsumer as SlowConsumer
 from fanwire.client import Stale as Stale
 from fanwire.client import StaleTopic as StaleTopic
@@ -60,11 +65,16 @@ __all__ = [
     "LocalProtocolError",
     "LostMessages",
     "Message",
+    "NoResponders",
     "Options",
     "Pipeline",
     "PublishResult",
     "Refused",
+    "Replies",
+    "Request",
     "RequestFailed",
+    "RequestTimeout",
+    "Service",
     "SlowConsumer",
     "Stale",
     "StaleTopic",

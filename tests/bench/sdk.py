@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     wanted = parser.parse_args()
     cases = [case for case in CASES if wanted.only in case.name]
-    if not _nats_server() or importlib.util.find_spec("nats") is None:
+    if not nats_server() or importlib.util.find_spec("nats") is None:
         print("nats-py and nats-server are not here (dependency group `bench`): without them", file=sys.stderr)
         cases = [case for case in cases if case.server != "nats"]
     results: dict[str, list[Figures]] = {case.name: [] for case in cases}
@@ -90,7 +90,7 @@ def main() -> None:
 
 def measure(case: Case, seconds: float, window: int) -> Figures:
     """One case, with a server and a client process of its own."""
-    with _server(case.server) as server, _client(case.role, server.port, seconds) as (process, reports):
+    with server_of(case.server) as server, client_process(case.role, server.port, seconds) as (process, reports):
         if case.publisher is None:
             return _publishing(server, reports, seconds)
         with closing(case.publisher(server.port)) as publisher:
@@ -160,7 +160,8 @@ class _Receiving:
 
 
 @contextmanager
-def _client(role: Role, port: int, seconds: float) -> Iterator[tuple[BaseProcess, Connection]]:
+def client_process(role: Role, port: int, seconds: float) -> Iterator[tuple[BaseProcess, Connection]]:
+    """A process that plays ``role``, and what it reports."""
     context = multiprocessing.get_context("spawn")
     reports, theirs = context.Pipe(duplex=False)
     process = context.Process(target=role, args=(port, theirs, seconds), daemon=True)
@@ -173,16 +174,17 @@ def _client(role: Role, port: int, seconds: float) -> Iterator[tuple[BaseProcess
         process.join()
 
 
-def _server(name: str) -> AbstractContextManager[Program]:
+def server_of(name: str) -> AbstractContextManager[Program]:
+    """A broker of its own: "fanwire" or "nats"."""
     if name == "fanwire":
         return fanwire()
     port = free_port()
-    command = _nats_server()
+    command = nats_server()
     assert command is not None
     return listening([command, "-a", "127.0.0.1", "-p", str(port), "-l", "/dev/null"], port)
 
 
-def _nats_server() -> str | None:
+def nats_server() -> str | None:
     """The program, where pip puts it, or on the path."""
     beside = Path(sys.executable).parent / "nats-server"
     return str(beside) if beside.exists() else shutil.which("nats-server")

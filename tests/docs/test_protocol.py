@@ -28,7 +28,7 @@ from .tables import code_in, rows_of
 PAGE = ROOT / "docs" / "protocol.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 WIRE = [block for block in blocks_of(PAGE) if block.language == "wire"]
-LATER = ("token", "reply_to")
+LATER = ("token",)
 
 
 def _vectors() -> set[str]:

@@ -38,6 +38,7 @@ async def test_welcome_comes_first(autojump_clock: MockClock) -> None:
         welcomes = [dict((await client.expect(Welcome)).greeting) for client in (one, other)]
 
         assert len({welcome.pop("session") for welcome in welcomes}) == 2
+        assert len({welcome.pop("inbox") for welcome in welcomes}) == 2
         assert (
             welcomes
             == [
@@ -193,22 +194,6 @@ async def test_options_that_are_not_served_are_refused(options: SubscribeOptions
         assert (broker.statistics().subscriptions, broker.statistics().routes) == (0, 0)
 
 
-@pytest.mark.parametrize("option", ["reply_to"])
-async def test_publish_options_that_are_not_served_are_refused(option: str, autojump_clock: MockClock) -> None:
-    """`bad_option`, by name; nothing is published."""
-    values: dict[str, Any] = {"reply_to": "t"}
-    async with serving() as broker:
-        client = await subscribed(broker, "a")
-        options = PublishOptions(**{option: values[option]})
-        answer = await client.ask(Publish(7, "a", b"x", Encoding.RAW, options))
-
-        assert code_of(answer) == (7, "bad_option")
-        assert isinstance(answer, Error)
-        assert option in answer.message
-        assert dict(answer.detail) == {"option": option}
-        assert broker.statistics().published == 0
-
-
 async def test_a_misspelt_option_is_refused(autojump_clock: MockClock) -> None:
     """An unknown key must not pass in silence."""
     async with serving() as broker:
@@ -230,14 +215,6 @@ async def test_subscriptions_are_limited(autojump_clock: MockClock) -> None:
         assert await client.subscribe("a") == first
         await client.unsubscribe(first)
         await client.subscribe("c")
-
-
-async def test_an_inbox_belongs_to_its_session(autojump_clock: MockClock) -> None:
-    """Nobody subscribes to somebody's inbox."""
-    async with serving() as broker:
-        client = await connected(broker)
-
-        assert code_of(await client.ask(Subscribe(1, "$inbox.x.>"))) == (1, "forbidden")
 
 
 async def test_a_route_one_is_not_on(autojump_clock: MockClock) -> None:

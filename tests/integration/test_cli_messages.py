@@ -263,3 +263,44 @@ def test_the_history_of_a_topic_without_one(url: str) -> None:
     status, _, err = ran("history", "nothing.a", url=url)
     assert (status, err.startswith("error: nothing.a keeps no history")) == (1, True)
     assert ran("history", "nothing.a", "--last", "1", "--after", "2", url=url)[0] == 2
+
+
+def _served(url: str, replies: int) -> "subprocess.Popen[str]":
+    """A program that answers each request with what was asked and a number, so many times; it says when it serves."""
+    program = (
+        "import fanwire, trio\n"
+        "async def main():\n"
+        f"    async with fanwire.connect({url!r}) as client, client.serve('cli.echo') as requests:\n"
+        "        print('serving', flush=True)\n"
+        "        async for request in requests:\n"
+        f"            for number in range({replies}):\n"
+        "                await request.reply([request.data, number])\n"
+        "trio.run(main)\n"
+    )
+    return subprocess.Popen([COMMAND[0], "-c", program], stdout=subprocess.PIPE, text=True)
+
+
+def test_a_request_prints_its_replies(url: str) -> None:
+    """As many as were asked for, each on a line; fewer in time is 1, and says how many."""
+    with _served(url, 2) as program:
+        try:
+            assert program.stdout is not None
+            assert program.stdout.readline() == "serving\n"
+            one = ran("request", "cli.echo", "hallo", url=url)
+            two = ran("request", "cli.echo", "--json", '{"a": 1}', "--count", "2", url=url)
+            more = ran("request", "cli.echo", "x", "--count", "3", "--timeout", "0.5", url=url)
+        finally:
+            program.kill()
+
+    assert one == (0, '["hallo", 0]\n', "")
+    assert two == (0, '[{"a": 1}, 0]\n[{"a": 1}, 1]\n', "")
+    assert more == (1, '["x", 0]\n["x", 1]\n', "error: 2 of 3 replies within 0.5 s\n")
+
+
+def test_a_request_that_nobody_serves_fails(url: str) -> None:
+    """With a line that says so; data that is not what it is said to be is wrong usage."""
+    status, out, err = ran("request", "cli.nobody", url=url)
+
+    assert (status, out) == (1, "")
+    assert err == "error: nobody is subscribed to 'cli.nobody', so nobody will reply (no_responders)\n"
+    assert ran("request", "cli.nobody", "--json", "{", url=url)[0] == 2

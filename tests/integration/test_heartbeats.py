@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import trio
@@ -204,7 +205,7 @@ async def test_who_is_gone_is_not_held_in_memory(autojump_clock: MockClock) -> N
 # ------------------------------------------------------------------- in its place
 
 
-async def _stuck(broker: Broker, pattern: str, **options: object) -> RawClient:
+async def _stuck(broker: Broker, pattern: str, **options: Any) -> RawClient:
     """A subscriber whose socket is full."""
     client = await subscribed(broker, pattern, **options)
     broker.publish("t.big", bytes(200_000))

@@ -15,11 +15,12 @@ from fanwire.protocol import (
     Malformed,
     Ping,
     Publish,
+    PublishOptions,
     check_topic,
     decode_from_client,
     encode,
 )
-from fanwire.protocol.fastpath import Gathering, Run, take_publishes
+from fanwire.protocol.fastpath import Gathering, Run, request_at, take_publishes
 
 _TOPICS = ("a", "b.c", "stocks.AAPL", "x" * 31, "y" * 32, "z" * 200, "für.immer")
 Published = tuple[bytes, int, int]  # payload, encoding, request
@@ -212,3 +213,70 @@ def test_cut_off(cut: int) -> None:
 
     assert reader.by_topic() == {"ab": [(b"cd", 0, 0)] * 2}
     assert reader.others == ([Malformed] if cut < len(publish) else [])
+
+
+_REQUEST = encode(Publish(0, "a.b", b"xyz", Encoding.TEXT, PublishOptions(reply_to="$inbox." + "0" * 32 + ".1")))
+
+
+@given(
+    st.builds(
+        Publish,
+        st.sampled_from([0, 0, 1, 200]),
+        st.sampled_from(_TOPICS),
+        st.binary(max_size=300) | st.just(b"x" * 70_000),
+        st.sampled_from(Encoding),
+        st.builds(
+            PublishOptions,
+            reply_to=st.sampled_from([*_TOPICS, "$inbox." + "1" * 40]),
+            key=st.none() | st.just("k"),
+        ),
+    ),
+    st.binary(max_size=3),
+    st.binary(max_size=3),
+)
+def test_a_request_is_taken_for_what_the_codec_takes_it_for(publish: Publish, before: bytes, behind: bytes) -> None:
+    """Or left to it; and most are not."""
+    data = encode(publish)
+    found = request_at(before + data + behind, len(before))
+
+    usual = not publish.id and publish.options.key is None and len(publish.payload) < 65536
+    assert (found is not None) == (usual and len(publish.options.reply_to or "") >= 32)
+    if found is not None:
+        assert found.stop == len(before) + len(data)
+        assert msgpack.unpackb(found.topic) == publish.topic
+        assert found.reply_to.decode() == publish.options.reply_to
+        payload, encoding, meta = msgpack.unpackb(b"\x93" + found.tail)
+        assert (payload, encoding, meta) == (publish.payload, publish.encoding, publish.options.to_map())
+
+
+@given(st.integers(0, len(_REQUEST) - 1), st.integers(0, 255))
+def test_what_is_nearly_a_request_is_no_other_one_than_the_codec_says(at: int, byte: int) -> None:
+    """One byte changed: what is found, the codec finds too, unless the name is no topic, which the caller looks at."""
+    data = _REQUEST[:at] + bytes((byte,)) + _REQUEST[at + 1 :]
+    found = request_at(data, 0)
+    if found is None or found.stop != len(data):
+        return
+    try:
+        [envelope] = decode_from_client(data)
+    except Malformed:
+        envelope = None
+    if isinstance(envelope, Publish):
+        assert envelope.options == PublishOptions(reply_to=found.reply_to.decode())
+        assert (envelope.id, envelope.topic) == (0, msgpack.unpackb(found.topic))
+    else:
+        names = (found.topic[1 + (found.topic[0] == 0xD9) :], found.reply_to)  # to be looked at by the caller
+        assert not all(_is_topic(name) for name in names)
+
+
+def _is_topic(name: bytes) -> bool:
+    try:
+        check_topic(name.decode())
+    except ValueError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("size", range(len(_REQUEST)))
+def test_a_request_that_is_cut_off_is_none(size: int) -> None:
+    """The codec says what is wrong with it."""
+    assert request_at(_REQUEST[:size], 0) is None

@@ -60,6 +60,7 @@ class FrameStream(trio.abc.Stream):
         "_linger_s",
         "_lock",
         "_mask",
+        "_more",
         "_on_messages",
         "_opened",
         "_receive",
@@ -120,6 +121,7 @@ class FrameStream(trio.abc.Stream):
         self._linger_s = linger_s
         self._opened: trio.Event | None = None if client else trio.Event()
         self._ask = LEAST_READ
+        self._more = False  # whether the last read was a full one: there may be more already
         self._lock: trio.StrictFIFOLock | None = None
         self._closed = False
         self._closing: trio.Event | None = None
@@ -218,10 +220,12 @@ class FrameStream(trio.abc.Stream):
             self._unfinished_message = _NONE
         elif self._unfinished_message != splitter.messages:
             self._unfinished_message, self._unfinished_since = splitter.messages, trio.current_time()
-        data = await self._stream.receive_some(self._ask)
+        receive = self._stream.receive_some if self._more else self._writer.receive
+        data = await receive(self._ask)
         size = len(data)
         self.bytes_received += size
-        if size == self._ask:
+        self._more = size == self._ask
+        if self._more:
             self._ask = min(self._ask * 4, MOST_READ)
         elif size * 4 < self._ask:
             self._ask = max(self._ask // 2, LEAST_READ)

@@ -1,4 +1,4 @@
-"""Writing without waiting, for each kind of stream: what it takes at once, and waiting until it takes more.
+"""Writing without waiting, for each kind of stream: what it takes at once, and waiting until it takes more; reading.
 
 Plain sockets and in-memory streams can say at once how much they take. Any other trio stream (TLS, a user's own) can
 only be handed bytes and waited for: `TaskWriter` never takes anything at once.
@@ -41,6 +41,9 @@ class Writer(Protocol):
         ``rest`` is asked when the stream is ready, not before: meanwhile what waits may have been thrown away.
         """
 
+    async def receive(self, most: int) -> bytes | bytearray:
+        """As the stream's ``receive_some``, where nothing is expected to be there already."""
+
     def buffer_little(self, size: int) -> None:
         """See `FrameStream.buffer_little`."""
 
@@ -81,6 +84,20 @@ class SocketWriter:
             if (taken := self.accept(data)) or not data:
                 return taken
 
+    async def receive(self, most: int) -> bytes:
+        """Waits before it reads. trio tries first, and goes through more layers, which a single message waits for."""
+        plain = self._plain
+        if plain.fileno() < 0:
+            raise trio.ClosedResourceError("this socket was closed")
+        while True:
+            await trio.lowlevel.wait_readable(plain)
+            try:
+                return plain.recv(most)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise trio.BrokenResourceError(f"socket connection broken: {error}") from error
+
     def buffer_little(self, size: int) -> None:
         _buffer_little(self._plain, size)
 
@@ -101,6 +118,7 @@ class MemoryWriter:
     def __init__(self, stream: MemoryStream) -> None:
         self._stream = stream
         self.accept = stream.accept
+        self.receive = stream.receive_some
 
     async def push(self, rest: Rest) -> int:
         while True:
@@ -121,6 +139,7 @@ class TaskWriter:
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
+        self.receive = stream.receive_some
         self.in_hand = 0
 
     def accept(self, data: bytes | memoryview) -> int:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fanwire.broker import fanout as fanout_module
-from fanwire.broker.fanout import SWEEP
+from fanwire.broker.fanout import FEW, SWEEP
 from fanwire.protocol import MAX_BATCH, Message, Publish, encode
 from fanwire.protocol.codec import decode_from_broker
 from tests.unit.broker.subscriber import Engine, Subscriber
@@ -246,3 +246,61 @@ async def test_what_is_gathered_during_a_sweep_counts_towards_the_bound(
 
     assert 1000 < most <= 1000 + 3 * 330
     assert len(await subscribers[0].reader.payloads(150)) == 150
+
+
+async def test_what_one_read_brings_for_a_few_is_written_at_once(engine: Engine, autojump_clock: MockClock) -> None:
+    """Without waiting for the sweep; what was held wakes nobody before."""
+    (one, first), (other, second) = _recording(), _recording()
+    engine.subscribe(one, "a")
+    engine.subscribe(other, "a")
+    await trio.sleep(1)
+    sleeper = engine.fanout.hold()
+    engine.publish("a", b"x")
+    assert first.written == []
+    engine.fanout.let_go(sleeper)
+
+    assert sleeper is not None
+    assert len(first.written) == len(second.written) == 1
+    assert not engine.fanout.full
+    await wait_all_tasks_blocked()
+    assert len(first.written) == 1
+    engine.publish("a", b"y")
+    await wait_all_tasks_blocked()
+    assert len(first.written) == 2
+
+
+async def test_what_comes_soon_after_that_is_gathered(engine: Engine, autojump_clock: MockClock) -> None:
+    """One write for the many that come at the same time; and what is for many waits for the sweep anyway."""
+    recorded = [_recording() for _ in range(FEW + 1)]
+    engine.subscribe(recorded[0][0], "a")
+    for subscriber, _ in recorded:
+        engine.subscribe(subscriber, "all")
+    await trio.sleep(1)
+    for _ in range(3):
+        sleeper = engine.fanout.hold()
+        engine.publish("a", b"x")
+        engine.fanout.let_go(sleeper)
+    written = recorded[0][1].written
+    assert len(written) == 1
+    await wait_all_tasks_blocked()
+    assert len(written) == 2
+
+    await trio.sleep(1)
+    sleeper = engine.fanout.hold()
+    engine.publish("all", b"x")
+    engine.fanout.let_go(sleeper)
+    assert recorded[1][1].written == []
+    await wait_all_tasks_blocked()
+    assert len(recorded[1][1].written) == 1
+
+
+async def test_a_sweep_under_way_is_left_alone(autojump_clock: MockClock) -> None:
+    """While the task is awake there is nothing to hold."""
+    engine = Engine()
+    subscriber, recorder = _recording()
+    engine.subscribe(subscriber, "a")
+    sleeper = engine.fanout.hold()
+    engine.publish("a", b"x")
+    engine.fanout.let_go(sleeper)
+
+    assert (sleeper, recorder.written) == (None, [])
