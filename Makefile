@@ -36,6 +36,7 @@ bench: $(VENV)/run.stamp
 
 bench-peers: $(VENV)/bench.stamp
 	$(BIN)/python -m tests.bench.sdk $(ARGS)
+	$(BIN)/python -m tests.bench.request_reply
 
 plots: $(VENV)/plots.stamp
 	$(BIN)/python -m tests.bench.slow_series --series $(VENV)/series.json

@@ -170,7 +170,9 @@ class Permissions:
         rights = self.rights
         if any(matches(denied, topic) for denied in rights.publish_deny):
             return False
-        if not (topic.startswith("$inbox.") or any(matches(allowed, topic) for allowed in rights.publish)):
+        if topic.startswith("$inbox."):  # each reply has another one: there is no use in remembering it
+            return True
+        if not any(matches(allowed, topic) for allowed in rights.publish):
             return False
         if len(self.publishable) >= MAX_REMEMBERED:
             self.publishable.clear()

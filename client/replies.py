@@ -10,7 +10,7 @@ import trio
 from .buffering import BufferOptions
 from .errors import FanwireError, NoResponders, RequestFailed, RequestTimeout, SlowConsumer
 from .message import Message, Raw
-from .requester import Asked, Question, Requester
+from .requester import OpenRequest, Question, Requester
 
 
 class Replies:
@@ -36,7 +36,7 @@ class Replies:
         self._question = question
         self._timeout_s = timeout_s
         self._most = most
-        self._asked: Asked | None = None
+        self._asked: OpenRequest | None = None
         self._waiting: deque[Raw] = deque()
         self._bytes = 0
         self._error: FanwireError | None = None

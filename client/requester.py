@@ -26,7 +26,7 @@ class Question:
     headers: Mapping[str, str] | None
 
 
-class Asked:
+class OpenRequest:
     """A request that is on its way. Call `forget` when nobody waits for replies any more."""
 
     __slots__ = ("_deadlines", "_inbox", "_topic", "_waiting")
@@ -74,7 +74,7 @@ class Requester:
         self._outgoing = outgoing
         self._publisher = publisher
 
-    def ask_nowait(self, question: Question, waiting: Waiting, deadline: float) -> Asked | None:
+    def ask_nowait(self, question: Question, waiting: Waiting, deadline: float) -> OpenRequest | None:
         """Send a request. None: it cannot be sent now; `possible` tells when to try again.
 
         Args:
@@ -103,7 +103,7 @@ class Requester:
         except BaseException:
             inbox.forget(topic)
             raise
-        asked = Asked(inbox, topic, waiting, self._deadlines)
+        asked = OpenRequest(inbox, topic, waiting, self._deadlines)
         self._deadlines.add(deadline, asked)
         return asked
 

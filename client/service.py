@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Any, TypeAlias
 
-from .message import LostMessages, Message
+from .message import LostMessages, Message, Stale
 from .subscription import Subscription
 
 Reply: TypeAlias = Callable[[str, object, bool, Mapping[str, str] | None], Awaitable[None]]
@@ -91,8 +91,9 @@ class Service:
         return self
 
     async def __anext__(self) -> Request:
-        """The next request. With ``report_loss`` it may be a `LostMessages`. Raises as `Subscription` does."""
+        """The next request. With ``report_loss`` it may be a `LostMessages`, with ``heartbeat_s`` a `Stale`.
+
+        Raises as `Subscription` does.
+        """
         message = await anext(self.subscription)
-        if isinstance(message, LostMessages):
-            return message
-        return Request(message, self._reply)
+        return message if isinstance(message, LostMessages | Stale) else Request(message, self._reply)

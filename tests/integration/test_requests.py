@@ -26,6 +26,7 @@ from fanwire import (
     RequestFailed,
     RequestTimeout,
     SlowConsumer,
+    Stale,
 )
 from fanwire.client import inbox as inbox_module
 from fanwire.client.buffering import BufferOptions
@@ -338,14 +339,16 @@ async def test_a_plain_publish_is_a_request_that_wants_no_reply(
 async def test_losses_are_given_to_who_serves_as_to_any_subscriber(
     autojump_clock: MockClock, fanwire_client: Client
 ) -> None:
-    """`report_loss` is passed on."""
-    async with fanwire_client.serve("a", buffer=1, on_full="drop_oldest", report_loss=True) as requests:
+    """`report_loss` and `heartbeat_s` are passed on."""
+    options: dict[str, Any] = {"buffer": 1, "on_full": "drop_oldest", "report_loss": True, "heartbeat_s": 5}
+    async with fanwire_client.serve("a", **options) as requests:
         for number in range(3):
             await fanwire_client.publish("a", number)
-        lost, request = await anext(requests), await anext(requests)
+        lost, request, silent = [await anext(requests) for _ in range(3)]
 
         assert isinstance(lost, LostMessages)
         assert request.data == 2
+        assert isinstance(silent, Stale)
 
 
 async def test_options_are_those_of_a_subscription(autojump_clock: MockClock, fanwire_client: Client) -> None:
