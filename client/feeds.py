@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 import trio
@@ -14,6 +14,7 @@ from fanwire.protocol import Backlog, Goodbye, Subscribe, SubscribeOptions, Unsu
 from .config import Options
 from .errors import FanwireError, RequestFailed, SlowConsumer
 from .feed import Feed
+from .group import GroupFeed
 from .message import LostMessages, Stale
 from .outgoing import Outgoing
 from .position import Asked, Beginning
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 # What stands around an envelope in a message, and the greater request number.
 _ROOM = 64
 
+Key: TypeAlias = tuple[str, str | None]
+"""Pattern and queue group: for each pair there is one stream from the broker."""
+
 _log = logging.getLogger("fanwire.client")
 
 
@@ -37,7 +41,7 @@ class Feeds:
         self._requests = requests
         self._outgoing = outgoing
         self._options = options
-        self._by_pattern: dict[str, Feed] = {}
+        self._by_pattern: dict[Key, Feed] = {}
         self.by_route: dict[int, Feed] = {}
         self._closed: FanwireError | None = None
         self._long: set[Subscription] = set()
@@ -66,11 +70,12 @@ class Feeds:
         return feed
 
     def _find(self, pattern: str, wanted: SubscribeOptions, beginning: Beginning) -> Feed:
-        feed = self._by_pattern.get(pattern)
+        feed = self._by_pattern.get((pattern, wanted.group))
         if feed:
             feed.check(wanted, beginning)
             return feed
-        feed = self._by_pattern[pattern] = Feed(pattern, wanted, beginning)
+        kind = Feed if wanted.group is None else GroupFeed
+        feed = self._by_pattern[pattern, wanted.group] = kind(pattern, wanted, beginning)
         if self._outgoing.connected:
             self._subscribe(feed)
         return feed
@@ -117,8 +122,8 @@ class Feeds:
         return self._unsubscribe(feed, request)
 
     def _forget(self, feed: Feed) -> None:
-        if self._by_pattern.get(feed.pattern) is feed:  # the pattern may have been subscribed to anew
-            del self._by_pattern[feed.pattern]
+        if self._by_pattern.get(_key(feed)) is feed:  # the pattern may have been subscribed to anew
+            del self._by_pattern[_key(feed)]
 
     def _unsubscribe(self, feed: Feed, request: Request | None) -> int:
         route, feed.route = feed.route, None
@@ -172,12 +177,12 @@ class Feeds:
         route = result.get("route")
         if type(route) is not int:
             raise TypeError("OK to SUBSCRIBE without a route")
-        if self._by_pattern.get(feed.pattern) is feed:
+        if self._by_pattern.get(_key(feed)) is feed:
             self.by_route[route] = feed
             if feed.route is None and (backlog := feed.backlog()):  # this connection has not heard of it
                 self._outgoing.add_control(encode(Backlog(0, route, *backlog)))
             feed.begin(route, wanted, asked, result)
-        elif feed.pattern not in self._by_pattern:  # nobody waited for it to the end
+        elif _key(feed) not in self._by_pattern:  # nobody waited for it to the end
             self._outgoing.add_control(encode(Unsubscribe(0, route)))
 
     def refused(self, feed: Feed, error: FanwireError) -> None:
@@ -319,6 +324,10 @@ class Feeds:
     def note_long(self, subscription: Subscription) -> None:
         """Much waits for a subscription's handler."""
         self._long.add(subscription)
+
+
+def _key(feed: Feed) -> Key:
+    return feed.pattern, feed.wanted.group
 
 
 class _Subscribing:
