@@ -81,7 +81,8 @@ class Demand:
     async def _tell_all(self) -> None:
         """The list as it is at this moment. What changes while its parts go out is told behind the last one."""
         routes = self._hub.registry.routes.values()
-        parts = list(_parts([route.pattern for route in routes if route.outboxes and route.pattern[0] != "$"]))
+        wanted = dict.fromkeys([route.pattern for route in routes if route.outboxes and route.pattern[0] != "$"])
+        parts = list(_parts(list(wanted)))
         for number, patterns in enumerate(parts):
             more = number < len(parts) - 1
             await self._publish([{"event": "all", "patterns": patterns, "part": number, "more": more}])

@@ -63,7 +63,10 @@ class Episodes:
         topic = self._hub.registry.topic_named(TOPIC)
         if topic.routes:
             tail = _pack(_pack({"event": event, **facts})) + _MSGPACK
-            self._hub.fanout.publish(topic, 7, [tail], time_stamp(), trio.current_time())
+            fanout = self._hub.fanout
+            source, fanout.source = fanout.source, None  # it is the broker who says so, whoever publishes just now
+            fanout.publish(topic, 7, [tail], time_stamp(), trio.current_time())
+            fanout.source = source
 
 
 def _logged(facts: dict[str, Any]) -> dict[str, Any]:
@@ -76,6 +79,11 @@ def _facts_of(session: Session, verdict: SlowConsumer) -> dict[str, Any]:
     return {**facts, "queued": verdict.messages, "measure": verdict.measure}
 
 
+def _group(subscription: Subscription | None) -> str | None:
+    group = subscription.route.group if subscription else None
+    return None if group is None else shown(group)
+
+
 def _facts(session: Session, subscription: Subscription | None, queued_bytes: int, oldest_s: float) -> dict[str, Any]:
     """As they stand in an event; those of a subscription are nil when it is the connection that is slow."""
     lost, replaced = (subscription.lost, subscription.replaced) if subscription else session.totals()
@@ -85,6 +93,7 @@ def _facts(session: Session, subscription: Subscription | None, queued_bytes: in
         "name": shown(session.name),
         "route": subscription.route.number if subscription else None,
         "pattern": without_inbox(subscription.route.pattern) if subscription else None,
+        "group": _group(subscription),
         "on_slow": subscription.on_slow if subscription else None,
         "queued": subscription.waiting if subscription else 0,
         "limit": subscription.queue if subscription else None,

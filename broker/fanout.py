@@ -55,6 +55,8 @@ class Fanout:
         self._hurried = 0.0
         self._swept = trio.lowlevel.ParkingLot()
         self._caught_up = trio.lowlevel.ParkingLot()
+        self.source: Outbox | None = None
+        """Whose publishes are being given out: of a connection, while it does so. For those who want no echo."""
 
     # ------------------------------------------------------------- gathering
 
@@ -94,7 +96,7 @@ class Fanout:
                     append(data)
                 self._chunks[id(data)] = chunk
                 self._gathered += len(data)
-            if route.limiters:
+            if route.takers:
                 reached += self._offer(route, chunks, now)
             if route.gathered_in != self._sweeps:
                 route.gathered_in = self._sweeps
@@ -108,15 +110,18 @@ class Fanout:
         return reached
 
     def _offer(self, route: Route, chunks: list[Chunk], now: float) -> int:
-        """The same to those who have a rate of their own, and to the pulse; how many subscriptions that are."""
-        limiters = route.limiters
-        for chunk in chunks:
-            if not route.direct:  # nobody has gathered it, so no sweep would forget it
+        """The same to those who do not just get what comes, and to the pulse; how many more it reaches."""
+        takers, reached = route.takers, 0
+        if not route.direct:  # nobody has gathered them, so no sweep would forget them
+            for chunk in chunks:
                 del self._chunks[id(chunk.data)]
                 self._gathered -= len(chunk.data)
-            for limiter in limiters:
-                limiter.offer(chunk, now)
-        return len(limiters) - (route.pulse is not None)
+        for taker in takers:
+            for chunk in chunks:
+                each = taker.offer(chunk, now, self)
+            reached += each
+        self._wake()  # perhaps nobody has got it after all: what was noted of it goes with the next sweep
+        return reached
 
     def give(self, outbox: Outbox, chunk: Chunk) -> None:
         """Give one outbox alone a message, or a loss: what its `Limiter` lets through."""
@@ -132,6 +137,11 @@ class Fanout:
         outbox.pending.append(envelopes)
         self._dirty.add(outbox)
         self._wake()
+
+    @property
+    def sweeps(self) -> int:
+        """Sweeps begun so far: what was gathered before the last one is no longer gathered."""
+        return self._sweeps
 
     @property
     def full(self) -> bool:

@@ -128,7 +128,15 @@ class Ingress:
         return topic if topic.publisher_wait_s is None else None
 
     def _publish(self, runs: list[Run[Topic]]) -> None:
-        publish, permissions = self._session.hub.fanout.publish, self._session.permissions
+        fanout = self._session.hub.fanout
+        fanout.source = self._session.outbox
+        try:
+            self._publish_all(runs, fanout.publish)
+        finally:
+            fanout.source = None
+
+    def _publish_all(self, runs: list[Run[Topic]], publish: Callable[..., int]) -> None:
+        permissions = self._session.permissions
         publishable = None if permissions is None else permissions.publishable
         stamp, now = time_stamp(), trio.current_time()
         for topic, wide, tails, requests in runs:

@@ -60,10 +60,16 @@ class Limiter(Watched):
         self._held: OrderedDict[ConflationKey, Chunk] = OrderedDict()  # of some of them: what goes next
         self._losses: Losses | None = None
 
-    def offer(self, chunk: Chunk, now: float) -> None:
-        """Give what was published: its newest message goes at once, or is held. Never blocks, never fails."""
-        if self._closed:
-            return
+    def offer(self, chunk: Chunk, now: float, fanout: Fanout) -> int:
+        """See `Taker`: its newest message goes at once, or is held. Never blocks, never fails."""
+        subscription, outbox = self._subscription, self._outbox
+        if fanout.source is outbox and not subscription.echo:
+            return 0
+        if not self._closed:
+            self._take(chunk, now)
+        return 1
+
+    def _take(self, chunk: Chunk, now: float) -> None:
         subscription, outbox = self._subscription, self._outbox
         outbox.count_replaced(subscription, chunk.count - 1)
         newest = chunk.newest()

@@ -1,6 +1,6 @@
 """When something was last published on each topic of a route, for those who want to be told of silence.
 
-A route has a `Pulse` only while somebody subscribed to it asks for a `heartbeat`. It stands among the route's limiters,
+A route has a `Pulse` only while somebody subscribed to it asks for a `heartbeat`. It stands among the route's takers,
 so a publish on any other route does nothing for it.
 """
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from fanwire.protocol import matches
 
 if TYPE_CHECKING:
+    from .fanout import Fanout
     from .routes import Chunk, Route
     from .store import Store
 
@@ -62,13 +63,14 @@ class Pulse:
         if not route.wildcard:
             self._add(route.pattern, _KNOWN_BEFORE)
 
-    def offer(self, chunk: Chunk, now: float) -> None:
-        """Something was published. Never blocks, never fails."""
+    def offer(self, chunk: Chunk, now: float, fanout: Fanout) -> int:
+        """See `Taker`: something was published. Never blocks, never fails, reaches nobody."""
         seen = self._by_name.get(chunk.topic)
         if seen is None:
             self._learn(chunk.topic, now)
         else:
             seen.at = now
+        return 0
 
     def _learn(self, topic: str, at: float) -> None:
         if self._room.left <= 0:

@@ -13,6 +13,7 @@ from fanwire.protocol import check_topic, is_wildcard
 from fanwire.protocol.errors import LocalProtocolError
 from fanwire.protocol.fastpath import Heads
 
+from .groups import GroupRoute
 from .inbox import is_inbox
 from .memory_store import MemoryStore
 from .patterns import PatternTree
@@ -39,8 +40,9 @@ class Registry:
         self.publishers_wait = any(rule.publisher_wait_s is not None for rule in rules)
         """Whether a publish may have to wait for subscribers on some topic."""
         self.routes: dict[int, Route] = {}
-        self._by_pattern: dict[str, Route] = {}
-        self._wildcards: PatternTree[Route] = PatternTree()
+        # By queue group; None: without one.
+        self._by_pattern: dict[str, dict[str | None, Route]] = {}
+        self._wildcards: PatternTree[dict[str | None, Route]] = PatternTree()
         self.heads: Heads[Topic] = {}
         """For `take_publishes`. Only fresh topics are in it: it is emptied when wildcard patterns change."""
         self._topics: dict[bytes, Topic] = {}
@@ -81,26 +83,37 @@ class Registry:
         """As `topic`, by name."""
         return self.topic(msgpack.packb(check_topic(name)))
 
-    def route(self, pattern: str) -> Route:
-        """The route of a (valid) pattern, made if there is none. Call `release` when a subscriber leaves it."""
-        route = self._by_pattern.get(pattern)
-        if route is None:
-            self._numbers += 1  # never reused while the broker lives
-            route = Route(self._numbers, pattern, is_wildcard(pattern))
-            self.routes[route.number] = route
-            self._by_pattern[pattern] = route
-            if route.wildcard:
-                self._wildcards.add(pattern, route)
-            self._changed(route)
+    def route(self, pattern: str, group: str | None = None) -> Route:
+        """The route of a (valid) pattern and a queue group, made if there is none. Call `release` when a subscriber
+        leaves it."""
+        routes = self._by_pattern.get(pattern, {})
+        if (route := routes.get(group)) is not None:
+            return route
+        self._numbers += 1  # never reused while the broker lives
+        number, wildcard = self._numbers, is_wildcard(pattern)
+        route = Route(number, pattern, wildcard) if group is None else GroupRoute(number, pattern, wildcard, group)
+        self.routes[number] = routes[group] = route
+        if len(routes) == 1:
+            self._by_pattern[pattern] = routes
+            if wildcard:
+                self._wildcards.add(pattern, routes)
+        self._changed(route)
         return route
+
+    def subscribers(self, pattern: str) -> int:
+        """How many subscriptions a pattern has, in whatever queue groups."""
+        return sum([len(route.outboxes) for route in self._by_pattern.get(pattern, {}).values()])
 
     def release(self, route: Route) -> None:
         """Forget the route if nobody is left on it."""
         if route.outboxes or self.routes.get(route.number) is not route:
             return
-        del self.routes[route.number], self._by_pattern[route.pattern]
-        if route.wildcard:
-            self._wildcards.remove(route.pattern)
+        routes = self._by_pattern[route.pattern]
+        del self.routes[route.number], routes[route.group]
+        if not routes:
+            del self._by_pattern[route.pattern]
+            if route.wildcard:
+                self._wildcards.remove(route.pattern)
         self._changed(route)
 
     def _changed(self, route: Route) -> None:
@@ -137,9 +150,9 @@ class Registry:
         return self.store.topic(name, wanted) if wanted.anything else self.store.find(name)
 
     def _refresh(self, topic: Topic) -> None:
-        routes = self._wildcards.match(topic.name)
+        routes = [route for each in self._wildcards.match(topic.name) for route in each.values()]
         if exact := self._by_pattern.get(topic.name):
-            routes.append(exact)
+            routes += exact.values()
         topic.routes = routes
         topic.in_order = any(route.wildcard for route in routes)
         topic.fresh = self._version

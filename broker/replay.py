@@ -142,13 +142,16 @@ class Replaying:
 
     # ------------------------------------------------------------- publishes
 
-    def offer(self, chunk: Chunk, now: float) -> None:
-        """Take what was published (and is remembered already, where it is at all). Never blocks, never fails."""
-        if self.closed or self._left_to_cursor(chunk):
-            return
-        self._outbox.held_bytes += len(chunk.data)
-        self._waiting.append((chunk.data, chunk.count))
-        self._outbox.check_bytes()
+    def offer(self, chunk: Chunk, now: float, fanout: Fanout) -> int:
+        """See `Taker` (it is remembered already, where it is at all). Never blocks, never fails.
+
+        Whoever wants no echo gets it all the same: what is remembered does not know its publisher.
+        """
+        if not self.closed and not self._left_to_cursor(chunk):
+            self._outbox.held_bytes += len(chunk.data)
+            self._waiting.append((chunk.data, chunk.count))
+            self._outbox.check_bytes()
+        return 1
 
     def _left_to_cursor(self, chunk: Chunk) -> bool:
         kept = self._store.find(chunk.topic)

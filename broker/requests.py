@@ -47,7 +47,10 @@ _pack = msgpack.Packer().pack
 
 _PLAIN = SubscribeOptions()
 # Options of protocol.md that this broker does not do yet; asking for one is answered `bad_option`, never ignored.
-_NOT_YET = ("group", "echo", "presence")
+_NOT_YET = ("presence",)
+
+# Bytes of the name of a queue group: as many as those of a topic.
+MAX_GROUP = 255
 
 # Messages of one page of FETCH, and what each costs beside its payload and meta: offset, time, array.
 MAX_PAGE = 1_000
@@ -127,22 +130,24 @@ def _subscribe(session: Session, envelope: Subscribe) -> dict[str, Any]:
     given = grant(
         config.rules, envelope.pattern, session.user, envelope.options, queue=config.queue, max_queue=config.max_queue
     )
-    route = session.registry.route(envelope.pattern)
+    group, echo = envelope.options.group, envelope.options.echo
+    route = session.registry.route(envelope.pattern, group)
     if route.number in subscriptions:
         session.hub.fanout.flush(session.outbox)  # by the old options; that may be the end of the subscription
-        route = session.registry.route(envelope.pattern)
+        route = session.registry.route(envelope.pattern, group)
     subscription = subscriptions.get(route.number)
     wish = _wish(session, envelope, route, subscription)
     if subscription is not None:
         if wish is not None:
             session.replay(subscription, wish)
+        subscription.echo = echo
         session.change(subscription, given)
     else:
         limit = config.max_subscriptions
         if limit is not None and len(subscriptions) >= limit:
             session.registry.release(route)
             raise RequestError("too_many", f"a connection may have {limit} subscriptions; unsubscribe from some first")
-        session.join(route, given, wish)  # nothing is published before the answer is in the outbox too
+        session.join(route, given, wish, echo=echo)  # nothing is published before the answer is in the outbox too
     return {
         "route": route.number,
         "offset": _head(session, envelope.pattern),
@@ -245,6 +250,20 @@ def _check_options(options: SubscribeOptions) -> None:
     for name in _NOT_YET:
         if getattr(options, name) != getattr(_PLAIN, name):
             raise RequestError("bad_option", f"{name!r} is not served by this broker yet; leave it out", option=name)
+    if options.group is not None:
+        _check_group(options.group, options)
+    if options.heartbeat is not None and (options.group is not None or not options.echo):
+        name = "group" if options.group is not None else "echo"
+        text = f"'heartbeat' cannot be had with {name!r}: who gets nothing could not tell it from silence"
+        raise RequestError("bad_option", text, option="heartbeat")
+
+
+def _check_group(group: str, options: SubscribeOptions) -> None:
+    if len(group.encode()) > MAX_GROUP:
+        raise RequestError("bad_option", f"'group' is longer than {MAX_GROUP} bytes", option="group")
+    if options.snapshot:
+        text = "'snapshot' cannot be had with 'group': what is remembered would come to every member"
+        raise RequestError("bad_option", text, option="snapshot")
 
 
 def _unsubscribe(session: Session, envelope: Unsubscribe) -> dict[str, Any]:

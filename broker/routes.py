@@ -7,18 +7,19 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import msgpack
 
 from fanwire.protocol import MAX_BATCH
 from fanwire.protocol.fastpath import Gathering
 
+from .echoes import Echoes
+
 if TYPE_CHECKING:
-    from .limiter import Limiter
+    from .fanout import Fanout
     from .outbox import Outbox
     from .pulse import Pulse
-    from .replay import Replaying
     from .store import Kept, Stored
     from .subscription import Subscription
 
@@ -152,26 +153,38 @@ class Topic(Gathering):
 
     @property
     def lagging(self) -> int:
-        """How many of its subscriptions lag."""
-        return sum([route.lagging for route in self.routes])
+        """How many of its subscriptions lag; a queue group counts as one."""
+        lagging = sum([route.lagging for route in self.routes])
+        return sum([route.behind for route in self.routes]) if lagging else 0
+
+
+class Taker(Protocol):
+    """Stands between a publish and subscribers who do not just get what comes."""
+
+    def offer(self, chunk: Chunk, now: float, fanout: Fanout) -> int:
+        """Take what was published; return how many subscriptions it reaches (beside those in `Route.direct`)."""
 
 
 class Route:
-    """Everybody who subscribed to one pattern."""
+    """Everybody who subscribed to one pattern; with a queue group: see `GroupRoute`."""
 
     __slots__ = (
         "_appends",
         "_prefix",
+        "_silent",
         "direct",
         "gathered_in",
         "lagging",
-        "limiters",
         "number",
         "outboxes",
         "pattern",
         "pulse",
+        "takers",
         "wildcard",
     )
+
+    group: str | None = None
+    """The queue group."""
 
     def __init__(self, number: int, pattern: str, wildcard: bool) -> None:
         self.number = number
@@ -180,8 +193,8 @@ class Route:
         self.outboxes: dict[Outbox, Subscription] = {}
         self.direct: dict[Outbox, Subscription] = {}
         """Those who get what is published as it comes. A dict: a set takes one in without asking for hashes."""
-        self.limiters: list[Limiter | Replaying | Pulse] = []
-        """Of those who get it at a rate of their own, or later: they are not live yet. And `pulse`."""
+        self.takers: list[Taker] = []
+        """Of those who get it at a rate of their own, or later, or not what they published themselves. And `pulse`."""
         self.pulse: Pulse | None = None
         """While somebody wants to be told of silence."""
         self.gathered_in = -1
@@ -189,11 +202,13 @@ class Route:
         self.lagging = 0
         """How many of the subscriptions lag."""
         self._appends: list[Append] | None = None
+        self._silent = False  # whether anybody may have asked for no echo
         self._prefix: bytes = _MESSAGE + _pack(number)
 
     def add(self, outbox: Outbox, subscription: Subscription) -> None:
         """From now on messages go to this outbox too; if they did, it may have got (or lost) a limiter."""
         self.outboxes[outbox] = subscription
+        self._silent = self._silent or not subscription.echo
         self._forget_lists()
 
     def remove(self, outbox: Outbox) -> None:
@@ -209,18 +224,25 @@ class Route:
     def _forget_lists(self) -> None:
         self.gathered_in, self._appends = -1, None
 
+    @property
+    def behind(self) -> int:
+        """How many subscribers a publisher is told to be lagging."""
+        return self.lagging
+
     def appends(self) -> list[Append]:
         """``pending.append`` of each outbox in `direct`, bound once: the loop over a thousand subscribers runs over
-        these. Brings `direct` and `limiters` up to date."""
+        these. Brings `direct` and `takers` up to date."""
         if self._appends is None:
             between = {outbox: each.replaying or each.limiter for outbox, each in self.outboxes.items()}
-            limiters: list[Limiter | Replaying | Pulse] = [each for each in between.values() if each is not None]
+            takers: list[Taker] = [each for each in between.values() if each is not None]
             self.direct = self.outboxes
-            if limiters:
+            if takers:
                 self.direct = {outbox: each for outbox, each in self.outboxes.items() if between[outbox] is None}
             if self.pulse is not None:
-                limiters.append(self.pulse)
-            self.limiters = limiters
+                takers.append(self.pulse)
+            if self._silent and (silent := {outbox for outbox, each in self.direct.items() if not each.echo}):
+                takers.insert(0, Echoes(silent))
+            self.takers = takers
             self._appends = [outbox.pending.append for outbox in self.direct]
         return self._appends
 

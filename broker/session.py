@@ -444,14 +444,18 @@ class Session(Owner, Watched):
     ) -> int:
         """Publish what came over the slow road; see `Fanout.publish`."""
         fanout = self.hub.fanout
-        reached = fanout.publish(topic, elements, [tail], time_stamp(), trio.current_time(), key, retain)
+        fanout.source = self.outbox
+        try:
+            reached = fanout.publish(topic, elements, [tail], time_stamp(), trio.current_time(), key, retain)
+        finally:
+            fanout.source = None
         if topic.publisher_wait_s is not None:  # the next one must know who lags
             fanout.flush(*(outbox for route in topic.routes for outbox in route.outboxes))
         return reached
 
-    def join(self, route: Route, given: Grant, wish: Wish | None = None) -> None:
+    def join(self, route: Route, given: Grant, wish: Wish | None = None, *, echo: bool = True) -> None:
         """From now on this connection gets what is published on the route; before that, what it wishes for."""
-        subscription = Subscription(route, given.queue, given.on_slow, given.max_rate)
+        subscription = Subscription(route, given.queue, given.on_slow, given.max_rate, echo=echo)
         self.outbox.subscriptions[route.number] = subscription
         if wish is not None:
             self.replay(subscription, wish)
@@ -463,7 +467,7 @@ class Session(Owner, Watched):
         if route.pattern.startswith("$sys"):
             self.hub.reports.wanted(route.pattern)
             self.hub.demand.asked(route.pattern)
-        if len(route.outboxes) == 1:
+        if self.registry.subscribers(route.pattern) == 1:
             self.hub.demand.changed(route.pattern, True)
 
     def replay(self, subscription: Subscription, wish: Wish) -> None:
@@ -544,7 +548,7 @@ class Session(Owner, Watched):
             subscription.route.remove(self.outbox)
             self.outbox.clear_lagging(subscription)
             self.registry.release(subscription.route)
-            if not subscription.route.outboxes:
+            if not self.registry.subscribers(subscription.route.pattern):
                 self.hub.demand.changed(subscription.route.pattern, False)
             self.hub.subscriptions -= 1
             self.hub.fanout.note_caught_up()

@@ -68,7 +68,7 @@ class BrokerStatistics:
     subscriptions: int
     """Subscriptions of all of them now."""
     routes: int
-    """Distinct patterns subscribed to now."""
+    """Distinct pairs of pattern and queue group subscribed to now."""
     connections_total: int
     """Handshakes answered since the start."""
     connections_refused: int

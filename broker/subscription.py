@@ -22,6 +22,7 @@ class Subscription:
         "back",
         "backlog",
         "before_lagging",
+        "echo",
         "entries",
         "front",
         "heartbeat",
@@ -42,12 +43,22 @@ class Subscription:
         "warned_at",
     )
 
-    def __init__(self, route: Route, queue: int, on_slow: str = "disconnect", max_rate: float | None = None) -> None:
+    def __init__(
+        self,
+        route: Route,
+        queue: int,
+        on_slow: str = "disconnect",
+        max_rate: float | None = None,
+        *,
+        echo: bool = True,
+    ) -> None:
         self.route = route
         self.queue = queue
         """Messages that may wait; conflating: keys."""
         self.on_slow = on_slow
         self.max_rate = max_rate
+        self.echo = echo
+        """Whether it gets what its own connection publishes."""
         self.limiter: Limiter | None = None
         """While there is a `max_rate`."""
         self.replaying: Replaying | None = None

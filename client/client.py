@@ -18,6 +18,7 @@ from .demand import TOPIC as DEMAND
 from .demand import Demand
 from .errors import ConnectionLost, FanwireError
 from .feeds import Feeds
+from .group import Worker
 from .history import History, last_of
 from .link import Link
 from .message import Message
@@ -209,6 +210,8 @@ class Client:
         queue: int | None = None,
         on_slow: OnSlow = "disconnect",
         max_rate: float | None = None,
+        group: str | None = None,
+        echo: bool = True,
         snapshot: bool = False,
         replay: Replay | Mapping[str, Any] | None = None,
         recover: bool = True,
@@ -240,6 +243,12 @@ class Client:
                 does not count as lost.
             max_rate: Messages per second and topic (and key) at most: one that comes too soon is held, and replaced by
                 newer ones, until it is due. Implies ``on_slow="conflate"``.
+            group: The name of a queue group: of all who subscribe to the pattern in it, each message goes to one, to
+                the one that has the least to do. Two subscriptions of this client in the same group share the client's
+                part of the work. It cannot be had with ``snapshot``, ``replay`` or ``heartbeat_s``.
+            echo: Whether also what this client publishes comes back to it. ``snapshot``, ``replay`` and what is caught
+                up on after a break bring it in any case: the broker does not remember who published it. False cannot be
+                had with ``heartbeat_s``.
             snapshot: Begin with the last value of each matching topic that has one.
             replay: Begin with history: ``{"last": n}`` messages of each topic, all ``{"since": µs}`` (as
                 `Message.time`), or ``{"offset": o, "epoch": e}``, after the last message that you had (see
@@ -268,7 +277,9 @@ class Client:
             LocalProtocolError: The pattern or an option for the broker is wrong.
             ValueError: Another option is.
         """
-        wanted = SubscribeOptions(queue=queue, on_slow=on_slow, max_rate=max_rate, heartbeat=heartbeat_s)
+        wanted = SubscribeOptions(
+            queue=queue, on_slow=on_slow, max_rate=max_rate, heartbeat=heartbeat_s, group=group, echo=echo
+        )
         begun = attrs.evolve(wanted, snapshot=snapshot, replay=replay)
         Subscribe(1, pattern, begun)  # an option that is wrong is found here
         beginning = Beginning(snapshot, begun.replay, recover)
@@ -278,9 +289,8 @@ class Client:
         if heartbeat_s is None and on_stale != "yield":
             raise ValueError(f"on_stale={on_stale!r} needs heartbeat_s: how long is stale?")
         silence = None if heartbeat_s is None else Silence(self._clock, heartbeat_s, on_stale)
-        return Subscription(
-            self._feeds, pattern, wanted, options, beginning, comes_back=on_slow_reconnect, silence=silence
-        )
+        kind = Subscription if group is None else Worker
+        return kind(self._feeds, pattern, wanted, options, beginning, comes_back=on_slow_reconnect, silence=silence)
 
     def history(
         self,
@@ -396,7 +406,8 @@ class Client:
     def serve(self, pattern: str, **options: Any) -> Service:
         """Answer requests on a topic, or on all topics that a pattern matches.
 
-        Everybody who serves a topic, or is subscribed to it, gets each request.
+        Everybody who serves a topic, or is subscribed to it, gets each request; of those in one queue group (``group``)
+        one does.
 
         Args:
             pattern: As for `subscribe`.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 import trio
@@ -22,6 +22,7 @@ from fanwire.protocol import (
 from .config import Options
 from .errors import FanwireError, RequestFailed, SlowConsumer
 from .feed import Feed
+from .group import GroupFeed
 from .inbox import Inbox
 from .message import LostMessages, Stale
 from .outgoing import Outgoing
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 # What stands around an envelope in a message, and the greater request number.
 _ROOM = 64
 
+Key: TypeAlias = tuple[str, str | None]
+"""Pattern and queue group: for each pair there is one stream from the broker."""
+
 _log = logging.getLogger("fanwire.client")
 
 
@@ -46,7 +50,7 @@ class Feeds:
         self._requests = requests
         self._outgoing = outgoing
         self._options = options
-        self._by_pattern: dict[str, Feed] = {}
+        self._by_pattern: dict[Key, Feed] = {}
         self.by_route: dict[int, Feed] = {}
         self._inbox: Inbox | None = None
         self._closed: FanwireError | None = None
@@ -76,11 +80,12 @@ class Feeds:
         return feed
 
     def _find(self, pattern: str, wanted: SubscribeOptions, beginning: Beginning) -> Feed:
-        feed = self._by_pattern.get(pattern)
+        feed = self._by_pattern.get((pattern, wanted.group))
         if feed:
             feed.check(wanted, beginning)
             return feed
-        feed = self._by_pattern[pattern] = Feed(pattern, wanted, beginning)
+        kind = Feed if wanted.group is None else GroupFeed
+        feed = self._by_pattern[pattern, wanted.group] = kind(pattern, wanted, beginning)
         if self._outgoing.connected:
             self._subscribe(feed)
         return feed
@@ -127,8 +132,8 @@ class Feeds:
         return self._unsubscribe(feed, request)
 
     def _forget(self, feed: Feed) -> None:
-        if self._by_pattern.get(feed.pattern) is feed:  # the pattern may have been subscribed to anew
-            del self._by_pattern[feed.pattern]
+        if self._by_pattern.get(_key(feed)) is feed:  # the pattern may have been subscribed to anew
+            del self._by_pattern[_key(feed)]
 
     def _unsubscribe(self, feed: Feed, request: Request | None) -> int:
         route, feed.route = feed.route, None
@@ -161,12 +166,12 @@ class Feeds:
         """
         if self._inbox is None or self._inbox.error:
             inbox = Inbox(name)
-            if inbox.pattern in self._by_pattern:
+            if _key(inbox) in self._by_pattern:
                 raise LocalProtocolError(
                     f"this client is subscribed to {inbox.pattern!r} itself, so its requests cannot be",
                     code="bad_pattern",
                 )
-            self._inbox = self._by_pattern[inbox.pattern] = inbox
+            self._inbox = self._by_pattern[_key(inbox)] = inbox
             self._subscribe(inbox)
         return self._inbox
 
@@ -209,12 +214,12 @@ class Feeds:
         route = result.get("route")
         if type(route) is not int:
             raise TypeError("OK to SUBSCRIBE without a route")
-        if self._by_pattern.get(feed.pattern) is feed:
+        if self._by_pattern.get(_key(feed)) is feed:
             self.by_route[route] = feed
             if feed.route is None and (backlog := feed.backlog()):  # this connection has not heard of it
                 self._outgoing.add_control(encode(Backlog(0, route, *backlog)))
             feed.begin(route, wanted, asked, result)
-        elif feed.pattern not in self._by_pattern:  # nobody waited for it to the end
+        elif _key(feed) not in self._by_pattern:  # nobody waited for it to the end
             self._outgoing.add_control(encode(Unsubscribe(0, route)))
 
     def refused(self, feed: Feed, error: FanwireError) -> None:
@@ -362,6 +367,10 @@ class Feeds:
     def note_long(self, subscription: Subscription) -> None:
         """Much waits for a subscription's handler."""
         self._long.add(subscription)
+
+
+def _key(feed: Feed) -> Key:
+    return feed.pattern, feed.wanted.group
 
 
 class _Subscribing:

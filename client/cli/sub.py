@@ -26,6 +26,8 @@ class _Asked:
     snapshot: bool
     last: int | None
     heartbeat_s: float | None
+    group: str | None
+    echo: bool
 
     def of(self, client: Client, pattern: str) -> Subscription:
         """The subscription, not entered yet."""
@@ -38,6 +40,8 @@ class _Asked:
             snapshot=self.snapshot,
             replay=None if self.last is None else {"last": self.last},
             heartbeat_s=self.heartbeat_s,
+            group=self.group,
+            echo=self.echo,
         )
 
 
@@ -112,6 +116,8 @@ class _Listening:
     help="Begin with the newest N messages of each topic that keeps history.",
 )
 @click.option("--heartbeat", type=POSITIVE, metavar="S", help="Say when a topic was silent for so many seconds.")
+@click.option("--group", metavar="NAME", help="Share the messages with all others of this queue group.")
+@click.option("--no-echo", "echo", is_flag=True, default=True, flag_value=False, help="Leave out what we publish.")
 @url_option
 def sub(
     patterns: tuple[str, ...],
@@ -125,6 +131,8 @@ def sub(
     snapshot: bool,
     last: int | None,
     heartbeat: float | None,
+    group: str | None,
+    echo: bool,
     url: str,
 ) -> int:
     """Print every message on the topics that match PATTERN, a line each.
@@ -149,6 +157,7 @@ def sub(
       fanwire sub stocks.AAPL --count 1 --timeout 5
       fanwire sub 'stocks.>' --max-rate 2
       fanwire sub 'rooms.>' --snapshot
+      fanwire sub jobs.resize --group workers
       fanwire sub 'stocks.>' --on-slow drop_oldest --queue 1000 --report-loss
 
     \b
@@ -159,7 +168,7 @@ def sub(
       130  interrupted before --count was reached (143 by SIGTERM)
     """
     listening = _Listening(as_json, Output(), count)
-    asked = _Asked(on_slow, queue, max_rate, report_loss, snapshot, last, heartbeat)
+    asked = _Asked(on_slow, queue, max_rate, report_loss, snapshot, last, heartbeat, group, echo)
     return run(_sub, listening, tuple(dict.fromkeys(patterns)), asked, timeout, url)
 
 

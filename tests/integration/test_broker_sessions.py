@@ -174,8 +174,6 @@ async def test_a_message_names_its_topic_only_where_the_pattern_does_not(autojum
 
 
 NOT_SERVED = [
-    SubscribeOptions(group="g"),
-    SubscribeOptions(echo=False),
     SubscribeOptions(presence=True),
 ]
 

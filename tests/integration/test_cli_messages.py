@@ -79,6 +79,18 @@ def test_sub_tells_of_silence(url: str) -> None:
     assert said == "quiet: nothing on silent.b for 0.2 s\n"
 
 
+def test_subs_of_one_group_share_what_comes(url: str) -> None:
+    """Each of two programs gets one of two messages, and ends. Neither publishes, so without echo is the same."""
+    options = ("--group", "workers", "--no-echo", "--count", "1")
+    with _listening(url, "group.a", *options) as one, _listening(url, "group.a", *options) as other:
+        for text in ("x", "y"):
+            status, out, _ = ran("pub", "group.a", text, url=url)
+            assert (status, out) == (0, "published 1 message to 1 subscriber on group.a\n")
+        ended = [program.ended()[:2] for program in (one, other)]
+
+    assert sorted(ended) == [(0, "group.a  x\n"), (0, "group.a  y\n")]
+
+
 def test_sub_gets_the_newest_at_its_rate(url: str) -> None:
     """Of a thousand messages at once few come, each newer than the one before; none of the others counts as lost."""
     with _listening(url, "rate.a", "--max-rate", "10", "--count", "2") as subscriber:

@@ -25,6 +25,7 @@ from fanwire import (
     Request,
     RequestFailed,
     RequestTimeout,
+    Service,
     SlowConsumer,
     Stale,
 )
@@ -462,3 +463,29 @@ async def test_who_has_the_inbox_already_cannot_ask(autojump_clock: MockClock, f
     async with fanwire_client.subscribe(f"{fanwire_client.welcome['inbox']}.*"):
         with pytest.raises(LocalProtocolError):
             await fanwire_client.request("a", 1)
+
+
+async def test_a_group_of_servers_shares_the_requests(autojump_clock: MockClock) -> None:
+    """Each request is answered by one of them; without any it is known at once."""
+    async with broker_in_memory() as broker, client_of(broker) as client, client_of(broker) as other:
+        answered: list[str] = []
+
+        async def answer(name: str, requests: Service) -> None:
+            async for request in requests:
+                answered.append(name)
+                await request.reply(name)
+
+        async with (
+            client.serve("work", group="g") as here,
+            other.serve("work", group="g") as there,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(answer, "here", here)
+            nursery.start_soon(answer, "there", there)
+            replies = [(await client.request("work", number)).data for number in range(10)]
+
+            assert replies == answered
+            assert {*replies} == {"here", "there"}
+            nursery.cancel_scope.cancel()
+        with pytest.raises(NoResponders):
+            await client.request("work", 1)

@@ -79,10 +79,13 @@ class Engine:
         queue: int = 10_000,
         on_slow: str = "disconnect",
         max_rate: float | None = None,
+        *,
+        group: str | None = None,
+        echo: bool = True,
     ) -> Subscription:
         """Put the subscriber on a route."""
         outbox = subscriber.outbox
-        subscription = Subscription(self.registry.route(pattern), queue, on_slow, max_rate)
+        subscription = Subscription(self.registry.route(pattern, group), queue, on_slow, max_rate, echo=echo)
         outbox.subscriptions[subscription.route.number] = subscription
         outbox.conflating = outbox.conflating or on_slow == "conflate"
         if max_rate is not None:

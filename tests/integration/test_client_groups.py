@@ -1,0 +1,95 @@
+"""Queue groups and ``echo=False``: clients beside a real broker."""
+
+from __future__ import annotations
+
+from itertools import chain
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from fanwire import RequestFailed, Subscription
+from fanwire.testing import broker_in_memory, client_of
+
+
+async def _work(subscription: Subscription, done: list[int], seconds: float) -> None:
+    async for message in subscription:
+        done.append(message.data)
+        await trio.sleep(seconds)
+
+
+async def test_workers_share_the_work(autojump_clock: MockClock) -> None:
+    """Each job is done once; one that takes a hundred times as long for each does much less."""
+    slow: list[int] = []
+    quick: list[int] = []
+    async with (
+        broker_in_memory() as broker,
+        client_of(broker) as one,
+        client_of(broker) as other,
+        client_of(broker) as boss,
+        one.subscribe("jobs.*", group="workers") as for_slow,
+        other.subscribe("jobs.*", group="workers") as for_quick,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(_work, for_slow, slow, 1.0)
+        nursery.start_soon(_work, for_quick, quick, 0.01)
+        for number in range(500):
+            assert (await boss.publish(f"jobs.{number % 7}", number)).subscribers == 1
+            await trio.sleep(0.02)
+        await trio.sleep(60)
+        nursery.cancel_scope.cancel()
+
+    assert sorted(slow + quick) == list(range(500))
+    assert len(slow) <= 10 + 3, "ten seconds of a job a second, and what it had before the broker knew"
+
+
+async def test_local_workers_share_with_others(autojump_clock: MockClock) -> None:
+    """Two of one client are one member; all the same each job is done once."""
+    done: list[list[int]] = [[], [], []]
+    async with (
+        broker_in_memory() as broker,
+        client_of(broker) as one,
+        client_of(broker) as other,
+        one.subscribe("jobs", group="w") as first,
+        one.subscribe("jobs", group="w") as second,
+        other.subscribe("jobs", group="w") as third,
+        other.subscribe("jobs") as all_of_them,
+        trio.open_nursery() as nursery,
+    ):
+        for subscription, results in zip((first, second, third), done, strict=True):
+            nursery.start_soon(_work, subscription, results, 0.1)
+        for number in range(100):
+            other.publish_nowait("jobs", number)
+        await trio.sleep(100)
+        assert all_of_them.waiting == 100
+        assert broker.statistics().subscriptions == 3
+        nursery.cancel_scope.cancel()
+
+    assert sorted(chain.from_iterable(done)) == list(range(100))
+    assert [len(each) for each in done] == [25, 25, 50]
+
+
+async def test_no_echo_for_a_client(autojump_clock: MockClock) -> None:
+    """A chat room: everybody hears the others."""
+    async with (
+        broker_in_memory() as broker,
+        client_of(broker) as one,
+        client_of(broker) as other,
+        one.subscribe("room", echo=False) as to_one,
+        other.subscribe("room", echo=False) as to_other,
+    ):
+        assert (await one.publish("room", "I am one")).subscribers == 1
+        other.publish_nowait("room", "I am another")
+        await wait_all_tasks_blocked()
+
+        assert [message.data for message in await to_one.next_batch(10)] == ["I am another"]
+        assert [message.data for message in await to_other.next_batch(10)] == ["I am one"]
+
+
+async def test_a_group_begins_with_nothing(autojump_clock: MockClock) -> None:
+    """A snapshot for it is refused by the broker."""
+    async with broker_in_memory() as broker, client_of(broker) as client:
+        with pytest.raises(RequestFailed, match="snapshot") as caught:
+            await client.subscribe("a", group="g", snapshot=True).__aenter__()
+
+    assert caught.value.code == "bad_option"
