@@ -32,13 +32,13 @@ def read_auth(path: str) -> Auth:
         if [*settings] != ["auth"]:
             stray = next((name for name in settings if name != "auth"), None)
             raise ValueError(f"{stray!r} does not belong here; all stands in [auth]" if stray else "there is no [auth]")
-        auth: Auth = _build(Auth, settings["auth"], "auth", file.parent)
+        auth: Auth = build(Auth, settings["auth"], "auth", file.parent)
     except ValueError as error:
         raise BadAuthFile(f"{path}: {error}") from None
     return auth
 
 
-def _build(cls: type[Any], table: object, where: str, folder: Path) -> Any:
+def build(cls: type[Any], table: object, where: str, folder: Path) -> Any:
     """An instance of an attrs class from a table. Raises ValueError, which says where."""
     if not isinstance(table, dict):
         raise ValueError(f"{where} must be a table, not {table!r}")
@@ -62,7 +62,7 @@ def _value(field: attrs.Attribute[Any], value: Any, where: str, folder: Path) ->
     if (cls := field.metadata.get("of")) is not None:
         if not isinstance(value, list):
             raise ValueError(f"{where} must be a list of tables: write [[{where}]]")
-        return [_build(cls, each, f"{where}[{number}]", folder) for number, each in enumerate(value)]
+        return [build(cls, each, f"{where}[{number}]", folder) for number, each in enumerate(value)]
     if field.metadata.get("path") and isinstance(value, str):
         return str(folder / value)
     return value

@@ -15,6 +15,12 @@ from fanwire.protocol import DEFAULT_PORT
 from .auth import Auth
 from .rules import TopicRule
 
+RESTART = {"restart": True}
+"""Metadata of a field that cannot change while a broker runs."""
+
+OF_PROGRAMS = {**RESTART, "of_programs": True}
+"""And of one that makes sense only to who embeds a broker."""
+
 
 def _rules(rules: Iterable[TopicRule]) -> tuple[TopicRule, ...]:
     return tuple(rules)  # `tuple` itself as a converter has no type that type checkers could read
@@ -49,19 +55,19 @@ class Config:
     ``max_connections × (max_pending_bytes + one sweep)``; see docs/architecture.md for the arithmetic.
     """
 
-    listen: bool = True
+    listen: bool = attrs.field(default=True, metadata=OF_PROGRAMS)
     """Whether to open a port at all; without one the broker is reached by `Broker.open_stream`."""
 
-    host: str = "127.0.0.1"
+    host: str = attrs.field(default="127.0.0.1", metadata=RESTART)
     """Address to listen on. Loopback by default: opening a broker to the network is a decision."""
 
-    port: int = attrs.field(default=DEFAULT_PORT, validator=_port)
+    port: int = attrs.field(default=DEFAULT_PORT, validator=_port, metadata=RESTART)
     """TCP port; 0 takes any free one (`Broker.port` tells which)."""
 
-    path: str = attrs.field(default="/", validator=_path)
+    path: str = attrs.field(default="/", validator=_path, metadata=RESTART)
     """Request path of the WebSocket endpoint."""
 
-    backlog: int = attrs.field(default=4096, validator=_needed)
+    backlog: int = attrs.field(default=4096, validator=_needed, metadata=RESTART)
     """Connections that the kernel keeps until we accept them; 10,000 clients coming back at once need more than 128."""
 
     auth: Auth | None = None
@@ -106,7 +112,7 @@ class Config:
     max_stored_topics: int = attrs.field(default=1_000_000, validator=_needed)
     """Topics that may remember anything; a publish on one more is answered `too_many`. About 400 bytes each."""
 
-    report_interval_s: float | None = attrs.field(default=1.0, validator=_positive)
+    report_interval_s: float | None = attrs.field(default=1.0, validator=_positive, metadata=RESTART)
     """How often `$sys.stats` and `$sys.connections` are published while somebody listens; None: only when somebody
     begins to."""
 

@@ -16,6 +16,7 @@ from .fanout import Fanout
 from .heartbeats import Heartbeats
 from .memory_store import MemoryStore
 from .registry import Registry
+from .reload import for_those_there
 from .reports import Reports
 from .statistics import DEPTHS, BrokerStatistics, Counters
 from .watchdog import Watchdog
@@ -46,6 +47,8 @@ class Hub:
         self.subscriptions = 0
         self.mask = fastest_mask()
         self.draining = False
+        self.expires = False
+        """Whether old history is looked for."""
 
     @property
     def epoch(self) -> str:
@@ -60,6 +63,8 @@ class Hub:
             session.end(endings.too_many_connections(self.config.drain_spread_s))
             return  # not listed: while it lingers it takes nobody's place
         self.sessions[session] = None
+        if session.config is not self.config:  # changed during the handshake
+            session.config = for_those_there(session.config, self.config)
         if self.draining:
             session.end(endings.draining(self.config.drain_spread_s))
 

@@ -6,8 +6,9 @@ and nothing is sent.
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from fanwire.protocol.errors import LocalProtocolError
@@ -137,6 +138,18 @@ class MemoryKept:
     def _retain(self, stored: Stored) -> None:
         self.store.replace_last(self, None if stored.empty else stored)
 
+    def change(self, keeping: Keeping) -> None:
+        """It is to remember something else."""
+        if self.keeping.messages is None and keeping.messages is not None and self.head:
+            self.head += 1  # never used: what was published in between had no offset
+            self.gone_us = time.time_ns() // 1000
+        self.keeping = keeping
+        self._forget(max(0, self.count - (keeping.messages or 0)))
+        while self.size > keeping.bytes and self.count > 1:
+            self._forget(1)
+        if keeping.retain is False:
+            self.store.replace_last(self, None)
+
     def newest(self) -> Stored | None:
         """See `Kept.newest`."""
         if self.keeping.retain or not self.blocks:
@@ -211,23 +224,40 @@ class MemoryStore:
             self.topics.append(kept)
         return kept
 
+    def resize(self, limit: int, max_topics: int) -> None:
+        """See `Store.resize`."""
+        self.limit, self.max_topics = limit, max_topics
+        self.shrink()
+
+    def change(self, keeping: Callable[[str], Keeping]) -> None:
+        """See `Store.change`."""
+        self._expiring.clear()
+        for kept in self.topics:
+            if (wanted := keeping(kept.name)) != kept.keeping:
+                kept.change(wanted)
+        for block in self._blocks:
+            self._note_expiry(block)
+
+    def _note_expiry(self, block: Block) -> None:
+        seconds = block.kept.keeping.seconds
+        if seconds is not None:
+            self._expiring.setdefault(seconds, OrderedDict())[block] = None
+
     # ------------------------------------------------------ for `MemoryKept`
 
     def add(self, block: Block) -> None:
         """It is kept from now on."""
         self.size += block.size
         self._blocks[block] = None
-        seconds = block.kept.keeping.seconds
-        if seconds is not None:
-            self._expiring.setdefault(seconds, OrderedDict())[block] = None
+        self._note_expiry(block)
 
     def remove(self, block: Block) -> None:
         """It is not kept any more."""
         self.size -= block.size
         del self._blocks[block]
         seconds = block.kept.keeping.seconds
-        if seconds is not None:
-            del self._expiring[seconds][block]
+        if seconds is not None and (expiring := self._expiring.get(seconds)) is not None:
+            expiring.pop(block, None)  # not there while the rules change
 
     def replace_last(self, kept: MemoryKept, stored: Stored | None) -> None:
         """A topic has another last value, or none."""

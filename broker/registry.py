@@ -50,6 +50,18 @@ class Registry:
         self._version = 0
         self._numbers = 0
 
+    def change_rules(self, rules: tuple[TopicRule, ...]) -> None:
+        """Go by other rules: topics are looked up anew, and those that remember something are told.
+
+        Takes 1 µs or so for each topic remembered and each rule, and for each run of publishes that is kept.
+        """
+        self._rules = rules
+        self.publishers_wait = any(rule.publisher_wait_s is not None for rule in rules)
+        self._topics.clear()
+        self._by_name.clear()
+        self.heads.clear()
+        self.store.change(lambda name: keeping(rules, name))
+
     def topic(self, packed: bytes) -> Topic:
         """The topic of a msgpack-encoded name, with its routes up to date.
 

@@ -17,9 +17,9 @@ from .access import change_auth
 from .auth import Auth
 from .closed import ClosedConnection
 from .config import Config
-from .expiry import Expiry
 from .fanout import time_stamp
 from .hub import Hub
+from .reload import reload, watch_expiry
 from .reports import ConnectionInfo, look_at
 from .requests import check_publishable, message_tail, settle_retain
 from .session import Session
@@ -92,8 +92,7 @@ class Broker:
         listeners = await self._listen()
         try:
             async with trio.open_nursery() as nursery:
-                if any(rule.history_s is not None for rule in self.config.rules):
-                    self._hub.watchdog.watch(Expiry(self._hub.store), trio.current_time())
+                watch_expiry(self._hub)
                 nursery.start_soon(self._hub.fanout.run)
                 nursery.start_soon(self._hub.watchdog.run)
                 nursery.start_soon(self._hub.reports.run)
@@ -198,6 +197,21 @@ class Broker:
             ValueError: They cannot be used, and nothing has changed; or there was no `Config.auth`.
         """
         await change_auth(self._hub, auth)
+
+    async def reload(self, config: Config) -> tuple[str, ...]:
+        """Go by other settings from now on; docs/configuration.md says what that means for whom.
+
+        Args:
+            config: Instead of the one there is.
+
+        Returns:
+            The fields in which they differ and that need a restart; these are as before.
+
+        Raises:
+            ValueError: They cannot be used, and nothing has changed.
+        """
+        self.config, kept = await reload(self._hub, config)
+        return kept
 
     def statistics(self) -> BrokerStatistics:
         """What has been counted so far."""

@@ -10,7 +10,7 @@ replaced longest ago.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import attrs
@@ -144,6 +144,17 @@ class Store(Protocol):
 
         Raises:
             LocalProtocolError: Too many topics are remembered already (`too_many`).
+        """
+
+    def resize(self, limit: int, max_topics: int) -> None:
+        """Other bounds: bytes of all together, and topics."""
+
+    def change(self, keeping: Callable[[str], Keeping]) -> None:
+        """Go by other rules: what they allow no more is forgotten at once. Where history begins anew after a time
+        without, one offset is left out, so that who has an older one is told of a loss.
+
+        Args:
+            keeping: What a topic is to remember from now on.
         """
 
     def expire(self, now_us: int, most: int) -> bool:

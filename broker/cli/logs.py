@@ -35,7 +35,12 @@ def configure_logs(form: LogFormat, level: str) -> None:
     broker = logging.getLogger("fanwire")
     broker.handlers[:] = [handler]
     broker.propagate = False
-    broker.setLevel(level.upper())
+    change_level(level)
+
+
+def change_level(level: str) -> None:
+    """Write what is at least this important, from now on."""
+    logging.getLogger("fanwire").setLevel(level.upper())
 
 
 def _renderers(form: LogFormat) -> list[structlog.typing.Processor]:

@@ -3,8 +3,10 @@
 import errno
 import signal
 import socket
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
 
 import click
 import trio
@@ -14,33 +16,54 @@ from fanwire.broker.log import log
 from fanwire.broker.process import tune
 from fanwire.client.cli.running import run
 
-from .logs import FORMATS, LEVELS, LogFormat, configure_logs
+from .config_file import EX_CONFIG, BadSettings, Settings, given_by, resolve
+from .configuration import resolved
+from .logs import FORMATS, LEVELS, LogFormat, change_level, configure_logs
 from .settings import settings_options
 
 
 @click.command(short_help="Run a broker.")
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    envvar="FANWIRE_CONFIG",
+    metavar="FILE",
+    help="Settings, as TOML (`fanwire config init` writes one). Environment variables and options override it.",
+)
 @settings_options
 @click.option(
     "--log-format",
     type=click.Choice(FORMATS),
     default="auto",
+    envvar="FANWIRE_LOG_FORMAT",
     show_default=True,
     help="How the log on standard error looks: coloured for people, key=value, or a JSON object a line; "
     "'auto' is coloured on a terminal, else key=value.",
 )
-@click.option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True, help="What is logged.")
-def serve(log_format: LogFormat, log_level: str, **settings: Any) -> int:
+@click.option(
+    "--log-level",
+    type=click.Choice(LEVELS),
+    default="info",
+    show_default=True,
+    envvar="FANWIRE_LOG_LEVEL",
+    help="What is logged.",
+)
+@click.pass_context
+def serve(context: click.Context, /, config_file: Path | None, **_options: Any) -> int:
     """Run a broker until SIGTERM or Ctrl-C.
 
     One line on standard output says where it listens; the log goes to standard error.
 
     The first SIGTERM or SIGINT drains: no new clients, every client is told to come back at another moment, what is
-    queued goes out, and the exit status is 0. A second one ends the broker at once.
+    queued goes out, and the exit status is 0. A second one ends the broker at once. SIGHUP reads the files of --config
+    and --auth-file again. Every option has a variable: FANWIRE_PORT for --port.
 
     \b
     Examples:
       fanwire serve
       fanwire serve --host 0.0.0.0 --port 9000 --log-format json
+      fanwire serve --config fanwire.toml
       fanwire serve --queue 1000 --max-pending 4MiB --stall-timeout 3
       fanwire serve --rule 'stocks.> max_rate=10' --rule 'chat.> on_slow=drop_oldest max_queue=500'
 
@@ -49,36 +72,55 @@ def serve(log_format: LogFormat, log_level: str, **settings: Any) -> int:
       0         drained
       1         it could not listen
       2         wrong usage
+      78        the settings cannot be used
       130, 143  ended at once by a second SIGINT or SIGTERM
     """
-    configure_logs(log_format, log_level)
-    config = _config(settings)
+    given = given_by(context)
+    settings = resolved(config_file, given)
+    if settings is None:
+        return EX_CONFIG
+    configure_logs(cast("LogFormat", settings.log_format), settings.log_level)
     tune()
-    return run(_serve, config)
+    return run(_serve, settings, partial(resolve, config_file, given), config_file is not None)
 
 
-def _config(settings: dict[str, Any]) -> Config:
+async def _serve(settings: Settings, again: Callable[[], Settings], from_file: bool) -> int:
     try:
-        return Config(**settings)
-    except ValueError as error:
-        raise click.UsageError(str(error), click.get_current_context()) from None
-
-
-async def _serve(config: Config) -> int:
-    try:
-        broker = Broker(config)
+        broker = Broker(settings.config)
     except ValueError as error:  # a key cannot be used
         raise click.ClickException(str(error)) from None
+    # Without files there is nothing to read again, and SIGHUP is what it always was: the terminal has gone.
+    watched = {signal.SIGHUP} if from_file or settings.config.auth is not None else set()
     # Watched from before the line that says that it listens: who reads the line may send a signal at once.
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, *watched) as signals:
         async with trio.open_nursery() as nursery:
             await _start(broker, nursery)
             click.echo(f"listening on {' '.join(broker.urls)}")
             log.info("listening", urls=" ".join(broker.urls))
-            log.info("draining", signal=signal.Signals(await anext(signals)).name)
+            while (number := await anext(signals)) == signal.SIGHUP:
+                await _reload(broker, again)
+            log.info("draining", signal=signal.Signals(number).name)
             status = await _drain(broker, signals)
             nursery.cancel_scope.cancel()
     return status
+
+
+async def _reload(broker: Broker, again: Callable[[], Settings]) -> None:
+    """Go by what the files say now; if that cannot be, by what they said before."""
+    try:
+        settings = again()
+        kept = await broker.reload(settings.config)
+    except BadSettings as error:
+        for problem in error.problems:
+            log.error("not reloaded", reason=problem)
+        return
+    except ValueError as error:
+        log.error("not reloaded", reason=str(error))
+        return
+    change_level(settings.log_level)
+    for name in kept:
+        log.warning("needs a restart", setting=name, origin=settings.origins.get(name, "default"))
+    log.info("reloaded")
 
 
 async def _start(broker: Broker, nursery: trio.Nursery) -> None:
@@ -94,7 +136,9 @@ async def _drain(broker: Broker, signals: AsyncIterator[int]) -> int:
 
     async def end_at_second_signal() -> None:
         nonlocal status
-        status = 128 + await anext(signals)
+        while (number := await anext(signals)) == signal.SIGHUP:
+            pass
+        status = 128 + number
         nursery.cancel_scope.cancel()
 
     async with trio.open_nursery() as nursery:

@@ -1,16 +1,15 @@
 """The options of `fanwire serve`: one for each setting of `Config`, in one table."""
 
 import difflib
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import attrs
 import click
 
 from fanwire.broker import Config, TopicRule
-from fanwire.broker.auth import Auth
-from fanwire.broker.auth_file import read_auth
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -25,12 +24,14 @@ def bytes_of(value: str) -> int:
     return int(found[1]) * _UNITS[found[2].lower()]
 
 
-def auth_of(value: str) -> Auth:
-    """What a file says of who may come in, for `type=`."""
-    try:
-        return read_auth(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
+def variable_of(name: str) -> str:
+    """The environment variable of a setting."""
+    return f"FANWIRE_{name.upper()}"
+
+
+def quoted(text: str) -> str:
+    """As a TOML string."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _yes_or_no(value: str) -> bool:
@@ -75,6 +76,60 @@ def rule_of(value: str) -> TopicRule:
         raise click.BadParameter(f"rule {value!r}: {error}") from None
 
 
+_HISTORY = {"messages": "history", "seconds": "history_seconds", "bytes": "history_bytes"}
+
+
+def rule_of_table(table: object) -> TopicRule:
+    """A rule as a file has it: the same parts, with ``history`` as a number or as a table of three.
+
+    Raises:
+        ValueError: It is none; says why.
+    """
+    if not isinstance(table, dict) or not isinstance(table.get("pattern"), str):
+        raise ValueError('a rule is a table with a pattern: pattern = "stocks.>"')
+    parts = {name: value for name, value in table.items() if name != "pattern"}
+    if isinstance(history := parts.get("history"), dict):
+        del parts["history"]
+        for name, value in history.items():
+            if name not in _HISTORY:
+                raise ValueError(f'unknown option "history.{name}"; history has {", ".join(_HISTORY)}')
+            parts[_HISTORY[name]] = value
+    fields: dict[str, Any] = {}
+    for name, value in parts.items():
+        if name not in _RULE_FIELDS:
+            raise ValueError(unknown(name, ["pattern", *_RULE_FIELDS]))
+        field, read = _RULE_FIELDS[name]
+        fields[field] = _rule_value(name, read, value)
+    if not fields:
+        raise ValueError("this rule says nothing about its topics; add for example max_rate = 10")
+    return TopicRule(pattern=table["pattern"], **fields)
+
+
+def _rule_value(name: str, read: Callable[[str], Any], value: object) -> Any:
+    wanted: tuple[type, ...] = {str: (str,), _yes_or_no: (bool,), bytes_of: (int, str)}.get(read, (int, float))
+    if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
+        raise ValueError(f"{name} is {value!r}; it must be {' or '.join(_TYPES[each] for each in wanted)}")
+    if isinstance(value, bool):
+        return value
+    try:
+        return read(str(value))
+    except click.BadParameter as error:
+        raise ValueError(f"{name}: {error.message}") from None
+    except ValueError:
+        raise ValueError(f"{name} is {value!r}, which is no whole number") from None
+
+
+_TYPES = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}
+
+
+def unknown(name: str, known: Iterable[str]) -> str:
+    """What to say of an option that there is not."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f'did you mean "{near[0]}"?' if near else f"there are {', '.join(names)}"
+    return f'unknown option "{name}" ({hint})'
+
+
 _COUNT = click.IntRange(min=1)
 _SECONDS = click.FloatRange(min=0, min_open=True)
 
@@ -89,6 +144,31 @@ class Setting:
     help: str
     may_be_none: bool = False
     multiple: bool = False
+
+    @property
+    def name(self) -> str:
+        """`max_pending`: what it is called in a file."""
+        return self.option[2:].replace("-", "_")
+
+    @property
+    def variable(self) -> str:
+        """`FANWIRE_MAX_PENDING`."""
+        return variable_of(self.name)
+
+    def read(self, value: object) -> Any:
+        """A value from a file. Raises ValueError or `click.BadParameter`."""
+        if self.type is click.STRING and not isinstance(value, str):
+            raise ValueError(f"{value!r} is no text: write it in quotes")
+        if self.may_be_none and isinstance(value, str) and value.lower() == "none":
+            return None
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise ValueError(f"{value!r} is no {self.metavar.lower()}")
+        return click.types.convert_type(self.type).convert(str(value), None, None)
+
+    def written(self, value: object) -> str:
+        """The contrary, as TOML."""
+        text = _written(value, self.metavar)
+        return text if re.fullmatch(r"[0-9.]+", text) and self.type is not click.STRING else quoted(text)
 
     @property
     def option(self) -> str:
@@ -110,6 +190,7 @@ class Setting:
             self.field,
             type=self._or_none if self.may_be_none else self.type,
             metavar=self.metavar,
+            envvar=self.variable,
             default=_written(getattr(attrs.fields(Config), self.field).default, self.metavar),
             show_default=True,
             help=f"{help_text}.",
@@ -168,10 +249,11 @@ SETTINGS = (
 def settings_options(command: _Command) -> _Command:
     """All of them, in the order of the table."""
     command = click.option(
-        "--require-hello", is_flag=True, help="Welcome a client only when it has sent HELLO."
+        "--require-hello", is_flag=True, envvar="FANWIRE_REQUIRE_HELLO",
+        help="Welcome a client only when it has sent HELLO.",
     )(command)  # fmt: skip
     command = click.option(
-        "--auth-file", "auth", type=auth_of, metavar="FILE",
+        "--auth-file", "auth", type=str, envvar="FANWIRE_AUTH_FILE", metavar="FILE",
         help="Who may come in and what they may do, as TOML; without it everybody may do everything.",
     )(command)  # fmt: skip
     for setting in reversed(SETTINGS):

@@ -351,3 +351,65 @@ def test_what_is_kept_is_a_run_without_a_gap_up_to_the_head(
         assert [stored.offset for stored in read] == list(range(kept.first, kept.head + 1))
         assert [payload(stored) for stored in read] == published[name][kept.first - 1 :]
         assert len(read) <= (keepings[name].messages or 0)
+
+
+# ---------------------------------------------------------------- other rules
+
+
+def test_other_rules_hold_at_once(make: Make) -> None:
+    """Of history, of the last value, and of how long both are kept."""
+    store = make()
+    short, gone, kept = store.topic("short", BOTH), store.topic("gone", BOTH), store.topic("kept", BOTH)
+    for topic in (short, gone, kept):
+        take(topic, b"1", b"2", b"3")
+    size = store.size
+
+    rules = {"short": Keeping(True, 1, None, 10_000), "gone": Keeping(False), "kept": BOTH}
+    store.change(rules.__getitem__)
+
+    assert (payloads(short), payloads(gone), payloads(kept)) == ([b"3"], [], [b"1", b"2", b"3"])
+    assert (short.last is None, gone.last, kept.last is None) == (False, None, False)
+    assert store.size < size
+
+
+def test_history_that_begins_anew_leaves_an_offset_out(make: Make) -> None:
+    """What was published in between had none: who knows the last one of before is told of a loss."""
+    store = make()
+    kept = store.topic("a", HISTORY)
+    take(kept, b"1", b"2")
+
+    store.change(lambda _name: Keeping())
+    between = take(kept, b"3")
+    store.change(lambda _name: HISTORY)
+
+    assert (between, take(kept, b"4")) == (0, 4)
+    assert (kept.first, kept.gone_us > 0) == (4, True)
+
+
+def test_history_gets_another_age(make: Make) -> None:
+    """Also what was there before, in the right order."""
+    store = make()
+    a, b = store.topic("a", HISTORY), store.topic("b", HISTORY)
+    for topic, second in ((a, 1), (b, 2), (a, 3)):
+        topic.take(6, [b"x"], (second * 1_000_000).to_bytes(8, "big"))
+
+    store.change(lambda _name: Keeping(messages=3, seconds=10.0, bytes=10_000))
+    store.expire(12_500_000, 100)
+
+    assert (offsets(a), offsets(b)) == ([2], [])
+    store.change(lambda _name: HISTORY)
+    store.expire(99_000_000, 100)
+    assert offsets(a) == [2]
+
+
+def test_other_bounds_evict_at_once(make: Make) -> None:
+    """And hold from then on."""
+    store = make()
+    kept = store.topic("a", HISTORY)
+    take(kept, b"1")
+
+    store.resize(1, 1)
+
+    assert (payloads(kept), store.evicted) == ([], 1)
+    with pytest.raises(LocalProtocolError, match="1 topics"):
+        store.topic("b", HISTORY)

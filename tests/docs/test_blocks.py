@@ -69,4 +69,4 @@ def test_hardly_any_block_is_left_out_and_each_with_a_reason() -> None:
 
 def test_every_block_says_what_it_is() -> None:
     """No block escapes by a language that nobody checks; text, ini and wire are shown, or compared elsewhere."""
-    assert {block.language for block in ALL_BLOCKS} <= {"python", "console", "text", "ini", "wire"}
+    assert {block.language for block in ALL_BLOCKS} <= {"python", "console", "text", "ini", "toml", "wire"}

@@ -82,10 +82,10 @@ def test_serve_refuses_a_file_that_it_cannot_use(tmp_path: Path, capsys: pytest.
     """One line that says the file and the key, and nothing is started; also if a key file is not there."""
     file = tmp_path / "auth.toml"
     file.write_text("[auth]\nkeyss = []\n")
-    assert run(["serve", "--auth-file", str(file)]) == 2
+    assert run(["serve", "--auth-file", str(file)]) == 78
     assert "auth.keyss is no setting; did you mean 'keys'?" in capsys.readouterr().err
     file.write_text(ROLES + '[[auth.keys]]\nfile = "nothing.pem"\nalgorithm = "RS256"\n')
-    assert run(["serve", "--auth-file", str(file)]) == 1
+    assert run(["serve", "--auth-file", str(file)]) == 78
     assert f"{tmp_path / 'nothing.pem'}: No such file" in capsys.readouterr().err
 
 
