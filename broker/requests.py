@@ -170,7 +170,7 @@ def _wish(session: Session, envelope: Subscribe, route: Route, subscription: Sub
         return None
     try:
         _check_kept(session, envelope)
-        if subscription is not None and (subscription.waiting or subscription.replaying is not None):
+        if subscription is not None and (subscription.replaying or session.outbox.unsent(subscription)):
             name = "replay" if options.replay is not None else "snapshot"
             raise RequestError(
                 "bad_option", f"{name!r}: messages of this route still wait; unsubscribe first", option=name
