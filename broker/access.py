@@ -20,6 +20,7 @@ from . import endings
 from .authenticator import Authenticator
 from .handshake import Opening, Refused
 from .identity import AuthenticationFailed, Identity
+from .inbox import without_inbox
 from .log import log
 
 if TYPE_CHECKING:
@@ -216,6 +217,7 @@ def _count_forbidden(session: Session, action: str, name: str, count: int = 1) -
     before, session.forbidden = session.forbidden, session.forbidden + count
     if before.bit_length() < session.forbidden.bit_length():
         user = session.identity and session.identity.user
+        topic = without_inbox(name)
         log.warning(
-            "forbidden", session=session.id, user=user, action=action, topic=name, times=session.forbidden
+            "forbidden", session=session.id, user=user, action=action, topic=topic, times=session.forbidden
         )  # fmt: skip

@@ -124,9 +124,10 @@ def _ping(session: Session, envelope: Ping) -> dict[str, Any]:
 def _subscribe(session: Session, envelope: Subscribe) -> dict[str, Any]:
     _check_options(envelope.options)
     config, subscriptions = session.config, session.outbox.subscriptions
-    if is_inbox(envelope.pattern) and not envelope.pattern.startswith(f"{session.inbox}."):
+    if not is_inbox(envelope.pattern):
+        _check_may(session, "subscribe", envelope.pattern)
+    elif not envelope.pattern.startswith(f"{session.inbox}."):
         raise RequestError("forbidden", f"{envelope.pattern}: only the session whose inbox it is may subscribe to it")
-    _check_may(session, "subscribe", envelope.pattern)
     given = grant(
         config.rules, envelope.pattern, session.user, envelope.options, queue=config.queue, max_queue=config.max_queue
     )

@@ -231,3 +231,41 @@ async def test_what_is_remembered_of_permissions_is_bounded(
         assert session.permissions is not None
         assert len(session.permissions.publishable) <= 10
         assert code_of(await client.ask(Publish(50, "b", b""))) == (50, "forbidden")
+
+
+@pytest.mark.parametrize("number", [0, 7], ids=["the fast road", "the slow road"])
+async def test_requests_need_what_publishes_need(number: int, autojump_clock: MockClock) -> None:
+    """For the topic and for where the reply goes; inboxes need none. Refusals say which request it was."""
+    role = Role(name="r", publish=("a",), subscribe=("a",))
+    async with serving(auth=_auth(role)) as broker:
+        asking, answering = [await connected(broker, request=bearer("fw_me")) for _ in range(2)]
+        [session, _] = broker._hub.sessions
+        inbox = f"{session.inbox}.{'1' * 16}"
+        await asking.subscribe(f"{session.inbox}.*")
+        await answering.subscribe("a")
+        for topic, reply_to in (("b", inbox), ("a", "b" * 40)):
+            answer = await asking.ask(Publish(number, topic, b"x", Encoding.RAW, PublishOptions(reply_to=reply_to)))
+            assert code_of(answer) == (number, "forbidden")
+            assert isinstance(answer, Error)
+            assert answer.detail.get("reply_to") == (None if number else reply_to)
+        await asking.send(Publish(0, "a", b"x", Encoding.RAW, PublishOptions(reply_to=inbox)))
+        asked = await answering.expect(Message)
+        await answering.publish(asked.meta["reply_to"], b"y")
+
+        assert (await asking.expect(Message)).payload == b"y"
+        assert session.permissions is not None
+        assert session.permissions.publishable == {"a"}
+
+
+async def test_a_reply_that_is_forbidden_does_not_tell_the_log_where_it_was_to_go(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The name of an inbox is its session's alone."""
+    role = Role(name="r", publish_deny=("$inbox.>",))
+    async with serving(auth=_auth(role)) as broker:
+        client = await connected(broker, request=bearer("fw_me"))
+        assert code_of(await client.ask(Publish(1, "$inbox.secret.1", b""))) == (1, "forbidden")
+
+    told = repr([vars(record) for record in caplog.records])
+    assert "$inbox.…" in told
+    assert "secret" not in told
