@@ -90,7 +90,8 @@ def handle(session: Session, envelope: object) -> None:
 
 def forbidden(action: str, name: str) -> RequestError:
     """What to say to who may not do that."""
-    return RequestError("forbidden", f"{name}: you may not {action} this")
+    what = {"publish": "publish there", "subscribe": "subscribe to all of that"}.get(action, f"{action} that")
+    return RequestError("forbidden", f"{name}: you may not {what}")
 
 
 def _check_may(session: Session, action: str, name: str) -> None:
