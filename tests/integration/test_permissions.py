@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from fanwire import RequestFailed
 from fanwire.broker import TopicRule, permissions
 from fanwire.broker.auth import Auth
+from fanwire.broker.inbox import is_inbox
 from fanwire.broker.permissions import Role
 from fanwire.protocol import (
     BrokerEnvelope,
@@ -25,6 +28,7 @@ from fanwire.protocol import (
     Subscribe,
     SubscribeOptions,
 )
+from fanwire.testing import client_of
 from tests.integration.raw import RawClient, code_of, connected, serving
 from tests.keys import bearer, known
 
@@ -215,6 +219,50 @@ async def test_everybody_may_publish_into_inboxes(autojump_clock: MockClock) -> 
         client = await connected(broker, request=bearer("fw_me"))
         assert isinstance(await client.ask(Publish(1, "$inbox.x.y", b"")), Ok)
         await _forbidden(client, "$inbox.x.>", "$inbox.>", "$inbox.*.y")
+
+
+async def test_asking_needs_the_permission_to_publish_and_no_other_one(autojump_clock: MockClock) -> None:
+    """Who asks gets the replies in its own inbox; who answers may do so without any permission to publish."""
+    asking, answering = Role(name="asking", publish=("sums.>",)), Role(name="answering", subscribe=("sums.>",))
+    tokens = [known("fw_ask", "a", "asking"), known("fw_answer", "b", "answering")]
+    async with (
+        serving(auth=Auth(roles=[asking, answering], tokens=tokens)) as broker,
+        client_of(broker, token="fw_ask") as client,
+        client_of(broker, token="fw_answer") as service,
+        service.serve("sums.add") as requests,
+        trio.open_nursery() as nursery,
+    ):
+
+        async def answer() -> None:
+            async for request in requests:
+                await request.reply(sum(request.data))
+
+        nursery.start_soon(answer)
+        for _ in range(2):
+            assert (await client.request("sums.add", [1, 2, 3])).data == 6
+        with pytest.raises(RequestFailed, match="may not publish") as caught:
+            await client.request("other", 1)
+        assert caught.value.code == "forbidden"
+        assert all(
+            not is_inbox(topic) for s in broker._hub.sessions if s.permissions for topic in s.permissions.publishable
+        )
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("options", [PublishOptions(reply_to="b.x"), PublishOptions(reply_to="b.x", key="k")])
+async def test_nobody_has_others_reply_where_they_may_not_publish(
+    options: PublishOptions, autojump_clock: MockClock
+) -> None:
+    """Who answers may be allowed more than who asks."""
+    role = Role(name="r", publish=("a.>",))
+    async with serving(auth=_auth(role)) as broker:
+        boss, client = [await connected(broker, request=bearer(token)) for token in ("fw_all", "fw_me")]
+        await boss.subscribe("a.x")
+        await client.send(Publish(0, "a.x", b"x", Encoding.RAW, options))
+        assert code_of(await client.ask(Publish(1, "a.x", b"x", Encoding.RAW, options))) == (0, "forbidden")
+        assert code_of(await client.next()) == (1, "forbidden")
+
+        assert broker.statistics().published == 0
 
 
 async def test_what_is_remembered_of_permissions_is_bounded(
