@@ -124,6 +124,8 @@ class MemoryKept:
             if skip == len(tails):
                 self.forget_block()
                 continue
+            if not skip:
+                return
             self._gone = max(self._gone, stamp)
             self.blocks[0] = (end, stamp, elements, tails[skip:], size - spared)
             self.size -= spared

@@ -552,4 +552,4 @@ async def pause() -> None:
 
 
 TestMemoryOfTopics = MemoryOfTopics.TestCase
-TestMemoryOfTopics.settings = settings(max_examples=15, stateful_step_count=15, deadline=None)
+TestMemoryOfTopics.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
