@@ -20,6 +20,7 @@ from . import endings
 from .authenticator import Authenticator
 from .handshake import Opening, Refused
 from .identity import AuthenticationFailed, Identity
+from .inbox import is_inbox, without_inbox
 from .log import log
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def _revoke(session: Session) -> None:
     assert permissions is not None
     for subscription in list(session.outbox.subscriptions.values()):
         pattern, number = subscription.route.pattern, subscription.route.number
-        if not (pattern.startswith("$inbox.") or permissions.may_subscribe(pattern)):
+        if not (is_inbox(pattern) or permissions.may_subscribe(pattern)):
             session.part(subscription)
             session.answer(encode(Error(0, "forbidden", f"{pattern}: no longer allowed", {"route": number})))
             _count_forbidden(session, "revoked", pattern)
@@ -216,6 +217,7 @@ def _count_forbidden(session: Session, action: str, name: str, count: int = 1) -
     before, session.forbidden = session.forbidden, session.forbidden + count
     if before.bit_length() < session.forbidden.bit_length():
         user = session.identity and session.identity.user
+        topic = without_inbox(name)
         log.warning(
-            "forbidden", session=session.id, user=user, action=action, topic=name, times=session.forbidden
+            "forbidden", session=session.id, user=user, action=action, topic=topic, times=session.forbidden
         )  # fmt: skip

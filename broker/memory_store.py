@@ -1,16 +1,21 @@
 """A `Store` that keeps all in memory.
 
-A run of publishes is one `Block`, so keeping a message costs next to nothing beside delivering it. Nothing here waits,
-and nothing is sent.
+A run of publishes is one `Block`, so keeping a message costs little beside delivering it. Nothing here waits, and
+nothing is sent.
 """
 
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from heapq import heappop, heappush, heapreplace
+from itertools import islice
+from operator import itemgetter
+from typing import TYPE_CHECKING, TypeAlias
 
+from fanwire.protocol.codes import MAX_NUMBER
 from fanwire.protocol.errors import LocalProtocolError
 
 from .store import KEPT_IDS, Stored
@@ -18,48 +23,24 @@ from .store import KEPT_IDS, Stored
 if TYPE_CHECKING:
     from .rules import Keeping
 
-# What a kept message costs beside its bytes: an object's head and its place in a list.
+# What a kept message costs beside its bytes: an object's head and its place in a tuple.
 _EACH = 48
 
-# And a block beside its messages: measured, with its places in three lists.
-_BLOCK = 300
+# And a block beside its messages: two tuples, two numbers, a stamp, and the place of all that.
+_BLOCK = 280
 
+Block: TypeAlias = tuple[int, bytes, int, tuple[bytes, ...], int]
+"""Messages of one run: the offset after the last one, their stamp, elements and tails (see `Stored`), and what all of
+it takes in memory. (A plain tuple: one is made for every publish that comes alone, and the garbage collector does not
+look at tuples of such things again. Of a topic's oldest block some may not be kept any more: see `Kept.first`.)"""
 
-class Block:
-    """Messages of one run, one after the other: their offsets begin at ``first``."""
-
-    __slots__ = ("elements", "first", "kept", "size", "stamp", "tails")
-
-    def __init__(self, kept: MemoryKept, first: int, stamp: bytes, elements: int, tails: list[bytes]) -> None:
-        self.kept = kept
-        self.first = first
-        self.stamp = stamp
-        self.elements = elements
-        self.tails = tails
-        self.size = _size_of(tails) + _BLOCK
-
-    @property
-    def end(self) -> int:
-        """The offset after the last one."""
-        return self.first + len(self.tails)
-
-    def cut(self, count: int) -> int:
-        """Forget its first ``count`` messages; return how many bytes that were."""
-        gone = _size_of(self.tails[:count])
-        self.tails = self.tails[count:]
-        self.first += count
-        self.size -= gone
-        return gone
-
-
-def _size_of(tails: list[bytes]) -> int:
-    return sum(map(len, tails)) + _EACH * len(tails)
+_end_of = itemgetter(0)
 
 
 class MemoryKept:
     """See `Kept`."""
 
-    __slots__ = ("blocks", "count", "gone_us", "head", "ids", "keeping", "last", "name", "serial", "size", "store")
+    __slots__ = ("_gone", "blocks", "count", "head", "ids", "keeping", "last", "name", "serial", "size", "store")
 
     def __init__(self, store: MemoryStore, name: str, serial: int, keeping: Keeping) -> None:
         self.store = store
@@ -67,7 +48,7 @@ class MemoryKept:
         self.serial = serial
         self.keeping = keeping
         self.head = 0
-        self.gone_us = 0
+        self._gone = bytes(8)  # stamp of the newest block that has gone, or lost some of its messages
         self.last: Stored | None = None
         self.blocks: deque[Block] = deque()
         self.count = 0
@@ -87,53 +68,81 @@ class MemoryKept:
         """See `Kept.first`."""
         return self.head + 1 - self.count
 
+    @property
+    def gone_us(self) -> int:
+        """See `Kept.gone_us`."""
+        gone = self._gone
+        if self.blocks and self.blocks[0][0] - len(self.blocks[0][3]) < self.first:
+            gone = max(gone, self.blocks[0][1])
+        return int.from_bytes(gone, "big")
+
     def take(self, elements: int, tails: list[bytes], stamp: bytes, retain: bool | None = None) -> int:
         """See `Kept.take`."""
-        first = 0
-        if self.keeping.messages is not None:
-            first = self.head + 1
-            self._add(Block(self, first, stamp, elements, tails))
-        if retain if retain is not None else self.keeping.retain:
+        first, keeping, store = 0, self.keeping, self.store
+        most = keeping.messages
+        if most is not None:  # in line here: a call costs as much as a third of it
+            first, count = self.head + 1, len(tails)
+            size = _BLOCK + _EACH * count + (len(tails[0]) if count == 1 else sum(map(len, tails)))
+            self.head += count
+            self.count += count
+            self.size += size
+            store.size += size
+            blocks = self.blocks
+            blocks.append((self.head + 1, stamp, elements, tuple(tails), size))
+            if len(blocks) == 1:
+                store.begun(self)
+            if self.count > most:
+                self.count = most
+                oldest = self.head + 1 - most
+                while blocks[0][0] <= oldest:
+                    _, gone, _, _, size = blocks.popleft()
+                    self.size -= size
+                    store.size -= size
+                    if gone > self._gone:
+                        self._gone = gone
+            if self.size > keeping.bytes:
+                self._keep_within(keeping.bytes)
+        if retain if retain is not None else keeping.retain:
             self._retain(Stored(self.head, stamp, elements, tails[-1]))
-        if self.store.size > self.store.limit:
-            self.store.shrink()
+        if store.size > store.limit:
+            store.shrink()
         return first
 
-    def _add(self, block: Block) -> None:
-        self.head += len(block.tails)
-        self.count += len(block.tails)
-        self.size += block.size
-        self.blocks.append(block)
-        self.store.add(block)
-        keeping = self.keeping
-        assert keeping.messages is not None
-        if self.count > keeping.messages:
-            self._forget(self.count - keeping.messages)
-        while self.size > keeping.bytes and self.count > 1:
-            self._forget(1)
-
-    def _forget(self, count: int) -> None:
-        """The oldest ``count`` messages go."""
-        while count:
-            block = self.blocks[0]
-            some = min(count, len(block.tails))
-            if some == len(block.tails):
+    def _keep_within(self, limit: int) -> None:
+        """The oldest messages go until the others take at most so many bytes; the newest stays in any case."""
+        while self.size > limit and self.blocks:
+            end, stamp, elements, tails, size = self.blocks[0]
+            newest = len(self.blocks) == 1
+            if not newest and self.size - size >= limit:
                 self.forget_block()
-            else:
-                gone = block.cut(some)
-                self.gone_us = max(self.gone_us, int.from_bytes(block.stamp, "big"))
-                self.count -= some
-                self.size -= gone
-                self.store.size -= gone
-            count -= some
+                continue
+            skip, spared = max(0, len(tails) - (end - self.first)), 0
+            for tail in tails[:skip]:
+                spared += len(tail) + _EACH
+            while self.size - spared > limit and skip < len(tails) - newest:
+                spared += len(tails[skip]) + _EACH
+                skip += 1
+            if skip == len(tails):
+                self.forget_block()
+                continue
+            if not skip:
+                return
+            self._gone = max(self._gone, stamp)
+            self.blocks[0] = (end, stamp, elements, tails[skip:], size - spared)
+            self.size -= spared
+            self.store.size -= spared
+            self.count = self.head + 1 - (end - len(tails) + skip)
+            return
 
-    def forget_block(self) -> None:
-        """The oldest block goes."""
-        block = self.blocks.popleft()
-        self.gone_us = max(self.gone_us, int.from_bytes(block.stamp, "big"))
-        self.count -= len(block.tails)
-        self.size -= block.size
-        self.store.remove(block)
+    def forget_block(self) -> int:
+        """The oldest block goes; how many messages that are."""
+        end, stamp, _, _, size = self.blocks.popleft()
+        self._gone = max(self._gone, stamp)
+        gone = end - self.first
+        self.count -= gone
+        self.size -= size
+        self.store.size -= size
+        return gone
 
     def _retain(self, stored: Stored) -> None:
         self.store.replace_last(self, None if stored.empty else stored)
@@ -142,11 +151,13 @@ class MemoryKept:
         """It is to remember something else."""
         if self.keeping.messages is None and keeping.messages is not None and self.head:
             self.head += 1  # never used: what was published in between had no offset
-            self.gone_us = time.time_ns() // 1000
+            self._gone = (time.time_ns() // 1000).to_bytes(8, "big")
         self.keeping = keeping
-        self._forget(max(0, self.count - (keeping.messages or 0)))
-        while self.size > keeping.bytes and self.count > 1:
-            self._forget(1)
+        while self.blocks and (keeping.messages is None or self.blocks[0][0] <= self.head + 1 - keeping.messages):
+            self.forget_block()
+        self.count = min(self.count, keeping.messages or 0)
+        if self.size > keeping.bytes:
+            self._keep_within(keeping.bytes)
         if keeping.retain is False:
             self.store.replace_last(self, None)
 
@@ -154,23 +165,33 @@ class MemoryKept:
         """See `Kept.newest`."""
         if self.keeping.retain or not self.blocks:
             return self.last
-        block = self.blocks[-1]
-        return Stored(block.end - 1, block.stamp, block.elements, block.tails[-1])
+        end, stamp, elements, tails, _ = self.blocks[-1]
+        return Stored(end - 1, stamp, elements, tails[-1])
 
     def read(self, offset: int) -> Iterator[Stored]:
-        """See `Kept.read`."""
-        for block in self.blocks:
-            if block.end > offset:
-                skipped = max(0, offset - block.first)
-                for index, tail in enumerate(block.tails[skipped:], skipped):
-                    yield Stored(block.first + index, block.stamp, block.elements, tail)
+        """Messages from ``offset`` on, or from the oldest that is kept. Not to be used across a checkpoint."""
+        offset = max(offset, self.first)
+        for end, stamp, elements, tails, _ in islice(self.blocks, self._block_of(offset), None):
+            begin = max(offset, end - len(tails))
+            for at, tail in enumerate(tails[begin - end :], begin):
+                yield Stored(at, stamp, elements, tail)
+
+    def _block_of(self, offset: int) -> int:
+        """The index of the block with that offset."""
+        return bisect_right(self.blocks, offset, key=_end_of)
 
     def first_since(self, time_us: int) -> int:
-        """See `Kept.first_since`."""
-        for block in self.blocks:
-            if int.from_bytes(block.stamp, "big") >= time_us:
-                return block.first
+        """Offset of the oldest message kept that was taken in at ``time_us`` or later."""
+        since = min(time_us, MAX_NUMBER).to_bytes(8, "big")
+        for end, stamp, _, tails, _ in self.blocks:
+            if stamp >= since:
+                return max(self.first, end - len(tails))
         return self.head + 1
+
+    @property
+    def oldest_us(self) -> int:
+        """When the oldest block was taken in; there must be one."""
+        return int.from_bytes(self.blocks[0][1], "big")
 
     def remember_id(self, msg_id: str, offset: int) -> None:
         """See `Kept.remember_id`."""
@@ -203,9 +224,13 @@ class MemoryStore:
         self.evicted = 0
         self.topics: list[MemoryKept] = []
         self._by_name: dict[str, MemoryKept] = {}
-        self._blocks: OrderedDict[Block, None] = OrderedDict()  # oldest first
+        # Topics by the age of what was their oldest block some time ago (they never get older than that), and by when
+        # it must go. Each topic that has history is in there once; some that have none any more are, too.
+        self._by_age: list[tuple[int, int]] = []
+        self._by_end: list[tuple[int, int]] = []
+        self._in_by_age: set[int] = set()
+        self._in_by_end: set[int] = set()
         self._lasts: OrderedDict[MemoryKept, None] = OrderedDict()  # replaced longest ago first
-        self._expiring: dict[float, OrderedDict[Block, None]] = {}  # by how long they are kept
 
     def find(self, name: str) -> MemoryKept | None:
         """See `Store.find`."""
@@ -231,33 +256,24 @@ class MemoryStore:
 
     def change(self, keeping: Callable[[str], Keeping]) -> None:
         """See `Store.change`."""
-        self._expiring.clear()
+        self._by_end.clear()
+        self._in_by_end.clear()
         for kept in self.topics:
             if (wanted := keeping(kept.name)) != kept.keeping:
                 kept.change(wanted)
-        for block in self._blocks:
-            self._note_expiry(block)
-
-    def _note_expiry(self, block: Block) -> None:
-        seconds = block.kept.keeping.seconds
-        if seconds is not None:
-            self._expiring.setdefault(seconds, OrderedDict())[block] = None
+            if kept.blocks:
+                self.begun(kept)
 
     # ------------------------------------------------------ for `MemoryKept`
 
-    def add(self, block: Block) -> None:
-        """It is kept from now on."""
-        self.size += block.size
-        self._blocks[block] = None
-        self._note_expiry(block)
-
-    def remove(self, block: Block) -> None:
-        """It is not kept any more."""
-        self.size -= block.size
-        del self._blocks[block]
-        seconds = block.kept.keeping.seconds
-        if seconds is not None and (expiring := self._expiring.get(seconds)) is not None:
-            expiring.pop(block, None)  # not there while the rules change
+    def begun(self, kept: MemoryKept) -> None:
+        """A topic has history, and had none before."""
+        if kept.serial not in self._in_by_age:
+            self._in_by_age.add(kept.serial)
+            heappush(self._by_age, (kept.oldest_us, kept.serial))
+        if kept.keeping.seconds is not None and kept.serial not in self._in_by_end:
+            self._in_by_end.add(kept.serial)
+            heappush(self._by_end, (_end_of_life(kept), kept.serial))
 
     def replace_last(self, kept: MemoryKept, stored: Stored | None) -> None:
         """A topic has another last value, or none."""
@@ -273,24 +289,41 @@ class MemoryStore:
 
     def shrink(self) -> None:
         """Evict until all is within the limit."""
-        while self.size > self.limit and self._blocks:
-            oldest = next(iter(self._blocks))
-            self.evicted += len(oldest.tails)
-            oldest.kept.forget_block()
+        by_age = self._by_age
+        while self.size > self.limit and by_age:
+            age, serial = by_age[0]
+            kept = self.topics[serial]
+            if not kept.blocks:
+                heappop(by_age)
+                self._in_by_age.discard(serial)
+            elif age != kept.oldest_us:
+                heapreplace(by_age, (kept.oldest_us, serial))
+            else:
+                self.evicted += kept.forget_block()
         while self.size > self.limit and self._lasts:
             self.evicted += 1
             self.replace_last(next(iter(self._lasts)), None)
 
     def expire(self, now_us: int, most: int) -> bool:
         """See `Store.expire`: ``most`` blocks."""
-        for seconds, blocks in self._expiring.items():
-            until = max(0, now_us - int(seconds * 1e6)).to_bytes(8, "big")
-            while blocks:
-                oldest = next(iter(blocks))
-                if oldest.stamp >= until:
-                    break
-                if not most:
-                    return True
+        by_end = self._by_end
+        while by_end and by_end[0][0] < now_us:
+            end, serial = by_end[0]
+            kept = self.topics[serial]
+            if not kept.blocks:
+                heappop(by_end)
+                self._in_by_end.discard(serial)
+            elif end != _end_of_life(kept):
+                heapreplace(by_end, (_end_of_life(kept), serial))
+            elif not most:
+                return True
+            else:
                 most -= 1
-                oldest.kept.forget_block()
+                kept.forget_block()
         return False
+
+
+def _end_of_life(kept: MemoryKept) -> int:
+    """When the topic's oldest block must go, in microseconds since 1970."""
+    assert kept.keeping.seconds is not None
+    return kept.oldest_us + int(kept.keeping.seconds * 1e6)

@@ -22,6 +22,8 @@ from fanwire.protocol import (
     patterns_overlap,
 )
 
+from .inbox import is_inbox
+
 # Topics that a set of rights remembers as allowed for publishing; then it begins anew. Shared by all connections with
 # the same rights. A feed of 10,000 symbols fits; 2 MiB at names of 50 bytes, 6 MiB at most, less than what may wait for
 # one connection.
@@ -170,8 +172,8 @@ class Permissions:
         rights = self.rights
         if any(matches(denied, topic) for denied in rights.publish_deny):
             return False
-        if topic.startswith("$inbox."):  # each reply has another one: there is no use in remembering it
-            return True
+        if is_inbox(topic):
+            return True  # each reply has a topic of its own: nothing to be remembered
         if not any(matches(allowed, topic) for allowed in rights.publish):
             return False
         if len(self.publishable) >= MAX_REMEMBERED:

@@ -50,27 +50,35 @@ class Wish:
     snapshot: bool
     replay: Replay | None
 
-    def start(self, kept: Kept, route: int) -> Start:
-        """Where the replay of a topic with history begins."""
+    def start(self, kept: Kept, route: int, begun: int | None = None) -> Start:
+        """Where the replay of a topic with history begins.
+
+        Args:
+            kept: The topic.
+            route: For LOST.
+            begun: Offset of the first message since SUBSCRIBE: from there on nothing may be passed over in silence.
+                None: there has been none.
+        """
         replay = self.replay
         assert replay is not None
         had = replay.offset if replay.offsets is None else replay.offsets.get(kept.name)
         if had is None:
-            return self._start_without_offset(kept, route, replay)
+            return self._start_without_offset(kept, route, replay, kept.head + 1 if begun is None else begun)
         if replay.epoch != self.epoch or had > kept.head:
             return Start(kept.first, Lost(route, None, "restart", kept.name))
         if had + 1 < kept.first:
             return Start(kept.first, lost_between(kept, had + 1, route))
         return Start(had + 1, None)
 
-    def _start_without_offset(self, kept: Kept, route: int, replay: Replay) -> Start:
+    def _start_without_offset(self, kept: Kept, route: int, replay: Replay, begun: int) -> Start:
+        lost = lost_between(kept, begun, route) if begun < kept.first else None
         if replay.last is not None:
-            return Start(max(kept.first, kept.head + 1 - replay.last), None)
+            return Start(max(kept.first, begun - replay.last), lost)
         if replay.since is None:
-            return Start(kept.first, None)
-        gone = kept.gone_us >= replay.since  # some of what was asked for, nobody knows any more how many
-        lost = Lost(route, None, "evicted", kept.name) if gone else None
-        return Start(kept.first_since(replay.since), lost)
+            return Start(kept.first, lost)
+        if lost is None and kept.gone_us >= replay.since:  # of what was asked for; nobody knows any more how many
+            lost = Lost(route, None, "evicted", kept.name)
+        return Start(max(kept.first, min(begun, kept.first_since(replay.since))), lost)
 
     def recovered(self, store: Store, route: int) -> bool:
         """Whether all that was asked for is kept, as things stand."""
@@ -83,9 +91,8 @@ class Wish:
         if replay.epoch != self.epoch:
             return False
         had: Mapping[str, int] = {self.pattern: replay.offset or 0} if replay.offsets is None else replay.offsets
-        is_ours = matcher(self.pattern)  # nothing of others is told
-        ours = [(name, offset) for name, offset in had.items() if is_ours(name)]
-        return all(self._covers(store.find(name), offset, route) for name, offset in ours)
+        ours = filter(matcher(self.pattern), had)
+        return all(self._covers(store.find(name), had[name], route) for name in ours)
 
     def _covers(self, kept: Kept | None, had: int, route: int) -> bool:
         if kept is None or not kept.has_history:
@@ -115,6 +122,7 @@ class Replaying:
         self._at = 0  # the topic that the cursor has come to, by serial number
         self._end = len(store.topics)
         self._next: int | None = None  # of that topic's history: the offset to go on from
+        self._begun: dict[int, int] = {}  # of topics still to come: the offset of the first publish since SUBSCRIBE
         self._early: set[int] = set()  # topics behind the cursor's back that are done already
         self._waiting: deque[tuple[bytes, int]] = deque()  # what goes next: envelopes, messages among them
         self._count = 0
@@ -128,6 +136,8 @@ class Replaying:
         if not self._route.wildcard:
             kept = self._store.find(self._route.pattern)
             self._at, self._end = (0, 0) if kept is None else (kept.serial, kept.serial + 1)
+            if kept is not None and kept.has_history and self._wish.replay is not None:
+                self._begin(kept)  # OK says how many there are
 
     def _tell_unknown(self) -> None:
         """Topics that somebody else's life of the store knew, and this one does not."""
@@ -159,6 +169,8 @@ class Replaying:
             return False
         wish = self._wish
         if kept.has_history:
+            if wish.replay is not None:
+                self._begun.setdefault(kept.serial, self._route.first_offset(chunk))
             return wish.replay is not None or wish.snapshot
         if not wish.snapshot:
             return False
@@ -180,7 +192,8 @@ class Replaying:
         """Send page after page, until the subscription is live, or closed."""
         outbox = self._outbox
         while not self.closed:
-            page = b"".join(self._page())
+            # Never the very bytes of one chunk, as a join of one would give: `Fanout` knows chunks by identity.
+            page = b"".join((b"", *self._page()))
             if page:
                 self._fanout.answer(outbox, page)
                 self._fanout.flush(outbox)  # may be the end of the subscription
@@ -230,14 +243,12 @@ class Replaying:
         self._at += 1
 
     def _replay(self, kept: Kept, room: int) -> None:
-        number = self._route.number
         if self._next is None:
-            start = self._wish.start(kept, number)
-            lost, self._next = start.lost, start.offset
-        else:
-            lost = lost_between(kept, self._next, number) if self._next < kept.first else None
-        if lost is not None:
-            self._waiting.append((encode(lost), 0))
+            self._begin(kept)
+        elif self._next < kept.first:
+            self._waiting.append((encode(lost_between(kept, self._next, self._route.number)), 0))
+            self._next = kept.first
+        assert self._next is not None
         for stored in islice(kept.read(self._next), PORTION):
             data = self._route.replayed(kept.name, stored)
             self._put(data)
@@ -248,8 +259,15 @@ class Replaying:
         if self._next > kept.head:
             self._next = None
 
+    def _begin(self, kept: Kept) -> None:
+        start = self._wish.start(kept, self._route.number, self._begun.pop(kept.serial, None))
+        if start.lost is not None:
+            self._waiting.append((encode(start.lost), 0))
+        self._next = start.offset
+
     def close(self) -> None:
         """Nobody wants it any more. Idempotent."""
         self.closed = True
         self._outbox.held_bytes -= sum([len(data) for data, count in self._waiting if count])
         self._waiting.clear()
+        self._begun.clear()

@@ -90,7 +90,8 @@ def handle(session: Session, envelope: object) -> None:
 
 def forbidden(action: str, name: str) -> RequestError:
     """What to say to who may not do that."""
-    return RequestError("forbidden", f"{name}: you may not {action} this")
+    what = {"publish": "publish there", "subscribe": "subscribe to all of that"}.get(action, f"{action} that")
+    return RequestError("forbidden", f"{name}: you may not {what}")
 
 
 def _check_may(session: Session, action: str, name: str) -> None:
@@ -124,9 +125,10 @@ def _ping(session: Session, envelope: Ping) -> dict[str, Any]:
 def _subscribe(session: Session, envelope: Subscribe) -> dict[str, Any]:
     _check_options(envelope.options)
     config, subscriptions = session.config, session.outbox.subscriptions
-    if is_inbox(envelope.pattern) and not envelope.pattern.startswith(f"{session.inbox}."):
+    if not is_inbox(envelope.pattern):
+        _check_may(session, "subscribe", envelope.pattern)
+    elif not envelope.pattern.startswith(f"{session.inbox}."):
         raise RequestError("forbidden", f"{envelope.pattern}: only the session whose inbox it is may subscribe to it")
-    _check_may(session, "subscribe", envelope.pattern)
     given = grant(
         config.rules, envelope.pattern, session.user, envelope.options, queue=config.queue, max_queue=config.max_queue
     )
@@ -170,7 +172,7 @@ def _wish(session: Session, envelope: Subscribe, route: Route, subscription: Sub
         return None
     try:
         _check_kept(session, envelope)
-        if subscription is not None and (subscription.waiting or subscription.replaying is not None):
+        if subscription is not None and (subscription.replaying or session.outbox.unsent(subscription)):
             name = "replay" if options.replay is not None else "snapshot"
             raise RequestError(
                 "bad_option", f"{name!r}: messages of this route still wait; unsubscribe first", option=name

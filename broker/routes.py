@@ -5,8 +5,11 @@ A publish becomes a `Chunk` of its route, bytes that every subscriber of the rou
 
 from __future__ import annotations
 
+import struct
 from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import msgpack
@@ -33,9 +36,14 @@ _unpack = msgpack.unpackb
 
 _MESSAGE = b"\x13"
 _NIL = b"\xc0"
-_NO_OFFSET_AND_UINT64 = b"\x00\xcf"
+_NO_OFFSET = b"\x00"
 _UINT32, _UINT64 = b"\xce", b"\xcf"
+_UINT32_CODE = _UINT32[0]
 _MAX_UINT32 = 0xFFFFFFFF
+_pack_uint32 = struct.Struct(">BI").pack
+# From how many messages on slices are quicker than a loop.
+_LONG = 8
+_BYTES = [bytes((byte,)) for byte in range(256)]
 
 # A MESSAGE with meta has so many; and the meta of a retained one, without and with the encoding of raw bytes before it.
 _MOST_ELEMENTS = 8
@@ -267,31 +275,25 @@ class Route:
             key: The conflation key within the topic, if there is one (then there is one message).
             first: The offset of the first of them; 0: they have none.
         """
-        if first:
-            return self._numbered_chunks(topic, elements, tails, stamp, born, key, first)
         name = topic.packed if self.wildcard else _NIL
-        head = b"".join((_ARRAYS[elements], self._prefix, name, _NO_OFFSET_AND_UINT64, stamp))
-        data = head + head.join(tails)
-        if key is not None:
-            return [KeyedChunk(self, topic.name, data, born, key)]
-        if len(data) <= MAX_BATCH or len(tails) == 1:
+        if len(tails) == 1:  # in line here: most come alone, and calls would cost more than they do
+            offset = _NO_OFFSET
+            if first:
+                offset = (
+                    _pack_uint32(_UINT32_CODE, first) if first <= _MAX_UINT32 else _UINT64 + first.to_bytes(8, "big")
+                )
+            data = b"".join((_ARRAYS[elements], self._prefix, name, offset, _UINT64, stamp, tails[0]))
+            if key is not None:
+                return [KeyedChunk(self, topic.name, data, born, key)]
+            return [Chunk(self, topic.name, data, 1, born)]
+        if first:
+            data = _numbered(b"".join((_ARRAYS[elements], self._prefix, name)), _UINT64 + stamp, tails, first)
+        else:
+            head = b"".join((_ARRAYS[elements], self._prefix, name, _NO_OFFSET, _UINT64, stamp))
+            data = head + head.join(tails)
+        if len(data) <= MAX_BATCH:
             return [Chunk(self, topic.name, data, len(tails), born)]
-        return [Chunk(self, topic.name, head + head.join(part), len(part), born) for part in _parts(tails, len(head))]
-
-    def _numbered_chunks(
-        self, topic: Topic, elements: int, tails: list[bytes], stamp: bytes, born: float, key: str | None, first: int
-    ) -> list[Chunk]:
-        before, after = self._around_offset(topic.packed, elements, stamp)
-        data = _numbered(before, after, tails, first)
-        if key is not None:
-            return [KeyedChunk(self, topic.name, data, born, key)]
-        if len(data) <= MAX_BATCH or len(tails) == 1:
-            return [Chunk(self, topic.name, data, len(tails), born)]
-        chunks = []
-        for part in _parts(tails, len(before) + len(_UINT64) + 8 + len(after)):
-            chunks.append(Chunk(self, topic.name, _numbered(before, after, part, first), len(part), born))
-            first += len(part)
-        return chunks
+        return [Chunk(self, topic.name, part, count, born) for part, count in _parts(data, tails)]
 
     def _around_offset(self, packed: bytes, elements: int, stamp: bytes) -> tuple[bytes, bytes]:
         name = packed if self.wildcard else _NIL
@@ -313,6 +315,12 @@ class Route:
             pieces += (_RETAINED if stored.elements == _MOST_ELEMENTS - 1 else _RAW_RETAINED,)
         return b"".join(pieces)
 
+    def first_offset(self, chunk: Chunk) -> int:
+        """Of its first message."""
+        at = len(_ARRAYS[0]) + len(self._prefix) + len(_pack(chunk.topic) if self.wildcard else _NIL)
+        width = _LENGTH_OF_OFFSET[chunk.data[at]]
+        return int.from_bytes(chunk.data[at + 1 : at + width], "big")
+
     def where_messages_end(self, topic: str, data: bytes, count: int) -> array[int]:
         """Where in ``data``, several messages that `chunks` made, each one ends; beginning with 0.
 
@@ -331,12 +339,29 @@ class Route:
 
 
 def _numbered(before: bytes, after: bytes, tails: list[bytes], first: int) -> bytes:
-    """Messages with offsets. These have one width within a run, so that its messages can be told apart later."""
-    width, code = (4, _UINT32) if first + len(tails) <= _MAX_UINT32 else (8, _UINT64)
-    before += code
+    """Messages with offsets. These have one width within a run, so that its messages can be told apart later.
+
+    Of 256 offsets that follow each other only the last byte differs, and objects of one byte need not be made: so a
+    long run is put together by slices and one join, at about 30 ns a message more than without offsets.
+    """
     pieces: list[bytes] = []
-    for offset, tail in enumerate(tails, first):
-        pieces += (before, offset.to_bytes(width, "big"), after, tail)
+    done, count = 0, len(tails)
+    small = first + count <= _MAX_UINT32
+    if count < _LONG and small:
+        for offset, tail in enumerate(tails, first):
+            pieces += (before, _pack_uint32(_UINT32_CODE, offset), after, tail)
+        return b"".join(pieces)
+    width, code = (4, _UINT32) if small else (8, _UINT64)
+    before += code
+    while done < count:
+        offset = first + done
+        low = offset & 0xFF
+        some = min(count - done, 256 - low)
+        part = [before + offset.to_bytes(width, "big")[:-1], b"", after, b""] * some
+        part[1::4] = _BYTES[low : low + some]
+        part[3::4] = tails if some == count else tails[done : done + some]
+        pieces = pieces + part if pieces else part
+        done += some
     return b"".join(pieces)
 
 
@@ -348,15 +373,16 @@ def parts_of_tail(stored: Stored) -> tuple[bytes, int, dict[str, Any]]:
     return payload, encoding, meta
 
 
-def _parts(tails: list[bytes], head: int) -> Iterator[list[bytes]]:
-    """Cut a long run so that each part is at most `MAX_BATCH` bytes of envelopes."""
-    part: list[bytes] = []
-    room = MAX_BATCH
-    for tail in tails:
-        size = head + len(tail)
-        if part and size > room:
-            yield part
-            part, room = [], MAX_BATCH
-        part.append(tail)
-        room -= size
-    yield part
+def _parts(data: bytes, tails: list[bytes]) -> Iterator[tuple[bytes, int]]:
+    """Cut the envelopes of a long run so that each part is at most `MAX_BATCH` bytes, or one message."""
+    lengths = list(accumulate(map(len, tails), initial=0))
+    head, count, first = (len(data) - lengths[-1]) // len(tails), len(tails), 0
+
+    def end_of(some: int) -> int:
+        return lengths[some] + some * head
+
+    while first < count:
+        room = end_of(first) + MAX_BATCH
+        end = max(first + 1, bisect_right(range(count + 1), room, lo=first + 1, key=end_of) - 1)
+        yield data[end_of(first) : end_of(end)], end - first
+        first = end

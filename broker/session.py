@@ -106,8 +106,9 @@ class Session(Owner, Watched):
         self.accepted_by: Authenticator | None = None
         """By whose settings."""
         self.identified_at = -math.inf
-        """When it last brought a token by HELLO, and when that ends, on trio's clock."""
+        """When it last brought a token by HELLO, on trio's clock."""
         self.expires = math.inf
+        """When its token does, on trio's clock."""
         self.forbidden = 0
         """Requests refused for want of a permission."""
         self.opened_at = 0.0

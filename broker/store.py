@@ -11,9 +11,7 @@ replaced longest ago.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
-
-import attrs
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from .rules import Keeping
@@ -25,8 +23,7 @@ KEPT_IDS = 4096
 _EMPTY_BIN = (b"\xc4\x00", b"\xc5\x00\x00", b"\xc6\x00\x00\x00\x00")
 
 
-@attrs.frozen
-class Stored:
+class Stored(NamedTuple):
     """One message as it was published."""
 
     offset: int
@@ -90,7 +87,7 @@ class Kept(Protocol):
 
         Args:
             elements: Of their MESSAGEs.
-            tails: What these end with; the list is kept and must not be changed any more.
+            tails: What these end with.
             stamp: The time, eight bytes.
             retain: Whether the last of them is the topic's last value from now on; None: as the rule has it. One with
                 an empty payload deletes the value.

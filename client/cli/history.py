@@ -5,8 +5,8 @@ import click
 from fanwire.client import Message, connect
 
 from .message_line import json_line, text_line
+from .options import environment_token, url_option
 from .options import topic as topic_type
-from .options import url_option
 from .output import Output
 from .running import run
 
@@ -47,7 +47,7 @@ async def _history(topic: str, last: int | None, after: int | None, as_json: boo
     output = Output()
     line = json_line if as_json else text_line
     lines: list[str] = []
-    async with connect(url, name="fanwire history", reconnect=False) as client:
+    async with connect(url, token=environment_token(), name="fanwire history", reconnect=False) as client:
         async for message in client.history(topic, last=last, offset=after):
             assert isinstance(message, Message)
             lines.append(line(message))

@@ -5,7 +5,7 @@ import click
 from fanwire.client import connect
 
 from .message_line import data_text
-from .options import POSITIVE, url_option
+from .options import POSITIVE, environment_token, url_option
 from .options import topic as topic_type
 from .output import Output
 from .payload import Form, Payload, read_payload
@@ -43,7 +43,7 @@ def request(topic: str, data: str, form: Form | None, count: int, timeout: float
 async def _request(topic: str, payload: Payload, count: int, timeout_s: float, url: str) -> int:
     output = Output()
     async with (
-        connect(url, name="fanwire request", reconnect=False) as client,
+        connect(url, token=environment_token(), name="fanwire request", reconnect=False) as client,
         client.request_many(topic, payload.data, timeout_s=timeout_s, most=count, raw=payload.raw) as replies,
     ):
         async for reply in replies:

@@ -28,7 +28,7 @@ from tests.peers.proxy import Proxy
 
 TOPICS = [f"breaks.{index}" for index in range(10)]
 NAMED = "named"
-BROKER = ("--rule", "> history=500000 history_bytes=256MiB", "--max-stored", "2GiB")
+BROKER = ("--rule", "> history=200000 history_bytes=64MiB", "--max-stored", "1GiB")
 
 # Waits of the client between attempts are drawn from 0 to this; they would grow, as no connection lives for long.
 MOST_WAIT_S = 0.3
@@ -109,7 +109,7 @@ class _Run:
             proxy.delay = None
         began = time.perf_counter()
         if draw.random() < 0.3:
-            await proxy.half_close()
+            proxy.half_close()
         else:
             proxy.cut()
         with trio.fail_after(60):

@@ -173,6 +173,16 @@ def test_last_values_stay_when_history_is_forgotten_after_its_time(make: Make) -
     assert (payloads(kept), payload(kept.newest())) == ([], b"x")
 
 
+def test_a_message_larger_than_all_that_a_topic_may_keep_is_kept_alone(make: Make) -> None:
+    """And nothing has gone as long as nothing came before it."""
+    kept = make().topic("a", Keeping(messages=9, bytes=100))
+    take(kept, bytes(500), at_s=1)
+    assert (offsets(kept), kept.gone_us) == ([1], 0)
+    take(kept, bytes(500), bytes(500), at_s=2)
+
+    assert (offsets(kept), kept.gone_us) == ([3], 2 * SECOND)
+
+
 def test_too_many_bytes_of_all_topics_evict_the_oldest_history_first(make: Make) -> None:
     """Across topics; last values stay as long as there is any history; what goes is counted."""
     store = make(limit=12_000)

@@ -221,9 +221,9 @@ async def connected(broker: Broker, *, welcomed: bool = True, request: bytes = R
     return client
 
 
-async def subscribed(broker: Broker, pattern: str, *, request: bytes = REQUEST, **options: Any) -> RawClient:
+async def subscribed(broker: Broker, pattern: str, **options: Any) -> RawClient:
     """A new client with one subscription."""
-    client = await connected(broker, request=request)
+    client = await connected(broker)
     await client.subscribe(pattern, **options)
     return client
 

@@ -99,7 +99,8 @@ async def test_without_a_token_nothing_can_be_done_but_hello(autojump_clock: Moc
     """WELCOME waits for it; everything else is refused until then, and leaves nothing behind."""
     rules = [TopicRule(pattern=">", history=5, publisher_wait_s=1)]
     async with serving(auth=_auth(), rules=rules) as broker:
-        listener = await subscribed(broker, ">", request=bearer("fw_good"))
+        listener = await connected(broker, request=bearer("fw_good"))
+        await listener.subscribe(">")
         client = await connected(broker, welcomed=False)
         await client.send(Subscribe(1, ">"), Publish(2, "a.b", b"x"), Publish(0, "a.b", b"x"), Ping(3))
         assert [code_of(each)[1] for each in await client.take(4)] == ["unauthenticated"] * 4
@@ -440,7 +441,8 @@ async def test_settings_that_cannot_be_used_change_nothing(autojump_clock: MockC
     """Whoever is connected stays, and may do what they could; nor can authentication begin in the middle."""
     missing = AuthKey(file=str(tmp_path / "nothing"), algorithm="RS256")
     async with serving(auth=_auth()) as broker:
-        client = await subscribed(broker, "a", request=bearer("fw_good"))
+        client = await connected(broker, request=bearer("fw_good"))
+        await client.subscribe("a")
         with pytest.raises(ValueError, match="No such file"):
             await broker.change_auth(_auth(keys=[missing], tokens=[]))
         broker.publish("a", b"x")

@@ -3,9 +3,10 @@
 from typing import Any
 
 import pytest
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fanwire.broker import TopicRule
+from fanwire.broker.memory_store import MemoryStore
 from fanwire.protocol import Fetch, Lost, Message, Ok, Publish, PublishOptions, SnapshotEnd, Subscribe, SubscribeOptions
 
 from .raw import RawClient, code_of, connected, serving
@@ -13,16 +14,22 @@ from .raw import RawClient, code_of, connected, serving
 HISTORY = TopicRule(pattern="h.>", history=3)
 RETAIN = TopicRule(pattern="r.>", retain=True)
 RULES = (HISTORY, RETAIN)
+LONG = TopicRule(pattern="h.>", history=1000)
 
 
 async def begun(client: RawClient, pattern: str, **options: Any) -> tuple[dict[str, Any], list[object]]:
     """Subscribe; what OK says, and all that comes up to SNAPSHOT_END."""
     answer = await client.ask(Subscribe(client.number(), pattern, SubscribeOptions(**options)))
     assert isinstance(answer, Ok), answer
+    return dict(answer.result), await up_to_the_end(client)
+
+
+async def up_to_the_end(client: RawClient) -> list[object]:
+    """What comes, up to SNAPSHOT_END."""
     got: list[object] = []
     while not (got and isinstance(got[-1], SnapshotEnd)):
         got.append(await client.next())
-    return dict(answer.result), got
+    return got
 
 
 def seen(envelopes: list[object]) -> list[tuple[str | None, int, bytes]]:
@@ -179,3 +186,112 @@ async def test_a_value_that_may_not_be_retained_takes_no_room(autojump_clock: Mo
 
         assert code_of(await publish(client, "a", b"x", retain=True))[1] == "bad_option"
         assert broker.statistics().stored_topics == 0
+
+
+async def test_what_is_evicted_in_the_middle_of_a_replay_is_told_once(autojump_clock: MockClock) -> None:
+    """Even when nothing of the topic is left: the replay comes to an end."""
+    async with serving(rules=(LONG,)) as broker:
+        client = await connected(broker)
+        for _ in range(40):
+            broker.publish("h.a", bytes(10_000))
+        answer = await client.ask(Subscribe(1, "h.*", SubscribeOptions(replay={"last": 40})))
+        await wait_all_tasks_blocked()  # the stream is full
+        store = broker._hub.store
+        assert isinstance(store, MemoryStore)
+        store.limit = 0
+        store.shrink()
+        store.limit = 1_000_000
+        got = await up_to_the_end(client)
+        broker.publish("h.a", b"x")
+        live = await client.expect(Message)
+
+        assert isinstance(answer, Ok)
+        offsets = [offset for _, offset, _ in seen(got)]
+        assert offsets == list(range(1, len(offsets) + 1))
+        assert 0 < len(offsets) < 40
+        lost = Lost(answer.result["route"], 40 - len(offsets), "evicted", "h.a", len(offsets) + 1, 40)
+        assert [each for each in got if isinstance(each, Lost)] == [lost]
+        assert live.offset == 41
+
+
+@pytest.mark.parametrize("replay", [{"last": 1}, {"since": 1 << 60}, {"offsets": {}}])
+async def test_what_came_since_subscribe_and_is_evicted_before_its_turn_is_told(
+    replay: dict[str, Any], autojump_clock: MockClock
+) -> None:
+    """Whatever was asked for: from the OK on nothing is passed over in silence."""
+    async with serving(rules=RULES) as broker:
+        client = await connected(broker)
+        broker.publish("h.a", b"1")
+        epoch = {"epoch": broker._hub.epoch} if "offsets" in replay else {}
+        options = SubscribeOptions(replay={**replay, **epoch})
+        await client.send(Subscribe(1, "h.*", options), *[Publish(0, "h.a", b"x") for _ in range(5)])
+        answer = await client.expect(Ok)
+        got = await up_to_the_end(client)
+
+        assert got[0] == Lost(answer.result["route"], 2, "evicted", "h.a", 2, 3)
+        assert [offset for _, offset, _ in seen(got)] == [4, 5, 6]
+
+
+async def test_what_ok_says_of_a_topic_is_what_comes(autojump_clock: MockClock) -> None:
+    """`replayed` messages up to `offset`, also when more are published before the first of them is sent."""
+    async with serving(rules=(LONG,)) as broker:
+        client = await connected(broker)
+        for payload in (b"1", b"2", b"3"):
+            broker.publish("h.a", payload)
+        options = SubscribeOptions(replay={"last": 2})
+        await client.send(Subscribe(1, "h.a", options), Publish(0, "h.a", b"4"), Publish(0, "h.a", b"5"))
+        answer = await client.expect(Ok)
+        got = await up_to_the_end(client)
+
+        assert (answer.result["replayed"], answer.result["offset"]) == (2, 3)
+        assert [offset for _, offset, _ in seen(got)] == [2, 3, 4, 5]
+
+
+async def test_a_page_of_one_live_message_is_not_taken_for_that_message(autojump_clock: MockClock) -> None:
+    """Else it waits in line for a slow client, and SNAPSHOT_END overtakes it. (Tasks run in any order: try often.)"""
+    async with serving(rules=RULES) as broker:
+        direct = await connected(broker)
+        await direct.subscribe("x")
+        for number in range(10):
+            slow = await connected(broker)
+            await slow.subscribe("fill")
+            broker.publish("fill", bytes(200_000))
+            await wait_all_tasks_blocked()
+            await slow.send(Subscribe(9, "x", SubscribeOptions(snapshot=True)), Publish(0, "x", b"%d" % number))
+            await wait_all_tasks_blocked()
+            await slow.expect(Message)
+            await slow.expect(Ok)
+            first = await slow.next()
+            second = await slow.next()
+
+            assert isinstance(first, Message)
+            assert first.payload == b"%d" % number
+            assert isinstance(second, SnapshotEnd)
+            assert second.count == 1
+
+
+async def test_what_a_rate_holds_must_not_come_behind_a_newer_snapshot(autojump_clock: MockClock) -> None:
+    """So the snapshot is refused while something of the route is held, as while something waits."""
+    async with serving(rules=RULES) as broker:
+        client = await connected(broker)
+        await client.subscribe("r.*", max_rate=1.0)
+        broker.publish("r.a", b"1")
+        broker.publish("r.a", b"2")
+        assert await client.payloads(1) == [b"1"]
+        answer = await client.ask(Subscribe(7, "r.*", SubscribeOptions(snapshot=True)))
+
+        assert code_of(answer) == (7, "bad_option")
+        assert await client.payloads(1) == [b"2"]
+
+
+async def test_offsets_of_topics_that_the_pattern_does_not_match_are_none_of_its_business(
+    autojump_clock: MockClock,
+) -> None:
+    """`recovered` speaks of what was asked for."""
+    async with serving(rules=RULES) as broker:
+        client = await connected(broker)
+        broker.publish("h.a", b"x")
+        wish = {"offsets": {"h.a": 1, "other": 5}, "epoch": broker._hub.epoch}
+        result, got = await begun(client, "h.*", replay=wish)
+
+        assert (result["recovered"], len(got)) == (True, 1)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from fanwire import RequestFailed
 from fanwire.broker import TopicRule, permissions
 from fanwire.broker.auth import Auth
+from fanwire.broker.inbox import is_inbox
 from fanwire.broker.permissions import Role
 from fanwire.protocol import (
     BrokerEnvelope,
@@ -25,6 +28,7 @@ from fanwire.protocol import (
     Subscribe,
     SubscribeOptions,
 )
+from fanwire.testing import client_of
 from tests.integration.raw import RawClient, code_of, connected, serving
 from tests.keys import bearer, known
 
@@ -217,6 +221,50 @@ async def test_everybody_may_publish_into_inboxes(autojump_clock: MockClock) -> 
         await _forbidden(client, "$inbox.x.>", "$inbox.>", "$inbox.*.y")
 
 
+async def test_asking_needs_the_permission_to_publish_and_no_other_one(autojump_clock: MockClock) -> None:
+    """Who asks gets the replies in its own inbox; who answers may do so without any permission to publish."""
+    asking, answering = Role(name="asking", publish=("sums.>",)), Role(name="answering", subscribe=("sums.>",))
+    tokens = [known("fw_ask", "a", "asking"), known("fw_answer", "b", "answering")]
+    async with (
+        serving(auth=Auth(roles=[asking, answering], tokens=tokens)) as broker,
+        client_of(broker, token="fw_ask") as client,
+        client_of(broker, token="fw_answer") as service,
+        service.serve("sums.add") as requests,
+        trio.open_nursery() as nursery,
+    ):
+
+        async def answer() -> None:
+            async for request in requests:
+                await request.reply(sum(request.data))
+
+        nursery.start_soon(answer)
+        for _ in range(2):
+            assert (await client.request("sums.add", [1, 2, 3])).data == 6
+        with pytest.raises(RequestFailed, match="may not publish") as caught:
+            await client.request("other", 1)
+        assert caught.value.code == "forbidden"
+        assert all(
+            not is_inbox(topic) for s in broker._hub.sessions if s.permissions for topic in s.permissions.publishable
+        )
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("options", [PublishOptions(reply_to="b.x"), PublishOptions(reply_to="b.x", key="k")])
+async def test_nobody_has_others_reply_where_they_may_not_publish(
+    options: PublishOptions, autojump_clock: MockClock
+) -> None:
+    """Who answers may be allowed more than who asks."""
+    role = Role(name="r", publish=("a.>",))
+    async with serving(auth=_auth(role)) as broker:
+        boss, client = [await connected(broker, request=bearer(token)) for token in ("fw_all", "fw_me")]
+        await boss.subscribe("a.x")
+        await client.send(Publish(0, "a.x", b"x", Encoding.RAW, options))
+        assert code_of(await client.ask(Publish(1, "a.x", b"x", Encoding.RAW, options))) == (0, "forbidden")
+        assert code_of(await client.next()) == (1, "forbidden")
+
+        assert broker.statistics().published == 0
+
+
 async def test_what_is_remembered_of_permissions_is_bounded(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,3 +279,41 @@ async def test_what_is_remembered_of_permissions_is_bounded(
         assert session.permissions is not None
         assert len(session.permissions.publishable) <= 10
         assert code_of(await client.ask(Publish(50, "b", b""))) == (50, "forbidden")
+
+
+@pytest.mark.parametrize("number", [0, 7], ids=["the fast road", "the slow road"])
+async def test_requests_need_what_publishes_need(number: int, autojump_clock: MockClock) -> None:
+    """For the topic and for where the reply goes; inboxes need none. Refusals say which request it was."""
+    role = Role(name="r", publish=("a",), subscribe=("a",))
+    async with serving(auth=_auth(role)) as broker:
+        asking, answering = [await connected(broker, request=bearer("fw_me")) for _ in range(2)]
+        [session, _] = broker._hub.sessions
+        inbox = f"{session.inbox}.{'1' * 16}"
+        await asking.subscribe(f"{session.inbox}.*")
+        await answering.subscribe("a")
+        for topic, reply_to in (("b", inbox), ("a", "b" * 40)):
+            answer = await asking.ask(Publish(number, topic, b"x", Encoding.RAW, PublishOptions(reply_to=reply_to)))
+            assert code_of(answer) == (number, "forbidden")
+            assert isinstance(answer, Error)
+            assert answer.detail.get("reply_to") == (None if number else reply_to)
+        await asking.send(Publish(0, "a", b"x", Encoding.RAW, PublishOptions(reply_to=inbox)))
+        asked = await answering.expect(Message)
+        await answering.publish(asked.meta["reply_to"], b"y")
+
+        assert (await asking.expect(Message)).payload == b"y"
+        assert session.permissions is not None
+        assert session.permissions.publishable == {"a"}
+
+
+async def test_a_reply_that_is_forbidden_does_not_tell_the_log_where_it_was_to_go(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The name of an inbox is its session's alone."""
+    role = Role(name="r", publish_deny=("$inbox.>",))
+    async with serving(auth=_auth(role)) as broker:
+        client = await connected(broker, request=bearer("fw_me"))
+        assert code_of(await client.ask(Publish(1, "$inbox.secret.1", b""))) == (1, "forbidden")
+
+    told = repr([vars(record) for record in caplog.records])
+    assert "$inbox.…" in told
+    assert "secret" not in told

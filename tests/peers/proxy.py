@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from socket import SHUT_WR
 
 import trio
 
@@ -84,11 +86,10 @@ class Proxy:
         for carried in self._carried:
             carried.scope.cancel()
 
-    async def half_close(self) -> None:
-        """The broker is told that nothing more comes from the clients; the other way stays open until it closes."""
-        for carried in tuple(self._carried):
-            if isinstance(carried.far, trio.abc.HalfCloseableStream):
-                try:
-                    await carried.far.send_eof()
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
-                    pass
+    def half_close(self) -> None:
+        """The broker is told that nothing more comes from the clients; the other way stays open until it closes. TCP
+        only."""
+        for carried in self._carried:
+            assert isinstance(carried.far, trio.SocketStream)
+            with suppress(OSError):  # it has gone already
+                carried.far.socket.shutdown(SHUT_WR)

@@ -48,3 +48,26 @@ def test_chunks_are_as_full_as_they_may_be() -> None:
     fit = MAX_BATCH // len(one.data)
 
     assert [c.count for c in route.chunks(topic, 6, [_bin(b"x" * 100)] * (2 * fit), STAMP, 0.0)] == [fit, fit]
+
+
+offsets = st.integers(1, 700) | st.sampled_from([2**16 - 3, 2**32 - 700, 2**32 - 3, 2**32, 2**40])
+
+
+@given(offsets, st.lists(st.integers(0, 300), min_size=1, max_size=20), st.integers(1, 40), st.booleans())
+def test_messages_with_offsets_are_numbered_one_by_one(
+    first: int, sizes: list[int], times: int, wildcard: bool
+) -> None:
+    """However many there are, whatever digits change on the way; and each can be cut out of its chunk."""
+    payloads = [b"x" * size for size in sizes] * times
+    route, topic = Route(1, "a.*" if wildcard else "a.b", wildcard=wildcard), Topic("a.b")
+
+    chunks = route.chunks(topic, 6, [_bin(each) for each in payloads], STAMP, 2.0, first=first)
+
+    messages = [m for c in chunks for m in decode_from_broker(c.data) if isinstance(m, Message)]
+    assert [(m.offset, m.payload) for m in messages] == list(enumerate(payloads, first))
+    assert all(len(chunk.data) <= MAX_BATCH for chunk in chunks)
+    assert [route.first_offset(chunk) for chunk in chunks] == [
+        next(iter(m.offset for m in decode_from_broker(c.data) if isinstance(m, Message))) for c in chunks
+    ]
+    parts = [chunk.part(each, 1) for chunk in chunks for each in range(chunk.count)]
+    assert [next(iter(decode_from_broker(part))) for part in parts] == messages

@@ -1,5 +1,6 @@
 """What the command line takes and refuses, without a broker."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import fanwire
 from fanwire import __main__, commandline
 from fanwire.broker import Config
 from fanwire.broker.cli.settings import SETTINGS, bytes_of
+from fanwire.client import cli as client_cli
 from fanwire.commandline import COMMANDS, root, run
 
 
@@ -173,3 +175,13 @@ def test_importing_serve_needs_no_rich(tmp_path: Path) -> None:
 
     assert ended.stderr == ""
     assert "Run a broker" in ended.stdout
+
+
+def test_every_command_that_connects_brings_its_token() -> None:
+    """None forgets FANWIRE_TOKEN."""
+    folder = Path(client_cli.__file__).parent
+    texts = [path.read_text(encoding="utf-8") for path in folder.glob("**/*.py")]
+    calls = [call for text in texts for call in re.findall(r"(?<!def )\bconnect\((?:self\._plan\.)?url[^)]*\)?", text)]
+
+    assert len(calls) >= 9
+    assert [call for call in calls if "token=" not in call] == []
