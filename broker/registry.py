@@ -53,7 +53,7 @@ class Registry:
     def change_rules(self, rules: tuple[TopicRule, ...]) -> None:
         """Go by other rules: topics are looked up anew, and those that remember something are told.
 
-        Takes 1 µs or so for each topic remembered and each rule, and for each run of publishes that is kept.
+        Takes 1 µs or so for each topic remembered and each rule.
         """
         self._rules = rules
         self.publishers_wait = any(rule.publisher_wait_s is not None for rule in rules)

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 _FOR_ALL = ("rules", "queue", "max_subscriptions")
 
 
-async def reload(hub: Hub, config: Config) -> tuple[Config, tuple[str, ...]]:
+async def reload(hub: Hub, config: Config) -> tuple[str, ...]:
     """Go by ``config`` from now on, but for what needs a restart.
 
     Returns:
-        The settings that hold now, and the fields that differ and need a restart.
+        The fields that differ and need a restart; all else holds now.
 
     Raises:
         ValueError: They cannot be used, and nothing has changed.
@@ -39,7 +39,7 @@ async def reload(hub: Hub, config: Config) -> tuple[Config, tuple[str, ...]]:
     _apply(hub, now)
     if now.auth is not None and (now.auth != before.auth or _reads_files(now)):
         await change_auth(hub, now.auth)
-    return now, kept
+    return kept
 
 
 def _kept(before: Config, after: Config) -> list[str]:

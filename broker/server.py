@@ -210,8 +210,10 @@ class Broker:
         Raises:
             ValueError: They cannot be used, and nothing has changed.
         """
-        self.config, kept = await reload(self._hub, config)
-        return kept
+        try:
+            return await reload(self._hub, config)
+        finally:
+            self.config = self._hub.config  # also when cancelled while clients are looked at again
 
     def statistics(self) -> BrokerStatistics:
         """What has been counted so far."""

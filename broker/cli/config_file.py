@@ -201,9 +201,12 @@ class _File:
 
     def where(self, place: Place) -> str:
         """`fanwire.toml:7`: the line of the innermost part that is found."""
-        while place and place not in self._lines:
+        while place:
+            within = [line for known, line in self._lines.items() if known[: len(place)] == place]
+            if within:
+                return f"{self.path}:{min(within)}"
             place = place[:-1]
-        return f"{self.path}:{self._lines.get(place, 1)}"
+        return f"{self.path}:1"
 
     def _problem(self, place: Place, message: str) -> None:
         self.problems.append(f"{self.where(place)}: {message}")

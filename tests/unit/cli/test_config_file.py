@@ -125,6 +125,10 @@ def test_every_field_of_a_rule_can_stand_in_a_file() -> None:
         ),
         ('[[rules]]\npattern = "a"\nhistory.byts = 4', 'fanwire.toml:3: rule: unknown option "history.byts"'),
         (AUTH + 'expries = "x"', "fanwire.toml:10: auth.tokens[0].expries is no setting; did you mean 'expires'?"),
+        (
+            'port = 1\n\n[[auth.keys]]\nfile = "none.pem"\nalgorithm = "RS256"',
+            "fanwire.toml:3: none.pem: No such file or directory",
+        ),
         ('auth_file = "none.toml"', "fanwire.toml:1: "),
     ],
 )
