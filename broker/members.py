@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from .session import Session
     from .subscription import Subscription
 
-# Members looked at for one page, a microsecond each, and bytes of those that are in it (and one more).
-LOOKS = 500
+# Members looked at for one page, up to 4 µs each, and bytes of those that are in it (and one more).
+LOOKS = 250
 PAGE_BYTES = 32 * 1024
 
 # Numbers of the order that may be dead beside as many as are alive.
@@ -42,8 +42,8 @@ class Member:
         self.number = number
         """The later it came, the greater."""
         self.subscriptions: dict[Subscription, Session] = {}
-        """What it has at the moment, the newest last: several if it has several connections, or is in queue groups of the
-        pattern. None: it may yet come back."""
+        """What it has at the moment, the newest last: several if it has several connections, or is in queue groups of
+        the pattern. None: it may yet come back."""
         self.present = True
         """Whether it is in the table."""
         self.told = False
