@@ -7,6 +7,7 @@ come: whoever is in a page, and in no event after it, is there.
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, TypeAlias
@@ -96,7 +97,7 @@ class PresenceWatch:
         self._listing: _Listing | None = None
         self._present: dict[Member, Member] = {}
         self._given: dict[Member, Member] = {}
-        self._changed: dict[Member, None] = {}
+        self._changed: OrderedDict[Member, None] = OrderedDict()
         self._doubtful: dict[Member, None] = {}
         self._doubt_ends = math.inf
         self._arrived = trio.lowlevel.ParkingLot()
@@ -123,9 +124,7 @@ class PresenceWatch:
         await trio.lowlevel.checkpoint()
         while True:
             while self._changed:
-                member = next(iter(self._changed))
-                del self._changed[member]
-                if (change := self._change(member)) is not None:
+                if (change := self._change(self._changed.popitem(last=False)[0])) is not None:
                     return change
             self._subscription.raise_if_ended()
             with trio.move_on_at(self._doubt_ends) as scope:
@@ -217,6 +216,8 @@ class PresenceWatch:
 
     def _end_doubts(self) -> None:
         doubtful, self._doubtful, self._doubt_ends = self._doubtful, {}, math.inf
+        if self._listing is not None or not self._outgoing.connected:
+            return  # another list is to come
         for member in doubtful:
             self._present.pop(member, None)
             self._note(member)

@@ -128,3 +128,24 @@ async def test_more_members_than_a_watch_remembers_end_it(
 async def _answer_unsubscribe(end: PeerConnection) -> None:
     await trio.sleep(0.1)
     await end.send(_event("join", "a"), _event("join", "b"), _event("join", "c"), _event("join", "d"))
+
+
+async def test_without_a_connection_nobody_is_said_to_have_gone(peer: ScriptedPeer, autojump_clock: MockClock) -> None:
+    """Though somebody was missing in the last list: the next one says more."""
+    async with connected(peer) as (client, end):
+        peer.nursery.start_soon(end.grant, 1)
+        async with client.watch_presence("rooms.*") as watch:
+            await end.send(await _page(end, "a"))
+            assert await _given(watch) == [("a", True)]
+            await end.send(Lost(1, None, "presence", None))
+            await end.send(await _page(end))
+            await wait_all_tasks_blocked()
+            peer.unreachable = True
+            await end.cut()
+            await trio.sleep(20)
+            assert await _given(watch) == []
+            peer.unreachable = False
+            again = await peer.accept()
+            await again.grant(1)
+            await again.send(await _page(again, "a"))
+            assert await _given(watch) == []
