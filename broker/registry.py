@@ -21,6 +21,7 @@ from .retired import Retired
 from .routes import Route, Topic
 from .rules import Keeping, TopicRule, keeping, publisher_wait
 from .store import Kept, Store
+from .watching import is_watch
 
 # Topics remembered with their matching routes. Beyond that all are forgotten and looked up again: publishers can name
 # topics without end. About 500 bytes each, so 64 MiB.
@@ -121,7 +122,7 @@ class Registry:
         self._changed(route)
 
     def _changed(self, route: Route) -> None:
-        if is_inbox(route.pattern):
+        if is_inbox(route.pattern) or is_watch(route.pattern):
             return  # no topic that it matches is remembered
         if route.wildcard:
             self._version += 1
