@@ -6,9 +6,10 @@ becomes of a slow one: `subscription` (what it asked for, what it lost), `limite
 waits), `policies` (what goes when too much does), `losses` (how it is told), `rules` (what the operator says to that).
 Who may come in and do what: `auth` and `auth_file` (the settings), `authenticator`, `jwt_tokens` and `jwt_keys` (whose
 token it is: an `identity`), `permissions` (what that allows), `access` (what it means for a session). Beside them:
-`requests` (what is asked for, one by one), `endings` (how a connection ends), `watchdog` (clocks), `hub`
-(what all share), `statistics`, `episodes`, `closed` and `reports` (what it tells of itself), `log`, `leftovers` (what
-the libraries would keep), and `process` (for a process that does nothing else).
+`requests` (what is asked for, one by one), `endings` (how a connection ends), `watchdog` (clocks), `hub` (what all
+share), `members`, `watching` and `presence` (who is subscribed), `statistics`, `episodes`, `closed` and `reports` (what
+it tells of itself), `log`, `leftovers` (what the libraries would keep), and `process` (for a process that does nothing
+else).
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from .handshake import Opening, Refused
 from .identity import AuthenticationFailed, Identity
 from .inbox import is_inbox, without_inbox
 from .log import log
+from .watching import watched
 
 if TYPE_CHECKING:
     from .auth import Auth
@@ -165,7 +166,7 @@ def _revoke(session: Session) -> None:
     assert permissions is not None
     for subscription in list(session.outbox.subscriptions.values()):
         pattern, number = subscription.route.pattern, subscription.route.number
-        if not (is_inbox(pattern) or permissions.may_subscribe(pattern)):
+        if not (is_inbox(pattern) or permissions.may_subscribe(watched(pattern))):
             session.part(subscription)
             session.answer(encode(Error(0, "forbidden", f"{pattern}: no longer allowed", {"route": number})))
             _count_forbidden(session, "revoked", pattern)

@@ -116,6 +116,10 @@ class Config:
     """How often `$sys.stats` and `$sys.connections` are published while somebody listens; None: only when somebody
     begins to."""
 
+    presence_grace_s: float = attrs.field(default=5.0, validator=_needed)
+    """How long a client whose connection has gone counts as present, where presence is told: who is back by then was
+    never away."""
+
     ping_interval_s: float | None = attrs.field(default=25.0, validator=_positive)
     """Silence after which a client is pinged. Below 30 s, where the first NAT gateways forget a connection."""
 

@@ -15,6 +15,7 @@ from .episodes import Episodes
 from .fanout import Fanout
 from .heartbeats import Heartbeats
 from .memory_store import MemoryStore
+from .presence import Presence
 from .registry import Registry
 from .reload import for_those_there
 from .reports import Reports
@@ -43,6 +44,7 @@ class Hub:
         self.episodes = Episodes(self)
         self.reports = Reports(self)
         self.demand = Demand(self)
+        self.presence = Presence(self)
         self.sessions: dict[Session, None] = {}
         self.subscriptions = 0
         self.mask = fastest_mask()

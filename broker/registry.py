@@ -17,13 +17,15 @@ from .groups import GroupRoute
 from .inbox import is_inbox
 from .memory_store import MemoryStore
 from .patterns import PatternTree
+from .retired import Retired
 from .routes import Route, Topic
 from .rules import Keeping, TopicRule, keeping, publisher_wait
 from .store import Kept, Store
+from .watching import is_watch
 
-# Topics remembered with their matching routes. Beyond that all are forgotten at once and looked up again: publishers
-# can name topics without end. About 500 bytes each, so 32 MiB.
-MAX_TOPICS = 65_536
+# Topics remembered with their matching routes. Beyond that all are forgotten and looked up again: publishers can name
+# topics without end. About 500 bytes each, so 64 MiB.
+MAX_TOPICS = 131_072
 
 # Beginnings of PUBLISH remembered, with and without an encoding. A publisher who writes id 0 and the name in all the
 # forms that msgpack has could have twenty for each topic.
@@ -44,7 +46,8 @@ class Registry:
         self._by_pattern: dict[str, dict[str | None, Route]] = {}
         self._wildcards: PatternTree[dict[str | None, Route]] = PatternTree()
         self.heads: Heads[Topic] = {}
-        """For `take_publishes`. Only fresh topics are in it: it is emptied when wildcard patterns change."""
+        """For `take_publishes`. Only fresh topics are in it: there is another one when wildcard patterns change."""
+        self._retired = Retired()
         self._topics: dict[bytes, Topic] = {}
         self._by_name: dict[str, Topic] = {}
         self._version = 0
@@ -57,9 +60,7 @@ class Registry:
         """
         self._rules = rules
         self.publishers_wait = any(rule.publisher_wait_s is not None for rule in rules)
-        self._topics.clear()
-        self._by_name.clear()
-        self.heads.clear()
+        self._begin_anew()
         self.store.change(lambda name: keeping(rules, name))
 
     def topic(self, packed: bytes) -> Topic:
@@ -72,7 +73,9 @@ class Registry:
         if topic is None:
             topic = self._learn(packed)
         if len(self.heads) >= MAX_HEADS:
-            self.heads.clear()
+            self._forget_heads()
+        if self._retired:
+            self._retired.free_some()
         if topic.fresh != self._version:
             self._refresh(topic)
         return topic
@@ -129,11 +132,11 @@ class Registry:
         self._changed(route)
 
     def _changed(self, route: Route) -> None:
-        if is_inbox(route.pattern):
+        if is_inbox(route.pattern) or is_watch(route.pattern):
             return  # no topic that it matches is remembered
         if route.wildcard:
             self._version += 1
-            self.heads.clear()
+            self._forget_heads()
         elif topic := self._by_name.get(route.pattern):
             self._refresh(topic)  # an exact pattern concerns one topic; the others stay fresh
 
@@ -149,13 +152,21 @@ class Registry:
             return topic
         kept = self._kept(name)
         if len(self._topics) >= MAX_TOPICS:
-            self._topics.clear()
-            self._by_name.clear()
-            self.heads.clear()
+            self._begin_anew()
         topic = self._topics[packed] = self._by_name.setdefault(
             name, Topic(name, publisher_wait(self._rules, name), kept)
         )
         return topic
+
+    def _begin_anew(self) -> None:
+        self._retired.add(self._topics)
+        self._retired.add(self._by_name)
+        self._topics, self._by_name = {}, {}
+        self._forget_heads()
+
+    def _forget_heads(self) -> None:
+        self._retired.add(self.heads)
+        self.heads = {}
 
     def _kept(self, name: str) -> Kept | None:
         wanted = keeping(self._rules, name)

@@ -19,6 +19,7 @@ from fanwire.protocol import (
     LocalProtocolError,
     Ok,
     Ping,
+    Presence,
     Publish,
     PublishOptions,
     Rejected,
@@ -34,8 +35,9 @@ from .fanout import wall_clock_us
 from .inbox import is_inbox
 from .replay import Wish
 from .routes import parts_of_tail
-from .rules import grant, keeping, keeps_all
+from .rules import grant, keeping, keeps_all, presence_on
 from .subscription import Subscription
+from .watching import is_watch, watched
 
 if TYPE_CHECKING:
     from .registry import Registry
@@ -44,10 +46,6 @@ if TYPE_CHECKING:
     from .store import Kept, Stored
 
 _pack = msgpack.Packer().pack
-
-_PLAIN = SubscribeOptions()
-# Options of protocol.md that this broker does not do yet; asking for one is answered `bad_option`, never ignored.
-_NOT_YET = ("presence",)
 
 # Bytes of the name of a queue group: as many as those of a topic.
 MAX_GROUP = 255
@@ -110,12 +108,22 @@ def _about(envelope: object) -> dict[str, Any]:
 def _hello(session: Session, envelope: Hello) -> dict[str, Any]:
     if envelope.token is not None and too_soon(session):
         raise RequestError("rate_limited", f"a token may be renewed every {RENEWAL_INTERVAL_S:g} s")
+    _take_client(session, envelope.client)
     session.name = envelope.name or session.name
     session.agent = envelope.agent or session.agent
     result = hello(session, envelope.token)
     if session.ending is None:
         session.welcome()
     return result
+
+
+def _take_client(session: Session, client: str | None) -> None:
+    """It is settled before anybody is told of the session."""
+    if client is None or client == session.client:
+        return
+    if session.client is not None or session.outbox.subscriptions:
+        raise RequestError("bad_option", "'client' is said once, before the first SUBSCRIBE", option="client")
+    session.client = client
 
 
 def _ping(session: Session, envelope: Ping) -> dict[str, Any]:
@@ -125,10 +133,12 @@ def _ping(session: Session, envelope: Ping) -> dict[str, Any]:
 def _subscribe(session: Session, envelope: Subscribe) -> dict[str, Any]:
     _check_options(envelope.options)
     config, subscriptions = session.config, session.outbox.subscriptions
-    if not is_inbox(envelope.pattern):
+    if not (is_inbox(envelope.pattern) or is_watch(envelope.pattern)):
         _check_may(session, "subscribe", envelope.pattern)
-    elif not envelope.pattern.startswith(f"{session.inbox}."):
+    elif is_inbox(envelope.pattern) and not envelope.pattern.startswith(f"{session.inbox}."):
         raise RequestError("forbidden", f"{envelope.pattern}: only the session whose inbox it is may subscribe to it")
+    if is_watch(envelope.pattern) or envelope.options.presence:
+        _check_presence(session, watched(envelope.pattern))
     given = grant(
         config.rules, envelope.pattern, session.user, envelope.options, queue=config.queue, max_queue=config.max_queue
     )
@@ -249,9 +259,6 @@ def _as_listed(stored: Stored) -> list[Any]:
 
 
 def _check_options(options: SubscribeOptions) -> None:
-    for name in _NOT_YET:
-        if getattr(options, name) != getattr(_PLAIN, name):
-            raise RequestError("bad_option", f"{name!r} is not served by this broker yet; leave it out", option=name)
     if options.group is not None:
         _check_group(options.group, options)
     if options.heartbeat is not None and (options.group is not None or not options.echo):
@@ -266,6 +273,21 @@ def _check_group(group: str, options: SubscribeOptions) -> None:
     if options.snapshot:
         text = "'snapshot' cannot be had with 'group': what is remembered would come to every member"
         raise RequestError("bad_option", text, option="snapshot")
+
+
+def _presence(session: Session, envelope: Presence) -> dict[str, Any]:
+    """A page of those who are subscribed to something that overlaps."""
+    _check_presence(session, envelope.pattern)
+    return session.hub.presence.page(envelope.pattern, envelope.after or 0)
+
+
+def _check_presence(session: Session, pattern: str) -> None:
+    if not may(session, "presence", pattern):
+        raise RequestError("forbidden", f"{pattern}: you may not see who is subscribed to this")
+    if not presence_on(session.config.rules, pattern):
+        raise RequestError(
+            "forbidden", f"{pattern}: presence is off; the broker's operator turns it on by a rule with presence=yes"
+        )
 
 
 def _unsubscribe(session: Session, envelope: Unsubscribe) -> dict[str, Any]:
@@ -375,4 +397,5 @@ _HANDLERS: dict[type, Callable[[Session, Any], dict[str, Any]]] = {
     Backlog: _backlog,
     Publish: _publish,
     Fetch: _fetch,
+    Presence: _presence,
 }

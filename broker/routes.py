@@ -306,14 +306,15 @@ class Route:
 
     def retained(self, topic: str, stored: Stored) -> bytes:
         """A topic's last value, as MESSAGE that says so."""
-        before, after = self._around_offset(_pack(topic), 8, stored.stamp)
-        pieces = [before, _pack(stored.offset), after, stored.tail]
-        if stored.elements == _MOST_ELEMENTS:
+        offset, stamp, elements, tail = stored
+        name = _pack(topic) if self.wildcard else _NIL
+        number = _pack(offset) if offset else _NO_OFFSET
+        if elements == _MOST_ELEMENTS:
             payload, encoding, meta = parts_of_tail(stored)
-            pieces[3:] = (_pack(payload), _pack(encoding), _pack({**meta, "retained": True}))
+            tail, end = b"".join((_pack(payload), _pack(encoding))), _pack({**meta, "retained": True})
         else:
-            pieces += (_RETAINED if stored.elements == _MOST_ELEMENTS - 1 else _RAW_RETAINED,)
-        return b"".join(pieces)
+            end = _RETAINED if elements == _MOST_ELEMENTS - 1 else _RAW_RETAINED
+        return b"".join((_ARRAYS[_MOST_ELEMENTS], self._prefix, name, number, _UINT64, stamp, tail, end))
 
     def first_offset(self, chunk: Chunk) -> int:
         """Of its first message."""

@@ -16,6 +16,7 @@ import attrs
 from fanwire.protocol import ON_SLOW, SubscribeOptions, check_pattern, matches, pattern_covers, patterns_overlap
 
 from .inbox import is_inbox
+from .watching import is_watch
 
 # Silence is told of this often at most, whatever is asked for.
 SHORTEST_HEARTBEAT_S = 0.1
@@ -54,6 +55,8 @@ class TopicRule:
     """A publish waits for lagging subscribers, so many seconds at most. Nobody but its publisher does."""
     retain: bool | None = None
     """Whether the topic remembers its last value; None: each publish says so itself (`retain`)."""
+    presence: bool | None = None
+    """Whether those who ask are told who is subscribed (`presence_on`)."""
     history: int | None = attrs.field(default=None, validator=_positive)
     """Messages that each topic remembers; None: none, and they have no offsets."""
     history_s: float | None = attrs.field(default=None, validator=_positive)
@@ -121,6 +124,7 @@ class Grant:
     max_rate: float | None
     on_slow: str
     heartbeat: float | None = None
+    presence: bool = False
 
 
 def grant(
@@ -147,6 +151,7 @@ def grant(
         max_rate=min(rates) if rates else None,
         on_slow="conflate" if rates else forced,
         heartbeat=None if wanted.heartbeat is None else max(wanted.heartbeat, SHORTEST_HEARTBEAT_S),
+        presence=wanted.presence or is_watch(pattern),
     )
 
 
@@ -156,3 +161,16 @@ def publisher_wait(rules: tuple[TopicRule, ...], topic: str) -> float | None:
         if rule.publisher_wait_s is not None and patterns_overlap(rule.pattern, topic):
             return rule.publisher_wait_s
     return None
+
+
+def presence_on(rules: tuple[TopicRule, ...], pattern: str) -> bool:
+    """Whether it is told who is subscribed to ``pattern``: as the first rule says that speaks of some of its topics.
+
+    Without such a rule it is not; nor of what begins with ``$``.
+    """
+    if pattern.startswith("$"):
+        return False
+    for rule in rules:
+        if rule.presence is not None and patterns_overlap(rule.pattern, pattern):
+            return rule.presence
+    return False

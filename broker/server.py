@@ -97,6 +97,7 @@ class Broker:
                 nursery.start_soon(self._hub.watchdog.run)
                 nursery.start_soon(self._hub.reports.run)
                 nursery.start_soon(self._hub.demand.run)
+                nursery.start_soon(self._hub.presence.run)
                 async with trio.open_nursery() as self._connections:
                     self._connections.start_soon(self._accept, listeners, self._connections)
                     task_status.started(self)

@@ -67,6 +67,7 @@ class Session(Owner, Watched):
         "_writer",
         "accepted_by",
         "agent",
+        "client",
         "config",
         "ending",
         "expires",
@@ -99,6 +100,8 @@ class Session(Owner, Watched):
         """What it may subscribe to for replies, and nobody else."""
         self.name = ""
         self.agent = ""
+        self.client: str | None = None
+        """What makes it the same client after a reconnect, as it says (`members`)."""
         self.identity: Identity | None = None
         """Who it is (see `access`); None: nobody asks, or it has not said."""
         self.permissions: Permissions | None = None
@@ -464,6 +467,8 @@ class Session(Owner, Watched):
         self._set_conflating()
         route.add(self.outbox, subscription)
         self.hub.heartbeats.set(subscription, self.outbox, given.heartbeat, trio.current_time())
+        self.hub.presence.watch(subscription, self.outbox if given.presence else None)
+        self.hub.presence.join(self, subscription)
         self.hub.subscriptions += 1
         if route.pattern.startswith("$sys"):
             self.hub.reports.wanted(route.pattern)
@@ -500,6 +505,7 @@ class Session(Owner, Watched):
         self._set_conflating()
         subscription.route.add(self.outbox, subscription)
         self.hub.heartbeats.set(subscription, self.outbox, given.heartbeat, trio.current_time())
+        self.hub.presence.watch(subscription, self.outbox if given.presence else None)
         if subscription.route.pattern.startswith("$sys"):
             self.hub.demand.asked(subscription.route.pattern)
 
@@ -545,6 +551,7 @@ class Session(Owner, Watched):
 
     def _unroute(self, subscription: Subscription) -> None:
         self.hub.heartbeats.stop(subscription)
+        self.hub.presence.part(subscription)
         if self.outbox in subscription.route.outboxes:
             subscription.route.remove(self.outbox)
             self.outbox.clear_lagging(subscription)

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from .limiter import Limiter
     from .line import Entry
     from .losses import Losses
+    from .members import Member
+    from .presence import Watch
     from .replay import Replaying
     from .routes import ConflationKey, Route
 
@@ -32,6 +34,7 @@ class Subscription:
         "limiter",
         "lost",
         "max_rate",
+        "member",
         "newest",
         "on_slow",
         "queue",
@@ -41,6 +44,7 @@ class Subscription:
         "waiting",
         "warned",
         "warned_at",
+        "watch",
     )
 
     def __init__(
@@ -65,6 +69,10 @@ class Subscription:
         """Until it is live."""
         self.heartbeat: Heartbeat | None = None
         """While it wants to be told of silence."""
+        self.member: Member | None = None
+        """What others are told of it, where they are."""
+        self.watch: Watch | None = None
+        """While it wants to be told who is subscribed."""
         self.waiting = 0
         """Messages in the line; conflating: keys."""
         self.held = 0

@@ -7,7 +7,8 @@
 * in: `decoding` (bytes to lists), `receiver` (lists to whom they concern), `feeds` and `feed` (patterns on the wire),
   `position` (how far one has come, and how it goes on after a break), `terms` (what the broker grants) and `slowness`
   (why it ends one), `subscription` (a handler's end), `buffer`, `buffering` and `marks` (what waits for it), `message`,
-  `history` (without subscribing), `silence` (when nothing comes), `demand` (who wants what);
+  `history` (without subscribing), `silence` (when nothing comes), `demand` (who wants what),
+  `presence` (who is subscribed);
 * both: `requester`, `replies` and `deadlines` (asking), `inbox` (where replies come in), `service` (answering);
 * `config`: all settings; `errors`: all that can go wrong.
 """
@@ -35,6 +36,8 @@ from .message import LostMessages as LostMessages
 from .message import Message as Message
 from .message import Stale as Stale
 from .pipeline import Pipeline as Pipeline
+from .presence import Member as Member
+from .presence import PresenceWatch as PresenceWatch
 from .publish_result import PublishResult as PublishResult
 from .replies import Replies as Replies
 from .service import Request as Request

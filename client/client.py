@@ -9,7 +9,17 @@ from typing import Any, Unpack
 import attrs
 import trio
 
-from fanwire.protocol import Fetch, Ping, PublishOptions, Replay, Subscribe, SubscribeOptions, check_pattern, encode
+from fanwire.protocol import (
+    Fetch,
+    Ping,
+    Presence,
+    PublishOptions,
+    Replay,
+    Subscribe,
+    SubscribeOptions,
+    check_pattern,
+    encode,
+)
 
 from .buffering import BufferOptions
 from .config import OnFull, OnSlow, OnSlowReconnect, OnStale, Options, Settings
@@ -25,6 +35,7 @@ from .message import Message
 from .outgoing import Outgoing
 from .pipeline import Pipeline
 from .position import Beginning
+from .presence import Member, PresenceWatch, members
 from .publish_result import PublishResult, result_of
 from .publisher import Publisher, options_of
 from .replies import Replies
@@ -342,6 +353,36 @@ class Client:
         """
         return Demand(self.subscribe(DEMAND, report_loss=True), check_pattern(pattern))
 
+    async def presence(self, pattern: str) -> list[Member]:
+        """Who is subscribed to anything that overlaps with ``pattern``, where the broker's operator lets that be known.
+
+        Returns:
+            Every client once for each of its patterns, in the order in which they came. Who has lost the connection a
+            moment ago is still among them.
+
+        Raises:
+            ConnectionLost: There is no connection at the moment, or it went before the answer came.
+            RequestFailed: The broker refused; code "forbidden": presence is off for the pattern, or you may not.
+            LocalProtocolError: The pattern is wrong.
+        """
+        return await members(self._ask, check_pattern(pattern))
+
+    def watch_presence(self, pattern: str) -> PresenceWatch:
+        """Follow who is subscribed to anything that overlaps with ``pattern``.
+
+        Args:
+            pattern: What you want to know about. Watching is no subscription: you get no messages, and do not become a
+                member by it.
+
+        Returns:
+            Something to use with ``async with``; iterating gives pairs of a `Member` and whether it is present.
+            Entering it raises `RequestFailed` (code "forbidden") where presence is off, or you may not.
+
+        Raises:
+            LocalProtocolError: The pattern is wrong.
+        """
+        return PresenceWatch(self._feeds, self._requests, self._outgoing, check_pattern(pattern))
+
     # ---------------------------------------------------- asking, answering
 
     async def request(
@@ -440,7 +481,7 @@ class Client:
         await self._ask(Ping(1))
         return trio.current_time() - began
 
-    async def _ask(self, request: Ping | Fetch) -> Result:
+    async def _ask(self, request: Ping | Fetch | Presence) -> Result:
         """The answer to a request that belongs to the present connection; it gets a number."""
         if self._link.error:
             raise self._link.error.with_traceback(None)

@@ -13,6 +13,7 @@ from fanwire.protocol import (
     Backlog,
     Goodbye,
     LocalProtocolError,
+    PresenceEvent,
     Subscribe,
     SubscribeOptions,
     Unsubscribe,
@@ -329,6 +330,12 @@ class Feeds:
             stale = Stale(topic, feed.pattern, silent_ms / 1000, offset, connected=True)
             for subscription in tuple(feed.subscriptions):
                 subscription.note_stale(stale)
+
+    def present(self, event: PresenceEvent) -> None:
+        """The broker tells that somebody came or went."""
+        if feed := self.by_route.get(event.route):
+            for subscription in tuple(feed.subscriptions):
+                subscription.note_presence(event)
 
     def should_give_way(self) -> bool:
         """Whether some handler has much to do and only needs its turn."""

@@ -6,6 +6,7 @@ it, so that a cancelled program still says goodbye to the broker.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -50,6 +51,7 @@ class Link:
         self._outgoing = outgoing
         self._deadlines = deadlines
         self._backoff = Backoff(options)
+        self._client = secrets.token_hex(16)  # by which the broker knows us again; a secret between the two
         self._scope = trio.CancelScope()
         self._connection: Connection | None = None  # while it can be used
         self._closing = False
@@ -134,7 +136,7 @@ class Link:
             with trio.fail_after(self._options.connect_timeout_s):
                 await connection.open(nursery, receiver, await token_of(self._options.token))
                 self._outgoing.begin(connection.mask)
-                self._outgoing.add_control(encode(Hello(0, name=self._options.name, agent=AGENT)))
+                self._outgoing.add_control(encode(Hello(0, name=self._options.name, agent=AGENT, client=self._client)))
                 await self._outgoing.write_control(connection.stream)
                 await receiver.welcomed.wait()
         except ConnectionFailed as failed:

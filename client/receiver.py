@@ -20,6 +20,7 @@ from fanwire.protocol import (
     Lagging,
     Lost,
     Malformed,
+    PresenceEvent,
     ProtocolError,
     Quiet,
     SnapshotEnd,
@@ -190,6 +191,8 @@ class Receiver:
                 self._feeds.complete(envelope.route)
             case Quiet():
                 self._feeds.quiet(envelope.route, envelope.topic, envelope.silent_ms, envelope.offset)
+            case PresenceEvent():
+                self._feeds.present(envelope)
             case _:
                 pass  # of a later version, or never asked for
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from fanwire.protocol import SubscribeOptions, is_wildcard
+from fanwire.protocol import PresenceEvent, SubscribeOptions, is_wildcard
 
 from .buffering import BACKLOG_ABOVE, BACKLOG_BELOW, Ages, BufferOptions
 from .config import OnSlow, OnSlowReconnect
@@ -305,6 +305,9 @@ class Subscription:
         else:
             self._buffer.add_mark(stale)
             self._arrived.unpark_all()
+
+    def note_presence(self, event: PresenceEvent) -> None:
+        """Somebody came or went, which only a `PresenceWatch` has asked for."""
 
     def is_long(self) -> bool:
         """Whether so much waits that the reader should let the handler go on before it reads more, if it can."""

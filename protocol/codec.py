@@ -84,12 +84,17 @@ def _plain(cls: type[_Envelope], **maps: Callable[[Any], Any]) -> _Shape:
     return _Shape(cls.kind, least, len(fields), read, cls)  # type: ignore[attr-defined]
 
 
-_HELLO: Final = ("token", "name", "agent")
+_HELLO: Final = ("token", "name", "agent", "client")
+_PRESENCE: Final = ("after",)
 _FETCH: Final = ("offset", "since", "last", "limit")
 
 
 def _build_hello(id: int, options: object) -> Hello:  # noqa: A002
     return Hello(id, **known(options, _HELLO, "HELLO"))
+
+
+def _build_presence(id: int, pattern: str, options: object = None) -> Presence:  # noqa: A002
+    return Presence(id, pattern, **known({} if options is None else options, _PRESENCE, "PRESENCE"))
 
 
 def _build_fetch(id: int, topic: str, options: object) -> Fetch:  # noqa: A002
@@ -101,7 +106,7 @@ _CLIENT_SHAPES: Final = (
     _plain(Subscribe, options=lambda subscribe: subscribe.options.to_map()),
     _plain(Unsubscribe),
     _plain(Publish, options=lambda publish: publish.options.to_map()),
-    _plain(Presence),
+    _Shape(EnvelopeType.PRESENCE, 2, 3, lambda ask: (ask.id, ask.pattern, given(ask, _PRESENCE)), _build_presence),
     _Shape(EnvelopeType.FETCH, 3, 3, lambda fetch: (fetch.id, fetch.topic, given(fetch, _FETCH)), _build_fetch),
     _plain(Ping),
     _plain(Backlog),

@@ -63,8 +63,8 @@ class Encoding(IntEnum):
 
 ON_SLOW: Final = ("disconnect", "unsubscribe", "drop_oldest", "drop_newest", "conflate")
 """What may become of a subscriber whose bounded queue is full; the first is the default."""
-LOST_REASONS: Final = ("queue", "evicted", "keys", "backplane", "restart")
-"""Why messages did not reach a subscriber. A later broker may know more of them."""
+LOST_REASONS: Final = ("queue", "evicted", "keys", "backplane", "restart", "presence")
+"""Why messages (the last one: PRESENCE_EVENTs) did not reach a subscriber. A later broker may know more of them."""
 PRESENCE_CHANGES: Final = ("join", "leave")
 
 

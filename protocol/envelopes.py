@@ -27,6 +27,7 @@ from .fields import (
     positive,
     positive_number,
     request_id,
+    short_word,
     shown,
     text,
     text_map,
@@ -72,6 +73,7 @@ class Hello:
     token: str | None = attrs.field(default=None, validator=or_none(text), metadata=OPTION, repr=False)
     name: str | None = attrs.field(default=None, validator=or_none(text), metadata=OPTION)
     agent: str | None = attrs.field(default=None, validator=or_none(text), metadata=OPTION)
+    client: str | None = attrs.field(default=None, validator=or_none(short_word), metadata=OPTION)
 
 
 @attrs.frozen
@@ -112,11 +114,12 @@ class Publish:
 
 @attrs.frozen
 class Presence:
-    """Who is subscribed?"""
+    """Who is subscribed? A page of them, from behind what ``next`` of the page before says."""
 
     kind: ClassVar = EnvelopeType.PRESENCE
     id: int = attrs.field(validator=request_id)
     pattern: str = attrs.field(validator=_pattern)
+    after: int | None = attrs.field(default=None, validator=or_none(unsigned), metadata=OPTION)
 
 
 @attrs.frozen
@@ -292,7 +295,7 @@ class Lost:
 
 @attrs.frozen
 class PresenceEvent:
-    """A subscriber of the pattern came or went."""
+    """A subscriber of ``topic``, its own pattern, came or went. ``client`` stays the same over its reconnects."""
 
     kind: ClassVar = EnvelopeType.PRESENCE_EVENT
     route: int = attrs.field(validator=unsigned)
@@ -300,6 +303,7 @@ class PresenceEvent:
     change: str = attrs.field(validator=one_of(PRESENCE_CHANGES))
     session: str = attrs.field(validator=text)
     name: str | None = attrs.field(validator=or_none(text))
+    client: str = attrs.field(default="", validator=text)
 
 
 @attrs.frozen

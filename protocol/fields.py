@@ -143,6 +143,7 @@ positive = checked(lambda value: _is_unsigned(value) and value > 0, "an integer 
 positive_number = checked(_is_positive_number, "a number greater than 0")
 flag = checked(lambda value: type(value) is bool, "true or false")
 word = checked(lambda value: type(value) is str and value != "", "text that is not empty")
+short_word = checked(lambda value: type(value) is str and 0 < len(value) <= 64, "text of 1 to 64 characters")
 text_map = checked(_is_text_map, "a map of text to text")
 offset_map = checked(_is_offset_map, "a map of topics to offsets")
 mapping = checked(_is_map, "a map with text as keys")

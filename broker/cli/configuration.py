@@ -25,6 +25,7 @@ _EXAMPLE = """
 #  max_queue = 500
 #  max_rate = 10
 #  publisher_wait = 2
+#  presence = true
 #  retain = true
 #  history = { messages = 1000, seconds = 3600, bytes = "1MiB" }
 """

@@ -47,6 +47,7 @@ _RULE_FIELDS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "max_rate": ("max_rate", float),
     "publisher_wait": ("publisher_wait_s", float),
     "retain": ("retain", _yes_or_no),
+    "presence": ("presence", _yes_or_no),
     "history": ("history", int),
     "history_seconds": ("history_s", float),
     "history_bytes": ("history_bytes", bytes_of),
@@ -224,7 +225,7 @@ SETTINGS = (
         "rules", rule_of, "RULE",
         "What subscribers and publishers of some topics get, whatever they ask for: 'PATTERN user=GLOB on_slow=POLICY"
         " max_queue=N max_rate=N publisher_wait=SECONDS retain=yes|no history=N"
-        " history_seconds=SECONDS history_bytes=BYTES',"
+        " history_seconds=SECONDS history_bytes=BYTES presence=yes|no',"
         " all but the pattern optional. May be given several times",
         multiple=True,
     ),
@@ -234,6 +235,7 @@ SETTINGS = (
         "report_interval_s", _SECONDS, "SECONDS",
         "How often $sys.stats and $sys.connections are published while somebody listens", may_be_none=True,
     ),
+    Setting("presence_grace_s", _SECONDS, "SECONDS", "Time that a client has to come back before it counts as gone"),
     Setting("ping_interval_s", _SECONDS, "SECONDS", "Silence after which a client is pinged", may_be_none=True),
     Setting("ping_timeout_s", _SECONDS, "SECONDS", "Time a pinged client has to show a sign of life"),
     Setting("handshake_timeout_s", _SECONDS, "SECONDS", "Time from the connection to the finished handshake"),

@@ -24,10 +24,12 @@ from fanwire.client import History as History
 from fanwire.client import LaggingReport as LaggingReport
 from fanwire.client import LocalProtocolError as LocalProtocolError
 from fanwire.client import LostMessages as LostMessages
+from fanwire.client import Member as Member
 from fanwire.client import Message as Message
 from fanwire.client import NoResponders as NoResponders
 from fanwire.client import Options as Options
 from fanwire.client import Pipeline as Pipeline
+from fanwire.client import PresenceWatch as PresenceWatch
 from fanwire.client import PublishResult as PublishResult
 from fanwire.client import Refused as Refused
 from fanwire.client import Replies as Replies
@@ -64,10 +66,12 @@ __all__ = [
     "LaggingReport",
     "LocalProtocolError",
     "LostMessages",
+    "Member",
     "Message",
     "NoResponders",
     "Options",
     "Pipeline",
+    "PresenceWatch",
     "PublishResult",
     "Refused",
     "Replies",

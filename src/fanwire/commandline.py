@@ -31,6 +31,7 @@ COMMANDS = {
     "sub": _Place("fanwire.client.cli.sub", "Print the messages of topics."),
     "history": _Place("fanwire.client.cli.history", "Print what a topic remembers."),
     "request": _Place("fanwire.client.cli.request", "Ask whoever serves a topic."),
+    "presence": _Place("fanwire.client.cli.presence", "Show who is subscribed."),
     "watch": _Place("fanwire.client.cli.watch", "Show a live table of prices."),
     "feed": _Place("fanwire.client.cli.feed", "Publish stock prices: real ones, or a random walk."),
     "top": _Place("fanwire.client.cli.top", "Show which subscribers are behind."),

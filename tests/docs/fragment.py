@@ -32,7 +32,7 @@ async def run_fragment(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
     not be reached: they say what to do when something goes wrong.
     """
     code = compile(block.text, str(block), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-    config = Config(rules=(TopicRule(pattern=">", history=1000),))
+    config = Config(rules=(TopicRule(pattern=">", history=1000), TopicRule(pattern="rooms.>", presence=True)))
     async with broker_in_memory(config) as broker, client_of(broker) as client, trio.open_nursery() as nursery:
         monkeypatch.setattr(trio, "open_tcp_stream", _in_place_of_tcp(broker))
         _publish_each(broker)  # so there are prices when the fragment begins

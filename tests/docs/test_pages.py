@@ -114,7 +114,7 @@ def test_limits_that_are_no_settings_say_where_they_are() -> None:
     rows = rows_in(section(CONFIGURATION, "Limits that are no settings"))
     named = [path for row in rows for path in code_in(row[2])]
 
-    assert len(named) == 6
+    assert len(named) == 7
     assert all((ROOT / path).is_file() for path in named)
 
 

@@ -13,14 +13,12 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from fanwire.protocol import (
     MAX_BATCH,
     Backlog,
-    ClientEnvelope,
     Encoding,
     Error,
     Hello,
     Message,
     Ok,
     Ping,
-    Presence,
     Publish,
     PublishOptions,
     Subscribe,
@@ -173,25 +171,6 @@ async def test_a_message_names_its_topic_only_where_the_pattern_does_not(autojum
         assert [dict(each.meta) for each in messages] == [{"headers": {"h": "1"}, "key": "k"}] * 2
 
 
-NOT_SERVED = [
-    SubscribeOptions(presence=True),
-]
-
-
-@pytest.mark.parametrize("options", NOT_SERVED, ids=lambda options: next(iter(options.to_map())))
-async def test_options_that_are_not_served_are_refused(options: SubscribeOptions, autojump_clock: MockClock) -> None:
-    """`bad_option`, by name; nothing is subscribed."""
-    async with serving() as broker:
-        client = await connected(broker)
-        answer = await client.ask(Subscribe(1, "a", options))
-
-        assert code_of(answer) == (1, "bad_option")
-        assert isinstance(answer, Error)
-        assert next(iter(options.to_map())) in answer.message
-        assert dict(answer.detail) == {"option": next(iter(options.to_map()))}
-        assert (broker.statistics().subscriptions, broker.statistics().routes) == (0, 0)
-
-
 async def test_a_misspelt_option_is_refused(autojump_clock: MockClock) -> None:
     """An unknown key must not pass in silence."""
     async with serving() as broker:
@@ -229,16 +208,6 @@ async def test_a_route_one_is_not_on(autojump_clock: MockClock) -> None:
         await client.unsubscribe(mine)
         assert code_of(await client.ask(Unsubscribe(3, mine))) == (3, "unknown_route")
         assert broker.publish("a", b"x") == 1
-
-
-@pytest.mark.parametrize("request_", [Presence(1, "a")], ids=["PRESENCE"])
-async def test_what_this_broker_does_not_serve_yet(request_: ClientEnvelope, autojump_clock: MockClock) -> None:
-    """Known to the protocol, not to this broker: `unknown_type`, and the connection lives."""
-    async with serving() as broker:
-        client = await connected(broker)
-
-        assert code_of(await client.ask(request_)) == (1, "unknown_type")
-        assert await client.ask(Ping(2)) == Ok(2)
 
 
 async def test_connections_are_limited(autojump_clock: MockClock) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fanwire.broker.rules import Grant, TopicRule, grant, publisher_wait
+from fanwire.broker.rules import Grant, TopicRule, grant, presence_on, publisher_wait
 from fanwire.protocol import LocalProtocolError, SubscribeOptions
 
 
@@ -135,3 +135,19 @@ def test_a_rule_needs_a_pattern() -> None:
     """One that is none is refused as in SUBSCRIBE."""
     with pytest.raises(LocalProtocolError):
         TopicRule(pattern="a..b")
+
+
+def test_presence_is_as_the_first_rule_says_that_speaks_of_it() -> None:
+    """Of any topic that the pattern could match; without one it is off, and it is for the broker's own topics."""
+    rules = (
+        TopicRule(pattern="a.secret", presence=False),
+        TopicRule(pattern="a.b", max_rate=1.0),
+        TopicRule(pattern="a.>", presence=True),
+        TopicRule(pattern="$sys.>", presence=True),
+    )
+
+    on = [
+        p for p in ("a.b", "a.b.>", "a.*.c", "a.secret", "a.*", "a.>", ">", "b", "$sys.stats") if presence_on(rules, p)
+    ]
+    assert on == ["a.b", "a.b.>", "a.*.c"]
+    assert not presence_on((), "a.b")

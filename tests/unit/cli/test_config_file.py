@@ -81,20 +81,21 @@ def test_a_rule_means_the_same_in_a_file_and_on_the_command_line(tmp_path: Path)
         max_rate = 2.5
         publisher_wait = 2
         retain = true
+        presence = false
         history = { messages = 3, seconds = 4, bytes = "1KiB" }
         """,
     ).config.rules
 
     assert rule == rule_of(
         "a.> user=x* on_slow=conflate max_queue=5 max_rate=2.5 publisher_wait=2"
-        " retain=yes history=3 history_seconds=4 history_bytes=1KiB"
+        " retain=yes presence=no history=3 history_seconds=4 history_bytes=1KiB"
     )
 
 
 def test_every_field_of_a_rule_can_stand_in_a_file() -> None:
     """So that one that is added is not forgotten."""
     assert {field.name for field in attrs.fields(TopicRule)} == {
-        "pattern", "user", "on_slow", "max_queue", "max_rate", "publisher_wait_s", "retain",
+        "pattern", "user", "on_slow", "max_queue", "max_rate", "publisher_wait_s", "retain", "presence",
         "history", "history_s", "history_bytes",
     }  # fmt: skip
 
