@@ -1,10 +1,11 @@
-"""Does it hurt others when a subscriber begins with the last values of 100,000 topics, again and again?
+"""Does it hurt others when a subscriber begins with the last values of 100,000 topics?
 
     python -m tests.bench.snapshot --topics 100000 --updates 20000
 
 A feed updates retained topics at a fixed rate, and some subscribers take every update: their latencies count. In the
-runs "with" one more connection takes snapshot after snapshot of all topics while they are measured. Each snapshot must
-be complete, and of each topic the values must come in order, the snapshot's before the live ones.
+runs "with" one more connection takes a snapshot of all topics while they are measured; with `--again` one after the
+other, so that the broker never rests. Each snapshot must be complete, and of each topic the values must come in order,
+the snapshot's before the live ones.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=6.0, help="of one run")
     parser.add_argument("--pairs", type=int, default=5, help="runs with, and as many without")
     parser.add_argument("--size", type=int, default=60, help="bytes of payload")
+    parser.add_argument("--again", action="store_true", help="take snapshots all the time, not one in each run")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     wanted = parser.parse_args()
     runs: dict[str, list[dict[str, Any]]] = {"without": [], "with": []}
@@ -63,7 +65,7 @@ def one_run(wanted: argparse.Namespace, *, snapshots: bool) -> dict[str, Any]:
     ):
         while load.published < wanted.topics + wanted.updates:
             others.follow(0.1)
-        taker = _Taker(broker.address, wanted.topics)
+        taker = _Taker(broker.address, wanted.topics, again=wanted.again)
         others.follow(0.5)
         others.latencies_ns.clear()
         if snapshots:
@@ -89,11 +91,13 @@ def one_run(wanted: argparse.Namespace, *, snapshots: bool) -> dict[str, Any]:
 class _Taker:
     """The process that takes snapshots. It looks at what has come when the measuring is over."""
 
-    def __init__(self, address: tuple[str, int], topics: int) -> None:
+    def __init__(self, address: tuple[str, int], topics: int, *, again: bool) -> None:
         context = multiprocessing.get_context("spawn")
         self.begin, self.end = context.Event(), context.Event()
         self._result, theirs = context.Pipe(duplex=False)
-        self._process = context.Process(target=_take, args=(address, topics, self.begin, self.end, theirs), daemon=True)
+        self._process = context.Process(
+            target=_take, args=(address, topics, again, self.begin, self.end, theirs), daemon=True
+        )
         self._process.start()
 
     def result(self, wanted: bool, meanwhile: Any) -> dict[str, Any]:
@@ -109,11 +113,11 @@ class _Taker:
         return found
 
 
-def _take(address: tuple[str, int], topics: int, begin: Event, end: Event, result: Connection) -> None:
+def _take(address: tuple[str, int], topics: int, again: bool, begin: Event, end: Event, result: Connection) -> None:
     begin.wait()
     taken: list[list[bytes]] = []
     seconds: list[float] = []
-    while not end.is_set():
+    while not end.is_set() and (again or not taken):
         began = time.monotonic()
         taken.append(_one(address))
         seconds.append(time.monotonic() - began)
