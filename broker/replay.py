@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 # one a message. Between pages the loop goes round so many times: of what others wait for the pages are a small part.
 PORTION = 500
 PAGE_BYTES = 8 * 1024
-TURNS = 4
+TURNS = 12
 
 
 @attrs.frozen

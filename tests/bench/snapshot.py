@@ -121,6 +121,7 @@ def _take(address: tuple[str, int], topics: int, again: bool, begin: Event, end:
         began = time.monotonic()
         taken.append(_one(address))
         seconds.append(time.monotonic() - began)
+    end.wait()  # to look at them takes a processor, which others need now
     looked = [_look(taken[0], topics), _look(taken[-1], topics)]
     result.send(
         {
