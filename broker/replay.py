@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 # Of one page: so many topics are looked at, at a third of a microsecond each, and so many bytes put together, at about
 # one a message. Between pages the loop goes round so many times: of what others wait for the pages are a small part.
 PORTION = 500
-PAGE_BYTES = 8 * 1024
-TURNS = 12
+PAGE_BYTES = 4 * 1024
+# Who catches up with a history is in more of a hurry than who looks at 100,000 topics: it has to overtake what is live.
+TURNS = 24
+TURNS_OF_REPLAY = 4
 
 
 @attrs.frozen
@@ -204,7 +206,7 @@ class Replaying:
             if outbox.answer_bytes:
                 await outbox.answers_taken()
             else:
-                for _ in range(TURNS):
+                for _ in range(TURNS if self._wish.replay is None else TURNS_OF_REPLAY):
                     await trio.lowlevel.checkpoint()
 
     def _finish(self) -> None:
