@@ -31,9 +31,8 @@ class History:
         self._report_loss = report_loss
         self._epoch: object = None
         self._until = 0
-        self._had = first.offset if first.last is None and first.since is None else None
-        if self._had is None and first.last is None and first.since is None:
-            self._had = 0
+        # The offset before the next one that is wanted, where that is known before anything has come.
+        self._had = (first.offset or 0) if first.last is None and first.since is None else None
         self._page: deque[Message | LostMessages] = deque()
 
     def __aiter__(self) -> History:
