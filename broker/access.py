@@ -27,6 +27,7 @@ from .watching import watched
 if TYPE_CHECKING:
     from .auth import Auth
     from .hub import Hub
+    from .publishers import Asker
     from .session import Session
 
 # Seconds between two tokens that one connection brings by HELLO: verifying one takes up to 0.2 ms of everybody's time.
@@ -59,28 +60,30 @@ def admit(session: Session, opening: Opening) -> None:
         return
     if opening.authorization is not None:
         try:
-            _accept(session, authenticator.authenticate(_token_of(opening.authorization)))
+            _accept(session, authenticator.authenticate(token_of(opening.authorization)))
         except AuthenticationFailed as failure:
-            _note(session, "header", failure)
+            note_unauthenticated(session, "header", failure)
             challenge = ("WWW-Authenticate", 'Bearer error="invalid_token"')
             raise Refused(HTTPStatus.UNAUTHORIZED, failure.message, challenge) from None
     elif opening.tokens:
         try:
-            _accept(session, authenticator.authenticate(_only(opening.tokens)))
+            _accept(session, authenticator.authenticate(only_one(opening.tokens)))
         except AuthenticationFailed as failure:
             _end(session, "query", failure)
     elif authenticator.anonymous is not None:
         _accept(session, authenticator.anonymous)
 
 
-def _token_of(authorization: str) -> str:
+def token_of(authorization: str) -> str:
+    """The token of an Authorization header. Raises `AuthenticationFailed`."""
     found = _bearer(authorization)
     if found is None:
         raise AuthenticationFailed("the Authorization header is not 'Bearer' and one token")
     return found[1]
 
 
-def _only(tokens: tuple[str, ...]) -> str:
+def only_one(tokens: tuple[str, ...]) -> str:
+    """The token of a query that has no other. Raises `AuthenticationFailed`."""
     if len(tokens) > 1:
         raise AuthenticationFailed("the query has several tokens")
     return tokens[0]
@@ -116,7 +119,7 @@ def _identify(session: Session, authenticate: Callable[[], Identity]) -> None:
         _end(session, "hello", failure)
         return
     if known is not None and known.user not in (None, identity.user):
-        _note(session, "hello", AuthenticationFailed("another user's token"))
+        note_unauthenticated(session, "hello", AuthenticationFailed("another user's token"))
         session.end(endings.other_user())
         return
     _accept(session, identity)
@@ -169,7 +172,7 @@ def _revoke(session: Session) -> None:
         if not (is_inbox(pattern) or permissions.may_subscribe(watched(pattern))):
             session.part(subscription)
             session.answer(encode(Error(0, "forbidden", f"{pattern}: no longer allowed", {"route": number})))
-            _count_forbidden(session, "revoked", pattern)
+            count_forbidden(session, "revoked", pattern)
 
 
 def note_expired(session: Session) -> None:
@@ -178,11 +181,11 @@ def note_expired(session: Session) -> None:
 
 
 def _end(session: Session, where: str, failure: AuthenticationFailed, message: str | None = None) -> None:
-    _note(session, where, failure)
+    note_unauthenticated(session, where, failure)
     session.end(endings.not_accepted(failure.code, message or failure.message))
 
 
-def _note(session: Session, where: str, failure: AuthenticationFailed) -> None:
+def note_unauthenticated(session: Asker, where: str, failure: AuthenticationFailed) -> None:
     """Count and log it, never with the token."""
     counted = session.hub.counters.unauthenticated
     counted[where] = counted.get(where, 0) + 1
@@ -193,7 +196,7 @@ def _note(session: Session, where: str, failure: AuthenticationFailed) -> None:
 # ------------------------------------------------------------- what it may do
 
 
-def may(session: Session, action: str, name: str, count: int = 1) -> bool:
+def may(session: Asker, action: str, name: str, count: int = 1) -> bool:
     """Whether the session may do something; if not, that is counted and logged, and the caller says so.
 
     Args:
@@ -207,11 +210,11 @@ def may(session: Session, action: str, name: str, count: int = 1) -> bool:
         return session.hub.authenticator is None
     allowed = permissions.may_publish(name) if action == "publish" else permissions.may_subscribe(name)
     if not allowed:
-        _count_forbidden(session, action, name, count)
+        count_forbidden(session, action, name, count)
     return allowed
 
 
-def _count_forbidden(session: Session, action: str, name: str, count: int = 1) -> None:
+def count_forbidden(session: Asker, action: str, name: str, count: int = 1) -> None:
     """Of one session the first is logged, the second, the fourth and so on: it could ask very often."""
     counted = session.hub.counters.forbidden
     counted[action] = counted.get(action, 0) + count

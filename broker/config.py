@@ -82,6 +82,9 @@ class Config:
     max_message_bytes: int = attrs.field(default=1024 * 1024, validator=_needed)
     """One WebSocket message from a client; a longer one is refused at its header, close 1009."""
 
+    max_body_bytes: int = attrs.field(default=1024 * 1024, validator=_needed)
+    """The body of one HTTP request; a longer one is answered 413."""
+
     queue: int = attrs.field(default=10_000, validator=_needed)
     """Messages that may wait for one subscription that asks for nothing else."""
 
@@ -137,6 +140,13 @@ class Config:
 
     message_timeout_s: float = attrs.field(default=30.0, validator=_needed)
     """How long one message may take to come in: nobody needs that for 1 MiB but who sends it byte by byte."""
+
+    http_request_timeout_s: float = attrs.field(default=30.0, validator=_needed)
+    """How long the body of an HTTP request may take to come in, and to be answered; and the answer to be taken."""
+
+    http_idle_timeout_s: float = attrs.field(default=60.0, validator=_needed)
+    """How long an HTTP connection is kept open for another request. Longer than what load balancers pause between two
+    looks at a broker's health."""
 
     linger_s: float = attrs.field(default=1.0, validator=_needed)
     """How long a client that is being closed may take to read why."""

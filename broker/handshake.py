@@ -23,7 +23,8 @@ MAX_HEAD = 16 * 1024
 # Fields of the query that are looked through for a token: one is needed.
 MAX_FIELDS = 100
 
-_END = b"\r\n\r\n"
+_LINE_END = b"\r\n"
+_END = 2 * _LINE_END
 
 
 class Refused(Exception):
@@ -66,7 +67,15 @@ class Opening:
     """What the query calls ``token``."""
 
 
-async def read_opening(stream: trio.abc.ReceiveStream, path: str) -> Opening | None:
+@attrs.frozen
+class PlainRequest:
+    """The beginning of a request that wants no WebSocket: for `http`."""
+
+    received: bytes
+    """All that has come: the head, and what came with it."""
+
+
+async def read_opening(stream: trio.abc.ReceiveStream, path: str) -> Opening | PlainRequest | None:
     """Read and check one request.
 
     Args:
@@ -77,9 +86,23 @@ async def read_opening(stream: trio.abc.ReceiveStream, path: str) -> Opening | N
         The opening; None if the client hung up before it had said it all.
 
     Raises:
-        Refused: It is no request for a WebSocket of ours.
+        Refused: It is no HTTP request, or wants a WebSocket and none of ours.
     """
     received = bytearray()
+    if (end := await read_head(stream, received)) is None:
+        return None
+    return check_opening(bytes(received[:end]), bytes(received[end:]), path)
+
+
+async def read_head(stream: trio.abc.ReceiveStream, received: bytearray) -> int | None:
+    """Read until ``received`` has a whole request head at its beginning.
+
+    Returns:
+        How long that is; None if the client hung up before it had said it all.
+
+    Raises:
+        Refused: It is too long.
+    """
     while (end := received.find(_END) + len(_END)) < len(_END) and len(received) <= MAX_HEAD:
         data = await stream.receive_some(4096)
         if not data:
@@ -87,16 +110,20 @@ async def read_opening(stream: trio.abc.ReceiveStream, path: str) -> Opening | N
         received += data
     if not len(_END) <= end <= MAX_HEAD:
         raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"the request head is longer than {MAX_HEAD} bytes")
-    return check_opening(bytes(received[:end]), bytes(received[end:]), path)
+    return end
 
 
-def check_opening(head: bytes, rest: bytes, path: str) -> Opening:
+def check_opening(head: bytes, rest: bytes, path: str) -> Opening | PlainRequest:
     """Judge a complete request head. Raises `Refused`."""
-    request = _parse(head)
-    headers = _headers(request)
+    request = parse_head(head)
+    headers = headers_of(request)
+    target, _, query = request.target.decode("latin-1").partition("?")
+    if target != path and "websocket" not in _tokens(headers.get("upgrade", "").lower()):
+        return PlainRequest(head + rest)
+    if request.http_version != b"1.1":
+        raise Refused(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "WebSocket needs HTTP/1.1")
     if request.method != b"GET":
         raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "a WebSocket begins with GET", ("Allow", "GET"))
-    target, _, query = request.target.decode("latin-1").partition("?")
     if target != path:  # the query may hold a token, and is told to nobody
         raise Refused(HTTPStatus.NOT_FOUND, f"nothing is served at {target}; the broker is at {path}")
     _check_upgrade(headers)
@@ -112,20 +139,25 @@ def check_opening(head: bytes, rest: bytes, path: str) -> Opening:
         SUBPROTOCOL if offered else None,
         headers.get("user-agent", ""),
         headers.get("authorization"),
-        _tokens_of(query),
+        tuple(value for name, value in fields_of(query) if name == "token"),
     )
 
 
-def _tokens_of(query: str) -> tuple[str, ...]:
+def fields_of(query: str) -> list[tuple[str, str]]:
+    """The fields of a query, decoded. Raises `Refused` if there are too many."""
     try:
-        fields = parse_qsl(query, keep_blank_values=True, max_num_fields=MAX_FIELDS)
+        return parse_qsl(query, keep_blank_values=True, max_num_fields=MAX_FIELDS)
     except ValueError:
         raise Refused(HTTPStatus.BAD_REQUEST, f"the query has more than {MAX_FIELDS} fields") from None
-    return tuple(value for name, value in fields if name == "token")
 
 
-def _parse(head: bytes) -> h11.Request:
-    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
+def parse_head(head: bytes, connection: h11.Connection | None = None) -> h11.Request:
+    """A complete request head; ``connection`` goes on from there. Raises `Refused`."""
+    if head.count(b"\n") != head.count(_LINE_END) or b"\r\n " in head or b"\r\n\t" in head:
+        # h11 would take these; others on the way may have seen other lines.
+        raise Refused(HTTPStatus.BAD_REQUEST, "this is no HTTP request: lines end with CR LF, and are not folded")
+    if connection is None:
+        connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
     connection.receive_data(head)
     try:
         event = connection.next_event()
@@ -134,12 +166,10 @@ def _parse(head: bytes) -> h11.Request:
         raise Refused(HTTPStatus.BAD_REQUEST, f"this is no HTTP request: {error}") from None
     if not isinstance(event, h11.Request):
         raise Refused(HTTPStatus.BAD_REQUEST, "this is no HTTP request")
-    if event.http_version != b"1.1":
-        raise Refused(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "WebSocket needs HTTP/1.1")
     return event
 
 
-def _headers(request: h11.Request) -> dict[str, str]:
+def headers_of(request: h11.Request) -> dict[str, str]:
     """Lower-case names; repeated headers are joined, as RFC 9110 section 5.3 has it."""
     headers: dict[str, str] = {}
     for raw_name, raw_value in request.headers:

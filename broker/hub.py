@@ -14,6 +14,7 @@ from .demand import Demand
 from .episodes import Episodes
 from .fanout import Fanout
 from .heartbeats import Heartbeats
+from .http import HttpService
 from .memory_store import MemoryStore
 from .presence import Presence
 from .registry import Registry
@@ -45,6 +46,7 @@ class Hub:
         self.reports = Reports(self)
         self.demand = Demand(self)
         self.presence = Presence(self)
+        self.http = HttpService(self)
         self.sessions: dict[Session, None] = {}
         self.subscriptions = 0
         self.mask = fastest_mask()
@@ -61,7 +63,7 @@ class Hub:
         """A handshake was answered. The session is told to end at once if there is no room for it."""
         limit = self.config.max_connections
         self.counters.connections_total += 1
-        if limit is not None and len(self.sessions) >= limit:
+        if limit is not None and len(self.sessions) + self.http.connections >= limit:
             session.end(endings.too_many_connections(self.config.drain_spread_s))
             return  # not listed: while it lingers it takes nobody's place
         self.sessions[session] = None
@@ -100,4 +102,6 @@ class Hub:
             closed_by_broker=dict(counters.closed_by_broker),
             unauthenticated=dict(counters.unauthenticated),
             forbidden=dict(counters.forbidden),
+            http_connections=self.http.connections,
+            http_answers=dict(counters.http_answers),
         )

@@ -20,6 +20,7 @@ from . import endings
 from .access import may
 from .fanout import time_stamp
 from .log import log
+from .publishers import wait_for_subscribers
 from .requests import check_publishable, forbidden, handle
 
 if TYPE_CHECKING:
@@ -264,12 +265,7 @@ class Ingress:
         """Let the publish that waits go in when nobody lags any more, or its time is up."""
         if (envelope := self._waiting) is None:
             return
-        topic = self._topic_to_wait_for(envelope)
-        assert topic is not None
-        with trio.move_on_after(topic.publisher_wait_s or 0):
-            while topic.lagging and self._session.ending is None:
-                await self._session.hub.fanout.caught_up()
-                topic = self._session.registry.topic_named(envelope.topic)
+        await wait_for_subscribers(self._session.hub, envelope.topic, lambda: self._session.ending is not None)
         assert self._requests is not None
         self._requests, self._waiting, self._waited = chain([envelope], self._requests), None, envelope
 

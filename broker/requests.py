@@ -40,6 +40,7 @@ from .subscription import Subscription
 from .watching import is_watch, watched
 
 if TYPE_CHECKING:
+    from .publishers import Asker
     from .registry import Registry
     from .routes import Route, Topic
     from .session import Session
@@ -92,7 +93,7 @@ def forbidden(action: str, name: str) -> RequestError:
     return RequestError("forbidden", f"{name}: you may not {what}")
 
 
-def _check_may(session: Session, action: str, name: str) -> None:
+def _check_may(session: Asker, action: str, name: str) -> None:
     if not may(session, action, name):
         raise forbidden(action, name)
 
@@ -220,7 +221,7 @@ def _replayed(session: Session, wish: Wish | None, route: Route) -> int | None:
     return kept.head + 1 - wish.start(kept, route.number).offset
 
 
-def _fetch(session: Session, envelope: Fetch) -> dict[str, Any]:
+def fetch(session: Asker, envelope: Fetch) -> dict[str, Any]:
     """A page of history; of a topic without one its last value, if ``last`` asks for that."""
     _check_may(session, "fetch", envelope.topic)
     kept = session.hub.store.find(envelope.topic)
@@ -309,7 +310,7 @@ def _subscription(session: Session, route: int) -> Subscription:
     return subscription
 
 
-def _publish(session: Session, envelope: Publish) -> dict[str, Any]:
+def publish(session: Asker, envelope: Publish) -> dict[str, Any]:
     """A PUBLISH with options, or in a form that the fast road does not know."""
     options = envelope.options
     tail, elements = message_tail(envelope.payload, envelope.encoding, options)
@@ -395,7 +396,7 @@ _HANDLERS: dict[type, Callable[[Session, Any], dict[str, Any]]] = {
     Subscribe: _subscribe,
     Unsubscribe: _unsubscribe,
     Backlog: _backlog,
-    Publish: _publish,
-    Fetch: _fetch,
+    Publish: publish,
+    Fetch: fetch,
     Presence: _presence,
 }

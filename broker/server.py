@@ -240,6 +240,7 @@ class Broker:
             self._accepting.cancel()
         for session in list(hub.sessions):
             session.end(endings.draining(config.drain_spread_s))
+        hub.http.drain()
         try:
             with trio.move_on_after(config.drain_timeout_s + 2 * config.linger_s):
                 await self._all_gone()

@@ -22,14 +22,15 @@ from fanwire.transport import FrameStream
 from . import endings
 from .access import admit, look_again, note_expired
 from .endings import Ending
-from .fanout import time_stamp, wall_clock_us
-from .handshake import Refused, read_opening
+from .fanout import wall_clock_us
+from .handshake import PlainRequest, Refused, read_opening
 from .inbox import new_inbox
 from .ingress import Ingress
 from .leftovers import end_parser
 from .limiter import Limiter
 from .log import log
 from .outbox import Outbox, Owner, SlowConsumer
+from .publishers import publish_one
 from .replay import Replaying, Wish
 from .subscription import Subscription
 from .watchdog import Watched
@@ -59,6 +60,7 @@ class Session(Owner, Watched):
         "_nursery",
         "_ping_due",
         "_pinged",
+        "_plain",
         "_seen",
         "_serving",
         "_unacked",
@@ -123,6 +125,7 @@ class Session(Owner, Watched):
         self.welcomed = False
         self._ingress = Ingress(self)
         self._connection: trio_websocket.WebSocketConnection | None = None
+        self._plain: PlainRequest | None = None
         self.ending: Ending | None = None
         """Set as soon as the connection is to be closed; nothing the client sends is listened to any more."""
         self._serving: trio.CancelScope | None = None
@@ -176,6 +179,9 @@ class Session(Owner, Watched):
 
     async def _serve(self, raw: trio.abc.Stream, nursery: trio.Nursery) -> None:
         connection = await self._open(raw, nursery)
+        if self._plain is not None:  # no WebSocket, and not refused
+            await self.hub.http.serve(raw, self._plain.received)
+            return
         if connection is None:
             self.hub.counters.connections_refused += 1
             return
@@ -209,6 +215,9 @@ class Session(Owner, Watched):
         with trio.move_on_after(self.config.handshake_timeout_s):
             try:
                 opening = await read_opening(raw, self.config.path)
+                if isinstance(opening, PlainRequest):
+                    self._plain = opening
+                    return None
                 if opening is not None:
                     admit(self, opening)
             except Refused as refusal:
@@ -450,12 +459,9 @@ class Session(Owner, Watched):
         fanout = self.hub.fanout
         fanout.source = self.outbox
         try:
-            reached = fanout.publish(topic, elements, [tail], time_stamp(), trio.current_time(), key, retain)
+            return publish_one(self.hub, topic, elements, tail, key, retain)
         finally:
             fanout.source = None
-        if topic.publisher_wait_s is not None:  # the next one must know who lags
-            fanout.flush(*(outbox for route in topic.routes for outbox in route.outboxes))
-        return reached
 
     def join(self, route: Route, given: Grant, wish: Wish | None = None, *, echo: bool = True) -> None:
         """From now on this connection gets what is published on the route; before that, what it wishes for."""

@@ -19,6 +19,7 @@ class Counters:
         "connections_total",
         "delivered",
         "forbidden",
+        "http_answers",
         "lagging",
         "lost",
         "published",
@@ -49,6 +50,7 @@ class Counters:
         self.closed_by_broker: dict[int, int] = {}
         self.unauthenticated: dict[str, int] = {}
         self.forbidden: dict[str, int] = {}
+        self.http_answers: dict[int, int] = {}
 
     def observe_depth(self, messages: int) -> None:
         """A socket that was behind has caught up: the most messages of a subscription that waited meanwhile."""
@@ -57,6 +59,10 @@ class Counters:
     def count_close(self, code: int) -> None:
         """One more connection that the broker closed with this code."""
         self.closed_by_broker[code] = self.closed_by_broker.get(code, 0) + 1
+
+    def count_answer(self, status: int) -> None:
+        """One more HTTP request that was answered with this status."""
+        self.http_answers[status] = self.http_answers.get(status, 0) + 1
 
 
 @attrs.frozen
@@ -110,3 +116,7 @@ class BrokerStatistics:
     forbidden: dict[str, int]
     """Requests refused for want of a permission, by what was asked for: publish, subscribe, fetch; and subscriptions
     ended (revoked) because a new token did not allow them."""
+    http_connections: int
+    """HTTP connections now; they count against ``max_connections``, too."""
+    http_answers: dict[int, int]
+    """HTTP requests, by the status that they were answered with."""

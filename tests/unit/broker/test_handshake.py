@@ -2,7 +2,7 @@
 
 import pytest
 
-from fanwire.broker.handshake import MAX_HEAD, Refused, read_opening
+from fanwire.broker.handshake import MAX_HEAD, Opening, Refused, read_opening
 from fanwire.transport import memory_stream_pair
 
 _REQUEST = (
@@ -22,7 +22,7 @@ async def test_a_head_as_long_as_the_limit_is_taken() -> None:
 
     opening = await read_opening(ours, "/")
 
-    assert opening is not None
+    assert isinstance(opening, Opening)
     assert opening.rest + await ours.receive_some() == b"frame"
 
 

@@ -1,0 +1,124 @@
+"""What a request is answered with: a whole body, a stream, or an error, which always has one shape."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Any, Protocol, TypeAlias
+
+import attrs
+import trio
+
+JSON = "application/json"
+
+_STATUS_OF = {
+    "malformed": HTTPStatus.BAD_REQUEST,
+    "bad_envelope": HTTPStatus.BAD_REQUEST,
+    "bad_topic": HTTPStatus.BAD_REQUEST,
+    "bad_pattern": HTTPStatus.BAD_REQUEST,
+    "bad_option": HTTPStatus.BAD_REQUEST,
+    "unauthenticated": HTTPStatus.UNAUTHORIZED,
+    "expired": HTTPStatus.UNAUTHORIZED,
+    "forbidden": HTTPStatus.FORBIDDEN,
+    "not_found": HTTPStatus.NOT_FOUND,
+    "not_kept": HTTPStatus.NOT_FOUND,
+    "no_responders": HTTPStatus.NOT_FOUND,
+    "method_not_allowed": HTTPStatus.METHOD_NOT_ALLOWED,
+    "timeout": HTTPStatus.REQUEST_TIMEOUT,
+    "conflict": HTTPStatus.CONFLICT,
+    "too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "bad_media_type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    "too_many": HTTPStatus.TOO_MANY_REQUESTS,
+    "rate_limited": HTTPStatus.TOO_MANY_REQUESTS,
+    "unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
+    "shutting_down": HTTPStatus.SERVICE_UNAVAILABLE,
+    "internal": HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+
+CODES_OF_HTTP = ("not_found", "method_not_allowed", "timeout", "bad_media_type")
+"""Codes of errors that the protocol does not have."""
+
+
+@attrs.frozen
+class Answer:
+    """A whole one."""
+
+    status: int
+    body: bytes
+    media_type: str = JSON
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+    close: bool = False
+    """Whether it is the last one of its connection."""
+
+
+class Outlet(Protocol):
+    """Where the body of a `Stream` goes."""
+
+    draining: trio.Event
+    """Set when the broker shuts down: say what is to be said, and return."""
+
+    async def send(self, data: bytes) -> None:
+        """Send some of it. Waits as long as the client does; a deadline is the caller's."""
+
+
+@attrs.frozen
+class Stream:
+    """An answer without a known end. Its status is 200."""
+
+    media_type: str
+    body: Callable[[Outlet], Awaitable[None]]
+    """Sends it. Cancelled when the client hangs up; the connection ends when it returns."""
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+
+
+Reply: TypeAlias = Answer | Stream
+
+
+def json_answer(value: object, status: int = HTTPStatus.OK) -> Answer:
+    """An answer in JSON."""
+    return Answer(status, as_json(value))
+
+
+def as_json(value: object) -> bytes:
+    """In one line, which ends. Raises ValueError for what JSON cannot say."""
+    return (json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n").encode(
+        errors="surrogatepass"
+    )
+
+
+class HttpError(Exception):
+    """A request that is answered with an error; the connection may go on."""
+
+    def __init__(self, code: str, message: str, *, status: int | None = None, **detail: object) -> None:
+        """``code``: of the protocol, or of `CODES_OF_HTTP`; it settles the status, unless one is given."""
+        super().__init__(message)
+        self.code = code
+        self.status = _STATUS_OF[code] if status is None else status
+        self.detail = detail
+        self.headers: dict[str, str] = {}
+        self.close = False
+        """Whether the connection has to end with it."""
+
+    def with_header(self, name: str, value: str) -> HttpError:
+        """The same, with one more header."""
+        self.headers[name] = value
+        return self
+
+    def closing(self) -> HttpError:
+        """The same, as the last one of its connection."""
+        self.close = True
+        return self
+
+    def as_map(self) -> dict[str, Any]:
+        """What stands in the body."""
+        return error_map(self.code, str(self), self.detail)
+
+    def answer(self) -> Answer:
+        """As it is sent."""
+        return Answer(self.status, as_json({"error": self.as_map()}), headers=self.headers, close=self.close)
+
+
+def error_map(code: str, message: str, detail: Mapping[str, object]) -> dict[str, Any]:
+    """The one shape that errors have."""
+    return {"code": code, "message": message, **({"detail": dict(detail)} if detail else {})}

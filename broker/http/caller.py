@@ -1,0 +1,126 @@
+"""Who asks over HTTP, and what they may: the same judges as for sessions, asked anew with each request."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ..access import count_forbidden, note_unauthenticated, only_one, token_of
+from ..identity import AuthenticationFailed, Identity
+from ..publishers import publish_one
+from .answers import HttpError
+from .endpoints import Who
+from .peers import forwarded, names_this_machine, same_site
+
+if TYPE_CHECKING:
+    from ..config import Config
+    from ..hub import Hub
+    from ..permissions import Permissions
+    from ..registry import Registry
+    from ..routes import Topic
+
+
+class Caller:
+    """One for each connection; who it is can differ from request to request. See `publishers.Asker`."""
+
+    def __init__(self, hub: Hub, *, local: bool) -> None:
+        """``local``: on this machine."""
+        self.hub = hub
+        self.id = f"http-{secrets.token_hex(4)}"
+        self.identity: Identity | None = None
+        self.permissions: Permissions | None = None
+        self.forbidden = 0
+        self._local = local
+
+    @property
+    def config(self) -> Config:
+        """The broker's, as it is now."""
+        return self.hub.config
+
+    @property
+    def registry(self) -> Registry:
+        """See `Asker`."""
+        return self.hub.registry
+
+    @property
+    def epoch(self) -> str:
+        """See `Asker`."""
+        return self.hub.epoch
+
+    def publish(
+        self, topic: Topic, elements: int, tail: bytes, key: str | None = None, retain: bool | None = None
+    ) -> int:
+        """See `Asker`."""
+        return publish_one(self.hub, topic, elements, tail, key, retain)
+
+    def identify(self, who: Who, headers: Mapping[str, str], tokens: tuple[str, ...]) -> None:
+        """See who sends a request.
+
+        Args:
+            who: Who may send it.
+            headers: Of the request.
+            tokens: What its query calls ``token``.
+
+        Raises:
+            HttpError: `unauthenticated`, `expired` or `forbidden`.
+        """
+        self.identity = self.permissions = None
+        if who is Who.EVERYBODY:
+            return
+        authorization = headers.get("authorization")
+        if self.hub.authenticator is not None:
+            self._authenticate(authorization, tokens)
+        if authorization is None and not tokens:
+            self._check_site(headers)
+        if who is Who.OPERATOR:
+            self._check_operator(headers)
+
+    def _authenticate(self, authorization: str | None, tokens: tuple[str, ...]) -> None:
+        authenticator = self.hub.authenticator
+        assert authenticator is not None
+        where = "header" if authorization is not None else "query" if tokens else "http"
+        try:
+            if authorization is not None:
+                self._accept(authenticator.authenticate(token_of(authorization)))
+            elif tokens:
+                self._accept(authenticator.authenticate(only_one(tokens)))
+            elif authenticator.anonymous is not None:
+                self._accept(authenticator.anonymous)
+            else:
+                raise AuthenticationFailed("no token")
+        except AuthenticationFailed as failure:
+            note_unauthenticated(self, where, failure)
+            if where == "http":
+                raise HttpError("unauthenticated", "a token is needed here").with_header(
+                    "WWW-Authenticate", "Bearer"
+                ) from None
+            error = HttpError(failure.code, failure.message).closing()  # each guess costs a connection
+            raise error.with_header("WWW-Authenticate", 'Bearer error="invalid_token"') from None
+
+    def _accept(self, identity: Identity) -> None:
+        self.identity, self.permissions = identity, identity.permissions
+
+    def _check_site(self, headers: Mapping[str, str]) -> None:
+        """Who brings a token was given it; else a browser may have been talked into this by somebody else's page."""
+        host = headers.get("host", "")
+        if "origin" in headers and not same_site(headers["origin"], host):
+            raise self._forbid("cross-site", "a page of another site may not ask without a token")
+        if self.hub.authenticator is None and self._here(headers) and not names_this_machine(host):
+            text = "Host must be localhost or an address: by another name a page of anybody's could ask"
+            raise self._forbid("cross-site", text)
+
+    def _check_operator(self, headers: Mapping[str, str]) -> None:
+        if self.permissions is not None:
+            allowed = self.permissions.operator
+        else:
+            allowed = self.hub.authenticator is None and self._here(headers)
+        if not allowed:
+            raise self._forbid("status", "this is for operators; without authentication it is told on the machine only")
+
+    def _here(self, headers: Mapping[str, str]) -> bool:
+        return self._local and not forwarded(headers)
+
+    def _forbid(self, action: str, text: str) -> HttpError:
+        count_forbidden(self, action, "")
+        return HttpError("forbidden", text)

@@ -1,0 +1,166 @@
+"""What an endpoint is: where it is, who may ask, what for, and what may be answered. The description is complete:
+requests are judged by it, and a document for others can be made from it."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import unquote_to_bytes
+
+import attrs
+
+from .answers import JSON, HttpError, Reply
+
+if TYPE_CHECKING:
+    from ..hub import Hub
+    from .request import Request
+
+    Handler: TypeAlias = Callable[[Hub, Request], Awaitable[Reply]]
+
+MAX_VALUE = 2**63 - 1
+
+
+class Who(enum.Enum):
+    """Who may ask."""
+
+    EVERYBODY = "everybody"
+    """Also without a token, and also when the broker is full."""
+    OPERATOR = "operators"
+    """Who has a role with `operator`; without authentication, who is on the same machine."""
+    PERMITTED = "who may do that on the topic"
+    """Whoever is known; the handler asks for the permission on the topic."""
+
+
+@attrs.frozen
+class Parameter:
+    """A field of the query, or a part of the path in braces."""
+
+    name: str
+    about: str
+    """In a few words."""
+    type: str = "string"
+    """As JSON Schema calls it: string, integer or boolean."""
+    where: str = "query"
+    """query or path."""
+    least: int | None = None
+    most: int | None = None
+    choices: tuple[str, ...] = ()
+
+    def read(self, text: str) -> Any:
+        """The value that a text stands for. Raises `HttpError` (`bad_option`)."""
+        if self.type == "boolean":
+            if text not in ("true", "false"):
+                raise self._bad(text, "true or false")
+            return text == "true"
+        if self.type == "integer":
+            return self._number(text)
+        if self.choices and text not in self.choices:
+            raise self._bad(text, " or ".join(self.choices))
+        return text
+
+    def _number(self, text: str) -> int:
+        least = 0 if self.least is None else self.least
+        most = MAX_VALUE if self.most is None else self.most
+        value = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else -1
+        if not least <= value <= most:
+            raise self._bad(text, f"a whole number from {least} to {most}")
+        return value
+
+    def _bad(self, text: str, wanted: str) -> HttpError:
+        return HttpError("bad_option", f"{self.name!r} is {text[:64]!r}; it must be {wanted}", option=self.name)
+
+
+@attrs.frozen(kw_only=True)
+class Endpoint:
+    """One method of one path."""
+
+    method: str
+    path: str
+    """With variable parts in braces, each a whole part: ``/v1/topics/{topic}/last``."""
+    who: Who
+    summary: str
+    handle: Handler
+    parameters: tuple[Parameter, ...] = ()
+    answers: Mapping[int, str]
+    """What a status says here. `errors_of` adds those that every endpoint may answer."""
+    produces: str = JSON
+    """The media type of a good answer."""
+    consumes: tuple[str, ...] = ()
+    """Media types that a body may have; none: there is no body."""
+    parts: tuple[str, ...] = attrs.field(init=False, eq=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "parts", tuple(self.path.split("/")))
+
+    def match(self, parts: list[str]) -> dict[str, str] | None:
+        """The variable parts of a path that was cut at its slashes, still encoded; None: it is another path."""
+        if len(parts) != len(self.parts):
+            return None
+        found: dict[str, str] = {}
+        for wanted, part in zip(self.parts, parts, strict=True):
+            if wanted.startswith("{"):
+                found[wanted[1:-1]] = part
+            elif wanted != part:
+                return None
+        return found
+
+    def read_query(self, fields: list[tuple[str, str]]) -> dict[str, Any]:
+        """The parameters of a query by name; `token` is not one of them. Raises `HttpError` (`bad_option`)."""
+        known = {each.name: each for each in self.parameters if each.where == "query"}
+        values: dict[str, Any] = {}
+        for name, text in fields:
+            if name == "token":
+                continue
+            if name not in known:
+                has = ", ".join(known) or "none"
+                raise HttpError("bad_option", f"unknown parameter {name[:64]!r}; there is {has}", option=name[:64])
+            if name in values:
+                raise HttpError("bad_option", f"{name!r} is given twice", option=name)
+            values[name] = known[name].read(text)
+        return values
+
+
+def find(endpoints: Iterable[Endpoint], method: str, path: str) -> tuple[Endpoint, dict[str, str]]:
+    """The endpoint that serves a request, and the variable parts of the path, decoded. HEAD is served as GET.
+
+    Raises:
+        HttpError: `not_found`, or `method_not_allowed` with what is allowed.
+    """
+    parts = path.split("/")
+    there = [(endpoint, found) for endpoint in endpoints if (found := endpoint.match(parts)) is not None]
+    if not there:
+        raise HttpError("not_found", "nothing is served at this path")
+    wanted = "GET" if method == "HEAD" else method
+    for endpoint, found in there:
+        if endpoint.method == wanted:
+            return endpoint, {name: decoded(part) for name, part in found.items()}
+    allowed = sorted(
+        {each.method for each, _ in there} | ({"HEAD"} if any(e.method == "GET" for e, _ in there) else set())
+    )
+    raise HttpError("method_not_allowed", f"{method} is not served here; {', '.join(allowed)} is").with_header(
+        "Allow", ", ".join(allowed)
+    )
+
+
+def decoded(part: str) -> str:
+    """One part of a path without percent signs: ``a%2Fb`` is a name with a slash, and no two parts."""
+    try:
+        return unquote_to_bytes(part).decode()
+    except UnicodeDecodeError:
+        raise HttpError("malformed", "the path is not UTF-8 behind its percent signs") from None
+
+
+def errors_of(endpoint: Endpoint) -> dict[int, str]:
+    """What an endpoint may answer, those answers included that have nothing to do with what it serves."""
+    common = {
+        400: "The request is malformed, or a parameter is unknown or wrong.",
+        408: "The request did not come in within its time.",
+        413: "The body is larger than the broker takes.",
+        431: "The head is larger than the broker takes.",
+        500: "A defect of the broker; its log has the rest.",
+        503: "The broker is full, or did not get to an answer in time.",
+    }
+    if endpoint.who is not Who.EVERYBODY:
+        common |= {401: "A token is needed, or the one that came is not accepted.", 403: "You may not do that."}
+    return dict(sorted({**common, **endpoint.answers}.items()))

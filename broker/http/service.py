@@ -1,0 +1,56 @@
+"""All HTTP connections of one broker."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from ..log import log
+from .conversation import Conversation
+from .table import ENDPOINTS
+
+if TYPE_CHECKING:
+    from ..hub import Hub
+    from .endpoints import Endpoint
+
+
+class HttpService:
+    """One for each broker."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._conversations: set[Conversation] = set()
+
+    @property
+    def connections(self) -> int:
+        """How many there are: they count against ``max_connections``."""
+        return len(self._conversations)
+
+    async def serve(
+        self, stream: trio.abc.Stream, received: bytes = b"", endpoints: tuple[Endpoint, ...] = ENDPOINTS
+    ) -> None:
+        """Serve one connection to its end. Whatever happens, only that ends; the caller closes the stream.
+
+        Args:
+            stream: Where requests come from.
+            received: What has come already.
+            endpoints: What is served there.
+        """
+        limit = self._hub.config.max_connections
+        full = limit is not None and len(self._hub.sessions) + self.connections >= limit
+        conversation = Conversation(self._hub, stream, received, endpoints, full=full)
+        self._conversations.add(conversation)
+        try:
+            await conversation.run()
+        except* (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the peer is gone
+        except* Exception as group:
+            log.error("connection failed", session=conversation.caller.id, exc_info=group)
+        finally:
+            self._conversations.discard(conversation)
+
+    def drain(self) -> None:
+        """Nobody is kept waiting for another request; what is under way is answered."""
+        for conversation in list(self._conversations):
+            conversation.drain()

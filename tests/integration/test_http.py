@@ -1,0 +1,85 @@
+"""HTTP on the broker's port: what is asked for is answered, in order, and the connection lives as long as it should."""
+
+import pytest
+import trio
+
+from fanwire.protocol import Welcome
+from fanwire.protocol.frames import masked_frame
+
+from .http_client import http
+from .raw import KEY, REQUEST, RawClient, serving
+
+
+async def test_a_broker_tells_that_it_lives() -> None:
+    """Without a token, in JSON, not to be stored."""
+    async with serving() as broker:
+        answer = await (await http(broker)).get("/healthz")
+
+        assert (answer.status, answer.json) == (200, {"status": "ok"})
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+async def test_many_requests_on_one_connection() -> None:
+    """One after the other, or all at once; answers come in their order."""
+    async with serving() as broker:
+        client = await http(broker)
+        assert (await client.get("/readyz")).json == {"status": "ready"}
+        await client.send(
+            b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /nothing HTTP/1.1\r\nHost: x\r\n\r\n"
+            b"HEAD /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /readyz HTTP/1.1\r\nHost: x\r\n\r\n"
+        )
+
+        assert (await client.answer()).status == 200
+        assert (await client.answer()).code == "not_found"
+        head = await client.answer(to_head=True)
+        assert (head.status, head.headers["content-length"]) == (200, "16")
+        assert (await client.answer()).json == {"status": "ready"}
+
+
+async def test_http_1_0_is_answered_and_closed() -> None:
+    """As simple health checks speak."""
+    async with serving() as broker:
+        client = await http(broker)
+        await client.send(b"GET /healthz HTTP/1.0\r\n\r\n")
+
+        answer = await client.answer()
+
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        assert await client.closed()
+
+
+async def test_while_it_drains_it_is_not_ready(autojump_clock: object) -> None:
+    """Who waits for nothing is closed at once; who has begun to ask is answered, and closed then."""
+    async with serving() as broker:
+        idle, asking = await http(broker), await http(broker)
+        assert (await idle.get("/readyz")).status == (await asking.get("/readyz")).status == 200
+        await asking.send(b"GET /readyz HTTP/1.1\r\n")
+        await trio.testing.wait_all_tasks_blocked()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(broker.drain)
+            assert await idle.closed()
+            await asking.send(b"Host: x\r\n\r\n")
+            answer = await asking.answer()
+
+            assert (answer.status, answer.json) == (503, {"status": "draining"})
+            assert answer.headers["connection"] == "close"
+            assert await asking.closed()
+
+
+@pytest.mark.parametrize("cut", range(len(REQUEST) - 5, len(REQUEST) + 12))
+async def test_no_byte_of_a_handshake_is_lost(cut: int) -> None:
+    """Frames in the packet of the request, and cut anywhere around its end."""
+    hello = masked_frame(bytes.fromhex("9207 01"), KEY)  # PING
+    data = REQUEST + hello
+    async with serving() as broker:
+        client = RawClient(await broker.open_stream())
+        await client.stream.send_all(data[:cut])
+        await trio.testing.wait_all_tasks_blocked()
+        await client.stream.send_all(data[cut:])
+        while (end := client.received.find(b"\r\n\r\n")) < 0:
+            await client.read()
+        del client.received[: end + 4]
+
+        await client.expect(Welcome)
+        assert getattr(await client.next(), "id", None) == 1
