@@ -140,7 +140,7 @@ class Reports:
         """One of each that somebody wants; whether anybody does."""
         stats, connections = (self._hub.registry.topic_named(name).routes for name in (STATS, CONNECTIONS))
         if stats:
-            self._publish(STATS, self._stats())
+            self._publish(STATS, self.stats())
         if connections:
             self._publish(CONNECTIONS, await self._connections())
         return bool(stats or connections)
@@ -149,27 +149,44 @@ class Reports:
         tail = _pack(_pack(report)) + _MSGPACK
         self._hub.fanout.publish(self._hub.registry.topic_named(name), 7, [tail], time_stamp(), trio.current_time())
 
-    def _stats(self) -> dict[str, Any]:
+    def stats(self) -> dict[str, Any]:
+        """What `$sys.stats` says, now."""
         uptime_s = round(trio.current_time() - self._began, 3)
         interval_s = self._hub.config.report_interval_s
         return {**attrs.asdict(self._hub.statistics()), "uptime_s": uptime_s, "interval_s": interval_s}
 
     async def _connections(self) -> dict[str, Any]:
-        sessions = list(self._hub.sessions)
-        behind: list[tuple[bool, int, int, Session]] = []
-        for index, session in enumerate(sessions):
-            if index % PORTION == PORTION - 1:
-                await trio.lowlevel.checkpoint()
-            if hasattr(session, "outbox"):
-                behind.append(_rank(session, index))
-        furthest = heapq.nlargest(MOST_LISTED, behind)
+        total, lagging, listed = await connections_now(self._hub, MOST_LISTED)
         closed = list(self._hub.closed.newest_first())[:MOST_CLOSED]
         return {
-            "total": len(sessions),
-            "lagging": sum([lagging for lagging, *_ in behind]),
-            "connections": [attrs.asdict(look_at(session)) for *_, session in furthest if hasattr(session, "outbox")],
+            "total": total,
+            "lagging": lagging,
+            "connections": [attrs.asdict(each) for each in listed],
             "closed": [attrs.asdict(each) for each in closed],
         }
+
+
+async def connections_now(hub: Hub, most: int, *, by_age: bool = False) -> tuple[int, int, list[ConnectionInfo]]:
+    """Who is connected.
+
+    Args:
+        hub: Of the broker.
+        most: So many are listed.
+        by_age: Those that came first, and not those that are furthest behind.
+
+    Returns:
+        How many there are, how many of them lag, and those listed.
+    """
+    sessions = list(hub.sessions)
+    behind: list[tuple[bool, int, int, Session]] = []
+    for index, session in enumerate(sessions):
+        if index % PORTION == PORTION - 1:
+            await trio.lowlevel.checkpoint()
+        if hasattr(session, "outbox"):
+            behind.append(_rank(session, index))
+    chosen = behind[:most] if by_age else heapq.nlargest(most, behind)
+    listed = [look_at(session) for *_, session in chosen if hasattr(session, "outbox")]
+    return len(sessions), sum([lagging for lagging, *_ in behind]), listed
 
 
 def _rank(session: Session, index: int) -> tuple[bool, int, int, Session]:

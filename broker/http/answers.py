@@ -82,20 +82,30 @@ def json_answer(value: object, status: int = HTTPStatus.OK) -> Answer:
 
 def as_json(value: object) -> bytes:
     """In one line, which ends. Raises ValueError for what JSON cannot say."""
-    return (json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n").encode(
-        errors="surrogatepass"
-    )
+    try:
+        return _dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # half a pair of surrogates, which no UTF-8 has
+        return _dumps(value, ensure_ascii=True).encode("ascii")
+
+
+def _dumps(value: object, *, ensure_ascii: bool) -> str:
+    return json.dumps(value, ensure_ascii=ensure_ascii, allow_nan=False, separators=(",", ":")) + "\n"
 
 
 class HttpError(Exception):
     """A request that is answered with an error; the connection may go on."""
 
-    def __init__(self, code: str, message: str, *, status: int | None = None, **detail: object) -> None:
-        """``code``: of the protocol, or of `CODES_OF_HTTP`; it settles the status, unless one is given."""
+    def __init__(
+        self, code: str, message: str, detail: Mapping[str, object] | None = None, *, status: int | None = None
+    ) -> None:
+        """``code``: of the protocol, or of `CODES_OF_HTTP`; it settles the status, unless one is given.
+
+        ``detail``: what a program may want to know beside it.
+        """
         super().__init__(message)
         self.code = code
         self.status = _STATUS_OF[code] if status is None else status
-        self.detail = detail
+        self.detail = dict(detail or {})
         self.headers: dict[str, str] = {}
         self.close = False
         """Whether the connection has to end with it."""

@@ -30,6 +30,7 @@ MAX_CHUNKS = 4096
 # What a client may send while it is sent a stream, for later.
 _MAX_AHEAD = MAX_HEAD
 
+_BYTES = "application/octet-stream"
 _ALWAYS = ((b"Cache-Control", b"no-store"), (b"X-Content-Type-Options", b"nosniff"))
 
 
@@ -58,9 +59,11 @@ class Conversation:
 
     async def run(self) -> None:
         """Serve until either side has had enough. Raises what a stream raises that breaks."""
-        while await self._serve_one():
+        while await self._wait_for_more():
+            if not await self._serve_one():
+                await self._linger()
+                return
             await trio.lowlevel.checkpoint()  # who sends many at once does not keep others from their turn
-        await self._linger()
 
     def drain(self) -> None:
         """End as soon as nothing is under way."""
@@ -72,8 +75,6 @@ class Conversation:
 
     async def _serve_one(self) -> bool:
         """One request; whether there may be another."""
-        if not await self._wait_for_more():
-            return False
         exchange = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
         self._head_only = False
         try:
@@ -126,8 +127,10 @@ class Conversation:
         endpoint, found = find(self._endpoints, parsed.method.decode("ascii"), path)
         self._check_room(endpoint)
         self.caller.identify(endpoint.who, headers, tuple(value for name, value in fields if name == "token"))
+        body = await self._read_body(
+            exchange, headers
+        )  # also before what is wrong is told: the connection goes on then
         values = endpoint.read_query(fields)
-        body = await self._read_body(exchange, headers)
         request = Request(endpoint, self.caller, found, values, headers, body)
         _check_media(request)
         try:
@@ -246,6 +249,9 @@ class _Outlet:
 
 def _check_framing(parsed: h11.Request, headers: dict[str, str]) -> None:
     """No request may end elsewhere for us than for whoever passed it on (RFC 9112 section 6.1)."""
+    if parsed.http_version not in (b"1.0", b"1.1"):
+        status = HTTPStatus.HTTP_VERSION_NOT_SUPPORTED
+        raise HttpError("malformed", "only HTTP/1.0 and 1.1 are spoken here", status=status).closing()
     if "transfer-encoding" in headers and ("content-length" in headers or parsed.http_version == b"1.0"):
         text = "Transfer-Encoding goes neither with Content-Length nor with HTTP/1.0"
         raise HttpError("malformed", text).closing()
@@ -255,7 +261,7 @@ def _check_media(request: Request) -> None:
     takes = request.endpoint.consumes
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise HttpError("bad_media_type", "a body is taken as it is, without Content-Encoding")
-    if takes and request.media_type not in takes:
+    if takes and request.media_type not in takes and (request.media_type or _BYTES not in takes):
         given = f"is {request.media_type[:64]!r}" if request.media_type else "is missing"
         raise HttpError("bad_media_type", f"Content-Type {given}; it must be one of {', '.join(takes)}")
 

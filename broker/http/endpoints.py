@@ -25,9 +25,10 @@ class Who(enum.Enum):
     """Who may ask."""
 
     EVERYBODY = "everybody"
-    """Also without a token, and also when the broker is full."""
+    """Also without a token."""
     OPERATOR = "operators"
-    """Who has a role with `operator`; without authentication, who is on the same machine."""
+    """Who has a role with `operator`; without authentication, who is on the same machine. Like everybody, they are
+    answered also when the broker has no room for more clients."""
     PERMITTED = "who may do that on the topic"
     """Whoever is known; the handler asks for the permission on the topic."""
 
@@ -68,7 +69,7 @@ class Parameter:
         return value
 
     def _bad(self, text: str, wanted: str) -> HttpError:
-        return HttpError("bad_option", f"{self.name!r} is {text[:64]!r}; it must be {wanted}", option=self.name)
+        return HttpError("bad_option", f"{self.name!r} is {text[:64]!r}; it must be {wanted}", {"option": self.name})
 
 
 @attrs.frozen(kw_only=True)
@@ -114,9 +115,9 @@ class Endpoint:
                 continue
             if name not in known:
                 has = ", ".join(known) or "none"
-                raise HttpError("bad_option", f"unknown parameter {name[:64]!r}; there is {has}", option=name[:64])
+                raise HttpError("bad_option", f"unknown parameter {name[:64]!r}; there is {has}", {"option": name[:64]})
             if name in values:
-                raise HttpError("bad_option", f"{name!r} is given twice", option=name)
+                raise HttpError("bad_option", f"{name!r} is given twice", {"option": name})
             values[name] = known[name].read(text)
         return values
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple
 
 import trio
 
 from fanwire.broker import Broker
+
+from . import raw
 
 
 class Answer(NamedTuple):
@@ -81,6 +84,11 @@ class HttpClient:
         """Wait for the end of the stream; whether nothing came before it."""
         data = await self.stream.receive_some(65536)
         return not data and not self.received
+
+
+def serving(**settings: Any) -> AbstractAsyncContextManager[Broker]:
+    """As `raw.serving`; those who do not hang up are not waited for."""
+    return raw.serving(**{"linger_s": 0.05, **settings})
 
 
 async def http(broker: Broker) -> HttpClient:

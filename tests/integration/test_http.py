@@ -6,8 +6,8 @@ import trio
 from fanwire.protocol import Welcome
 from fanwire.protocol.frames import masked_frame
 
-from .http_client import http
-from .raw import KEY, REQUEST, RawClient, serving
+from .http_client import http, serving
+from .raw import KEY, REQUEST, RawClient
 
 
 async def test_a_broker_tells_that_it_lives() -> None:

@@ -1,0 +1,91 @@
+"""The figures for Prometheus: read when it asks, from what is counted anyway. No label names a client or a topic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from .answers import Answer
+
+if TYPE_CHECKING:
+    from ..hub import Hub
+    from ..statistics import BrokerStatistics
+
+GAUGES = {
+    "connections": ("connections", "Clients connected by WebSocket."),
+    "http_connections": ("http_connections", "HTTP connections."),
+    "subscriptions": ("subscriptions", "Subscriptions."),
+    "routes": ("routes", "Distinct pairs of pattern and queue group subscribed to."),
+    "lagging": ("lagging_subscriptions", "Subscriptions of which more than 75 % of what may wait does."),
+    "stored_topics": ("stored_topics", "Topics that remember something."),
+    "stored_bytes": ("stored_bytes", "Bytes of history and last values."),
+}
+"""By the field of `BrokerStatistics`: name and help."""
+
+COUNTERS = {
+    "connections_total": ("connections_opened", "Handshakes answered."),
+    "connections_refused": ("connections_refused", "Handshakes refused, broken off, or not finished in time."),
+    "published": ("published_messages", "Messages taken in."),
+    "delivered": ("delivered_messages", "Messages handed to subscriptions."),
+    "rejected": ("rejected_requests", "Requests answered with ERROR."),
+    "slow_episodes": ("slow_episodes", "Times that a subscription began to lag."),
+    "slow_consumers": ("slow_consumers", "Connections closed for being slow."),
+    "slow_unsubscribed": ("slow_unsubscribed", "Subscriptions ended for being slow."),
+    "replaced": ("replaced_messages", "Messages conflated, or passed over by a subscriber's rate."),
+    "evicted": ("evicted_messages", "Messages forgotten because all topics together remembered too much."),
+}
+"""The same; names end with _total."""
+
+COUNTERS_BY = {
+    "slow_by_measure": ("slow_consumers_by_measure", "measure", "Connections closed for being slow, by measure."),
+    "lost": ("lost_messages", "policy", "Messages dropped and told by LOST, by policy."),
+    "closed_by_broker": ("closed_connections", "code", "Connections that the broker closed, by close code."),
+    "unauthenticated": ("unauthenticated", "where", "Tokens not accepted, or missing, by where they came."),
+    "forbidden": ("forbidden", "action", "Requests refused for want of a permission, by what was asked for."),
+    "http_answers": ("http_requests", "status", "HTTP requests, by the status they were answered with."),
+}
+"""The same, with a label."""
+
+
+class _Figures(Collector):
+    """Asked with each scrape."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    def collect(self) -> Iterator[Metric]:
+        figures = self._hub.statistics()
+        for field, (name, about) in GAUGES.items():
+            yield GaugeMetricFamily(f"fanwire_{name}", about, value=getattr(figures, field))
+        for field, (name, about) in COUNTERS.items():
+            yield CounterMetricFamily(f"fanwire_{name}", about, value=getattr(figures, field))
+        for field, (name, label, about) in COUNTERS_BY.items():
+            family = CounterMetricFamily(f"fanwire_{name}", about, labels=[label])
+            for value, count in getattr(figures, field).items():
+                family.add_metric([str(value)], count)
+            yield family
+        yield _depths(figures)
+        yield GaugeMetricFamily("fanwire_draining", "1 while the broker shuts down.", value=int(self._hub.draining))
+
+
+def _depths(figures: BrokerStatistics) -> Metric:
+    bounds = ["+Inf" if bound == "more" else floatToGoString(bound) for bound in figures.queue_depths]
+    buckets = list(zip(bounds, accumulate(figures.queue_depths.values()), strict=True))
+    about = "Each time a socket was behind: the most messages of one subscription that waited."
+    family = HistogramMetricFamily("fanwire_queue_depth", about)
+    family.add_metric([], buckets=buckets, sum_value=None)
+    return family
+
+
+def exposition(hub: Hub) -> Answer:
+    """All of it, and the process's own figures, in Prometheus' text format."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Figures(hub))
+    ProcessCollector(registry=registry)
+    return Answer(200, generate_latest(registry), CONTENT_TYPE_LATEST)

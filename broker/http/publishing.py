@@ -1,0 +1,116 @@
+"""Publishing: one message whose payload is the body, or a batch of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from fanwire.protocol import Encoding, LocalProtocolError, Publish, PublishOptions
+
+from ..publishers import wait_for_subscribers
+from ..requests import RequestError, publish
+from .answers import JSON, Answer, HttpError, json_answer
+from .endpoints import Parameter
+from .payloads import parsed, read
+from .remembered import failed
+
+if TYPE_CHECKING:
+    from ..hub import Hub
+    from .caller import Caller
+    from .request import Request
+
+ENCODING_OF = {
+    "application/octet-stream": Encoding.RAW,
+    JSON: Encoding.JSON,
+    "text/plain": Encoding.TEXT,
+    "application/msgpack": Encoding.MSGPACK,
+    "application/x-msgpack": Encoding.MSGPACK,
+    "application/vnd.msgpack": Encoding.MSGPACK,
+}
+"""What a body's media type says to the receivers."""
+
+LINES = "application/x-ndjson"
+
+OPTIONS = (
+    Parameter("key", "conflation key within the topic"),
+    Parameter("retain", "whether it is the topic's last value from now on", type="boolean"),
+    Parameter("msg_id", "a repeated one is answered, and not delivered again"),
+    Parameter("expect", "the offset that must be the topic's head, or nothing is published", type="integer"),
+    Parameter("reply_to", "topic for answers"),
+)
+
+# Of one batch.
+MAX_ITEMS = 1_000
+
+# Published before others get their turn.
+_PORTION = 64
+
+_OF_AN_ITEM = ("topic", "payload", "encoding", "headers", *(each.name for each in OPTIONS))
+
+
+async def publish_one(hub: Hub, request: Request) -> Answer:
+    """The body is the payload."""
+    charset = request.headers.get("content-type", "").lower().partition("charset=")[2].strip(' "')
+    if charset not in ("", "utf-8", "utf8"):
+        raise HttpError("bad_media_type", "texts are UTF-8 here")
+    encoding = ENCODING_OF[request.media_type or "application/octet-stream"]
+    return json_answer(await _publish(hub, request.caller, request.topic, request.body, encoding, request.query))
+
+
+async def publish_batch(hub: Hub, request: Request) -> Answer:
+    """Each item by itself, in order: what one is answered with says nothing of the others."""
+    items = _items(request)
+    if len(items) > MAX_ITEMS:
+        text = f"a batch may have {MAX_ITEMS} messages, not {len(items)}"
+        raise HttpError("too_many", text, status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+    results = []
+    for number, item in enumerate(items, 1):
+        results.append(await _publish_item(hub, request.caller, item))
+        if not number % _PORTION:
+            await trio.lowlevel.checkpoint()
+    bad = sum(["error" in result for result in results])
+    status = HTTPStatus.MULTI_STATUS if bad else HTTPStatus.OK
+    return json_answer({"published": len(results) - bad, "failed": bad, "results": results}, status)
+
+
+def _items(request: Request) -> list[Any]:
+    if request.media_type == LINES:
+        return [parsed(line) for line in request.body.splitlines() if line.strip()]
+    items = parsed(request.body)
+    if not isinstance(items, list):
+        raise HttpError("bad_envelope", "a batch is an array of messages")
+    return items
+
+
+async def _publish_item(hub: Hub, caller: Caller, item: Any) -> dict[str, Any]:
+    try:
+        if not isinstance(item, dict) or not {"topic", "payload"} <= item.keys():
+            raise HttpError("bad_envelope", "a message of a batch is a map with topic and payload")
+        if unknown := next((name for name in item if name not in _OF_AN_ITEM), None):
+            raise HttpError("bad_option", f"a message has no {unknown[:64]!r}", {"option": unknown[:64]})
+        payload, encoding = read(item["payload"], item.get("encoding"))
+        options = {name: value for name, value in item.items() if name not in ("topic", "payload", "encoding")}
+        return await _publish(hub, caller, item["topic"], payload, encoding, options)
+    except HttpError as error:
+        return {"error": error.as_map()}
+
+
+async def _publish(
+    hub: Hub, caller: Caller, topic: str, payload: bytes, encoding: Encoding, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    if hub.draining:
+        raise HttpError("shutting_down", "the broker is shutting down")
+    if len(payload) > hub.config.max_message_bytes:
+        raise HttpError("too_large", f"a message may have {hub.config.max_message_bytes} bytes")
+    try:
+        envelope = Publish(1, topic, payload, encoding, PublishOptions.from_map(options))
+        await hub.fanout.swept()
+        if hub.registry.publishers_wait and (caller.permissions is None or caller.permissions.may_publish(topic)):
+            await wait_for_subscribers(hub, topic)
+        result = publish(caller, envelope)
+    except (RequestError, LocalProtocolError) as error:
+        raise failed(error) from None
+    return {"topic": topic, "epoch": hub.epoch, **result}

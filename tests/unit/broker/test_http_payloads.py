@@ -1,0 +1,110 @@
+"""Payloads in JSON: nothing is lost, and nothing is taken for something else."""
+
+import json
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fanwire.broker.http.answers import HttpError, as_json
+from fanwire.broker.http.payloads import MAX_DECODED, read, shown
+from fanwire.protocol import Encoding, pack
+
+_json = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
+
+
+@given(_json)
+def test_a_json_value_comes_through(value: Any) -> None:
+    """Published as JSON and shown as JSON it is the same, whatever its keys are called."""
+    payload, encoding = read(json.loads(as_json(shown(json.dumps(value).encode(), Encoding.JSON))), None)
+
+    assert encoding is Encoding.JSON
+    assert json.loads(payload) == value
+
+
+@given(st.binary(max_size=200), st.sampled_from(list(Encoding)))
+def test_any_bytes_can_be_shown(payload: bytes, encoding: Encoding) -> None:
+    """Whatever they are called, and in valid JSON and UTF-8."""
+    json.loads(as_json(shown(payload, encoding)).decode())
+
+
+def test_msgpack_and_text_are_values() -> None:
+    """As far as JSON can say them."""
+    assert shown(pack({"price": 1.5}), Encoding.MSGPACK) == {"price": 1.5}
+    assert shown("é".encode(), Encoding.TEXT) == "é"
+
+
+@pytest.mark.parametrize(
+    ("payload", "encoding"),
+    [
+        (b"raw", Encoding.RAW),
+        (b"\xff", Encoding.TEXT),
+        (b"NaN", Encoding.JSON),
+        (b"1e999", Encoding.JSON),
+        (b"[" * 5000, Encoding.JSON),
+        (b"9" * 5000, Encoding.JSON),
+        (pack(b"bytes"), Encoding.MSGPACK),
+        (pack(float("nan")), Encoding.MSGPACK),
+        (msgpack.packb({1: 2}), Encoding.MSGPACK),
+        (msgpack.packb({b"a": 2}), Encoding.MSGPACK),
+        (b"\x91" * 900 + b"\x01", Encoding.MSGPACK),
+        (b"\xdd\xff\xff\xff\xff", Encoding.MSGPACK),
+        (b"\xc1", Encoding.MSGPACK),
+        (b"1", 9),
+        (b'"' + b"x" * MAX_DECODED + b'"', Encoding.JSON),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_what_json_cannot_say_comes_as_bytes(payload: bytes, encoding: int) -> None:
+    """And can be published again as such."""
+    value = shown(payload, encoding)
+
+    assert list(value) == ["$bin"]
+    assert read(value, None) == (payload, Encoding.RAW)
+
+
+def test_half_a_surrogate_pair_is_no_invalid_utf_8() -> None:
+    """JSON can say it, UTF-8 cannot."""
+    value = shown(b'"\\ud800"', Encoding.JSON)
+
+    assert json.loads(as_json(value).decode()) == "\ud800"
+
+
+def test_encodings_can_be_chosen() -> None:
+    """For the receivers."""
+    assert read({"a": 1}, "msgpack") == (pack({"a": 1}), Encoding.MSGPACK)
+    assert read("é", "text") == ("é".encode(), Encoding.TEXT)
+    assert read({"$bin": "AQ=="}, "msgpack") == (b"\x01", Encoding.MSGPACK)
+    assert read({"$$bin": 1}, None) == (b'{"$bin":1}', Encoding.JSON)
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (1, "text"),
+        (1, "raw"),
+        (1, "xml"),
+        ({"$bin": "?"}, None),
+        ({"$bin": 1}, None),
+        ({"$other": 1}, None),
+        (2**70, "msgpack"),
+    ],
+    ids=str,
+)
+def test_what_stands_for_no_payload(value: Any, name: str | None) -> None:
+    """It says which option is wrong."""
+    with pytest.raises(HttpError) as caught:
+        read(value, name)
+
+    assert caught.value.code == "bad_option"
+    assert caught.value.detail["option"] in ("payload", "encoding")
