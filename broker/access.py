@@ -21,7 +21,7 @@ from .authenticator import Authenticator
 from .handshake import Opening, Refused
 from .identity import AuthenticationFailed, Identity
 from .inbox import is_inbox, without_inbox
-from .log import log
+from .log import log_of
 from .watching import watched
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _accept(session: Session, identity: Identity) -> None:
     session.accepted_by = session.hub.authenticator
     session.expires = math.inf if left is None else trio.current_time() + left
     session.look_anew()
-    log.debug("authenticated", session=session.id, user=identity.user)
+    log_of(session).debug("authenticated")
 
 
 async def change_auth(hub: Hub, auth: Auth) -> None:
@@ -186,8 +186,7 @@ def _note(session: Session, where: str, failure: AuthenticationFailed) -> None:
     """Count and log it, never with the token."""
     counted = session.hub.counters.unauthenticated
     counted[where] = counted.get(where, 0) + 1
-    user = session.identity and session.identity.user
-    log.warning("authentication failed", session=session.id, where=where, reason=failure.reason, user=user)
+    session.hub.repeats.say(session, "warning", "authentication failed", where, where=where, reason=failure.reason)
 
 
 # ------------------------------------------------------------- what it may do
@@ -217,8 +216,5 @@ def _count_forbidden(session: Session, action: str, name: str, count: int = 1) -
     counted[action] = counted.get(action, 0) + count
     before, session.forbidden = session.forbidden, session.forbidden + count
     if before.bit_length() < session.forbidden.bit_length():
-        user = session.identity and session.identity.user
-        topic = without_inbox(name)
-        log.warning(
-            "forbidden", session=session.id, user=user, action=action, topic=topic, times=session.forbidden
-        )  # fmt: skip
+        facts = {"action": action, "topic": without_inbox(name), "times": session.forbidden}
+        session.hub.repeats.say(session, "warning", "forbidden", action, **facts)
