@@ -14,6 +14,7 @@ from .demand import Demand
 from .episodes import Episodes
 from .fanout import Fanout
 from .heartbeats import Heartbeats
+from .lag import LoopLag
 from .memory_store import MemoryStore
 from .presence import Presence
 from .registry import Registry
@@ -50,7 +51,11 @@ class Hub:
         self.sessions: dict[Session, None] = {}
         self.subscriptions = 0
         self.mask = fastest_mask()
+        self.lag = LoopLag()
         self.draining = False
+        """Whether the broker is about to end, and wants no new clients: it is not ready."""
+        self.parting = False
+        """Whether it sends its clients away, and each new one, too."""
         self.expires = False
         """Whether old history is looked for."""
 
@@ -69,7 +74,7 @@ class Hub:
         self.sessions[session] = None
         if session.config is not self.config:  # changed during the handshake
             session.config = for_those_there(session.config, self.config)
-        if self.draining:
+        if self.parting:
             session.end(endings.draining(self.config.drain_spread_s))
 
     def leave(self, session: Session) -> None:
@@ -102,4 +107,6 @@ class Hub:
             closed_by_broker=dict(counters.closed_by_broker),
             unauthenticated=dict(counters.unauthenticated),
             forbidden=dict(counters.forbidden),
+            loop_lag=self.lag.histogram,
+            loop_lag_sum_s=self.lag.sum_s,
         )

@@ -110,3 +110,8 @@ class BrokerStatistics:
     forbidden: dict[str, int]
     """Requests refused for want of a permission, by what was asked for: publish, subscribe, fetch; and subscriptions
     ended (revoked) because a new token did not allow them."""
+    loop_lag: dict[str, int]
+    """How late the event loop was, looked at ten times a second: times, by upper bound in seconds (`lag`), the last one
+    "more"; not cumulative."""
+    loop_lag_sum_s: float
+    """All of these together, in seconds."""
