@@ -24,10 +24,16 @@ class Asker(Protocol):
     hub: Hub
     id: str
     """For the log."""
+    remote: str
+    """Where it comes from, for the log."""
     identity: Identity | None
     permissions: Permissions | None
     forbidden: int
     """Requests refused for want of a permission."""
+
+    @property
+    def name(self) -> str:
+        """What the client calls itself, for the log; empty: nothing."""
 
     @property
     def config(self) -> Config:

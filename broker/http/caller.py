@@ -24,13 +24,17 @@ if TYPE_CHECKING:
 class Caller:
     """One for each connection; who it is can differ from request to request. See `publishers.Asker`."""
 
-    def __init__(self, hub: Hub, *, local: bool) -> None:
-        """``local``: on this machine."""
+    name = ""
+    """See `Asker`: a request has no HELLO."""
+
+    def __init__(self, hub: Hub, remote: str, *, local: bool) -> None:
+        """``remote``: where it comes from; ``local``: from this machine."""
         self.hub = hub
         self.id = f"http-{secrets.token_hex(4)}"
         self.identity: Identity | None = None
         self.permissions: Permissions | None = None
         self.forbidden = 0
+        self.remote = remote
         self._local = local
 
     @property

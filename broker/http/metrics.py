@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 from .answers import Answer
 
 if TYPE_CHECKING:
     from ..hub import Hub
-    from ..statistics import BrokerStatistics
 
 GAUGES = {
     "connections": ("connections", "Clients connected by WebSocket."),
@@ -52,6 +50,16 @@ COUNTERS_BY = {
 }
 """The same, with a label."""
 
+HISTOGRAMS = {
+    "queue_depths": (
+        "queue_depth",
+        "Each time a socket was behind: the most messages of one subscription that waited.",
+        None,
+    ),
+    "loop_lag": ("loop_lag_seconds", "How late the event loop was, looked at ten times a second.", "loop_lag_sum_s"),
+}
+"""The same, not cumulative; the third is the field of the sum, if there is one."""
+
 
 class _Figures(Collector):
     """Asked with each scrape."""
@@ -70,16 +78,16 @@ class _Figures(Collector):
             for value, count in getattr(figures, field).items():
                 family.add_metric([str(value)], count)
             yield family
-        yield _depths(figures)
+        for field, (name, about, sum_field) in HISTOGRAMS.items():
+            yield _histogram(name, about, getattr(figures, field), getattr(figures, sum_field) if sum_field else None)
         yield GaugeMetricFamily("fanwire_draining", "1 while the broker shuts down.", value=int(self._hub.draining))
 
 
-def _depths(figures: BrokerStatistics) -> Metric:
-    bounds = ["+Inf" if bound == "more" else floatToGoString(bound) for bound in figures.queue_depths]
-    buckets = list(zip(bounds, accumulate(figures.queue_depths.values()), strict=True))
-    about = "Each time a socket was behind: the most messages of one subscription that waited."
-    family = HistogramMetricFamily("fanwire_queue_depth", about)
-    family.add_metric([], buckets=buckets, sum_value=None)
+def _histogram(name: str, about: str, counts: dict[str, int], total: float | None) -> Metric:
+    bounds = ["+Inf" if bound == "more" else str(float(bound)) for bound in counts]
+    buckets = list(zip(bounds, accumulate(counts.values()), strict=True))
+    family = HistogramMetricFamily(f"fanwire_{name}", about)
+    family.add_metric([], buckets=buckets, sum_value=total)
     return family
 
 

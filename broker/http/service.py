@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ..log import log
+from ..log import log_of
 from .conversation import Conversation
 from .table import ENDPOINTS
 
@@ -46,7 +46,7 @@ class HttpService:
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the peer is gone
         except* Exception as group:
-            log.error("connection failed", session=conversation.caller.id, exc_info=group)
+            log_of(conversation.caller).error("connection failed", exc_info=group)
         finally:
             self._conversations.discard(conversation)
 

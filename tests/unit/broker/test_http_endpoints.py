@@ -7,7 +7,7 @@ import pytest
 
 from fanwire.broker.http.answers import HttpError
 from fanwire.broker.http.endpoints import MAX_VALUE, Parameter, Who, errors_of, find
-from fanwire.broker.http.metrics import COUNTERS, COUNTERS_BY, GAUGES
+from fanwire.broker.http.metrics import COUNTERS, COUNTERS_BY, GAUGES, HISTOGRAMS
 from fanwire.broker.http.table import ENDPOINTS
 from fanwire.broker.statistics import BrokerStatistics
 
@@ -87,4 +87,5 @@ def test_every_figure_has_a_metric() -> None:
     """What is counted can be scraped."""
     names = {field.name for field in attrs.fields(BrokerStatistics)}
 
-    assert GAUGES.keys() | COUNTERS.keys() | COUNTERS_BY.keys() | {"queue_depths"} == names
+    sums = {total for _, _, total in HISTOGRAMS.values() if total}
+    assert GAUGES.keys() | COUNTERS.keys() | COUNTERS_BY.keys() | HISTOGRAMS.keys() | sums == names
