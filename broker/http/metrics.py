@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 from .answers import Answer
 
@@ -75,7 +74,7 @@ class _Figures(Collector):
 
 
 def _depths(figures: BrokerStatistics) -> Metric:
-    bounds = ["+Inf" if bound == "more" else floatToGoString(bound) for bound in figures.queue_depths]
+    bounds = ["+Inf" if bound == "more" else str(float(bound)) for bound in figures.queue_depths]
     buckets = list(zip(bounds, accumulate(figures.queue_depths.values()), strict=True))
     about = "Each time a socket was behind: the most messages of one subscription that waited."
     family = HistogramMetricFamily("fanwire_queue_depth", about)
