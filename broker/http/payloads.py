@@ -109,7 +109,7 @@ def _packed(value: Any, encoding: Encoding) -> bytes:
     if encoding is Encoding.JSON:
         return as_json(value).rstrip(b"\n")
     if encoding is Encoding.TEXT and isinstance(value, str):
-        return value.encode(errors="replace")
+        return value.encode()
     raise _bad("payload", f"for the encoding {encoding.name.lower()} it must be {_WANTED[encoding]}")
 
 
@@ -121,11 +121,14 @@ def _bad(option: str, text: str) -> HttpError:
 
 
 def parsed(text: bytes) -> Any:
-    """JSON that came. Raises `HttpError` (`malformed`)."""
+    """JSON that came, with no text that UTF-8 could not say. Raises `HttpError` (`malformed`)."""
     try:
-        return json.loads(text.decode(), parse_constant=_no_constant)
+        value = json.loads(text.decode(), parse_constant=_no_constant)
+        if b"\\ud" in text or b"\\uD" in text:  # perhaps half a pair of surrogates
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise HttpError("malformed", f"this is no JSON: {error}") from None
+    return value
 
 
 def _no_constant(name: str) -> Any:

@@ -1,13 +1,13 @@
 """HTTP on the broker's port: what is asked for is answered, in order, and the connection lives as long as it should."""
 
-import pytest
 import trio
+import trio.testing
 
-from fanwire.protocol import Welcome
+from fanwire.protocol import Message, Ok, Ping, Welcome, encode
 from fanwire.protocol.frames import masked_frame
 
 from .http_client import http, serving
-from .raw import KEY, REQUEST, RawClient
+from .raw import KEY, REQUEST, RawClient, subscribed
 
 
 async def test_a_broker_tells_that_it_lives() -> None:
@@ -67,19 +67,36 @@ async def test_while_it_drains_it_is_not_ready(autojump_clock: object) -> None:
             assert await asking.closed()
 
 
-@pytest.mark.parametrize("cut", range(len(REQUEST) - 5, len(REQUEST) + 12))
-async def test_no_byte_of_a_handshake_is_lost(cut: int) -> None:
-    """Frames in the packet of the request, and cut anywhere around its end."""
-    hello = masked_frame(bytes.fromhex("9207 01"), KEY)  # PING
-    data = REQUEST + hello
+async def test_no_byte_of_a_handshake_is_lost() -> None:
+    """Frames in the packet of the request, and the two cut anywhere."""
+    data = REQUEST + masked_frame(encode(Ping(1)), KEY)
     async with serving() as broker:
-        client = RawClient(await broker.open_stream())
-        await client.stream.send_all(data[:cut])
-        await trio.testing.wait_all_tasks_blocked()
-        await client.stream.send_all(data[cut:])
-        while (end := client.received.find(b"\r\n\r\n")) < 0:
-            await client.read()
-        del client.received[: end + 4]
+        for cut in range(1, len(data) + 1):
+            client = RawClient(await broker.open_stream())
+            await client.stream.send_all(data[:cut])
+            await trio.testing.wait_all_tasks_blocked()
+            await client.stream.send_all(data[cut:])
+            while (end := client.received.find(b"\r\n\r\n")) < 0:
+                await client.read()
+            del client.received[: end + 4]
 
-        await client.expect(Welcome)
-        assert getattr(await client.next(), "id", None) == 1
+            await client.expect(Welcome)
+            assert (await client.expect(Ok)).id == 1, cut
+            await client.stream.aclose()
+
+
+async def test_no_byte_of_a_request_is_lost() -> None:
+    """A body in the packet of the head, the next request behind it, and all cut anywhere."""
+    request = b"POST /v1/publish/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nbody"
+    data = request + b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    async with serving() as broker:
+        subscriber = await subscribed(broker, "a")
+        for cut in range(1, len(data) + 1):
+            client = await http(broker)
+            await client.send(data[:cut])
+            await trio.testing.wait_all_tasks_blocked()
+            await client.send(data[cut:])
+
+            assert (await client.answer()).status == (await client.answer()).status == 200
+            assert (await subscriber.expect(Message)).payload == b"body", cut
+            await client.stream.aclose()

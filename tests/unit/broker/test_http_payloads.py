@@ -5,12 +5,21 @@ from typing import Any
 
 import msgpack
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanwire.broker.http.answers import HttpError, as_json
+from fanwire.broker import Config, TopicRule
+from fanwire.broker.http.answers import Answer, HttpError, as_json
+from fanwire.broker.http.caller import Caller
 from fanwire.broker.http.payloads import MAX_DECODED, read, shown
+from fanwire.broker.http.publishing import publish_batch
+from fanwire.broker.http.request import Request
+from fanwire.broker.http.table import ENDPOINTS
+from fanwire.broker.hub import Hub
 from fanwire.protocol import Encoding, pack
+
+_batch = next(each for each in ENDPOINTS if each.handle is publish_batch)
 
 _json = st.recursive(
     st.none()
@@ -108,3 +117,39 @@ def test_what_stands_for_no_payload(value: Any, name: str | None) -> None:
 
     assert caught.value.code == "bad_option"
     assert caught.value.detail["option"] in ("payload", "encoding")
+
+
+_any = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters()), inner),
+    max_leaves=5,
+)
+_names = ("topic", "payload", "encoding", "headers", "key", "retain", "msg_id", "expect", "reply_to")
+
+
+@given(
+    st.lists(
+        st.dictionaries(st.sampled_from(_names) | st.text(max_size=3), _any | st.sampled_from(["a", "json", "$bin"]))
+        | st.builds(dict, topic=st.just("a"), payload=_any, key=_any)
+        | _any
+    )
+)
+def test_whatever_a_batch_holds_each_item_is_answered(items: list[Any]) -> None:
+    """Published, or refused with a code; never a defect of ours."""
+    body = json.dumps(items).encode()
+
+    async def post() -> Answer:
+        hub = Hub(Config(listen=False, rules=(TopicRule(pattern="a", history=3),)))
+        request = Request(_batch, Caller(hub, local=True), {}, {}, {"content-type": "application/json"}, body)
+        return await publish_batch(hub, request)
+
+    try:
+        answer = trio.run(post)
+    except HttpError as error:
+        answer = error.answer()
+    said = json.loads(answer.body)
+    if answer.status == 400:
+        assert said["error"]["code"] == "malformed"  # NaN, or half a pair of surrogates
+    else:
+        assert len(said["results"]) == len(items)
+        assert all("offset" in result or result["error"]["code"] for result in said["results"])
