@@ -50,10 +50,11 @@ def authenticator_of(auth: Auth | None) -> Authenticator | None:
 def admit(session: Session, opening: Opening) -> None:
     """Look at what the handshake says of who comes.
 
-    A bad token in the query is the end of the session, told by GOODBYE: browsers show no HTTP status.
+    A token counts more than a client certificate, which comes by itself. A bad token in the query is the end of the
+    session, told by GOODBYE: browsers show no HTTP status.
 
     Raises:
-        Refused: A bad token in the header.
+        Refused: A bad token in the header, or a certificate of nobody who is known.
     """
     authenticator = session.hub.authenticator
     if authenticator is None:
@@ -70,8 +71,20 @@ def admit(session: Session, opening: Opening) -> None:
             _accept(session, authenticator.authenticate(only_one(opening.tokens)))
         except AuthenticationFailed as failure:
             _end(session, "query", failure)
+    elif authenticator.knows(session.peer.certificate):
+        _admit_by_certificate(session, authenticator)
     elif authenticator.anonymous is not None:
         _accept(session, authenticator.anonymous)
+
+
+def _admit_by_certificate(session: Session, authenticator: Authenticator) -> None:
+    certificate = session.peer.certificate
+    assert certificate is not None
+    try:
+        _accept(session, authenticator.by_certificate(certificate))
+    except AuthenticationFailed as failure:
+        note_unauthenticated(session, "certificate", failure)
+        raise Refused(HTTPStatus.FORBIDDEN, "the client certificate is not accepted") from None
 
 
 def token_of(authorization: str) -> str:

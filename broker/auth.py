@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 
+from .client_certificate import NAMES
 from .permissions import Role, listed
 
 ALGORITHMS = ("HS256", "RS256", "ES256", "EdDSA")
@@ -48,6 +49,11 @@ def _names(_instance: object, attribute: attrs.Attribute[Any], value: tuple[Any,
 def _moment(_instance: object, _attribute: attrs.Attribute[Any], value: object) -> None:
     if value is not None and not (isinstance(value, datetime) and value.tzinfo is not None):
         raise ValueError(f"expires must be a moment with its time zone, such as 2030-01-01T00:00:00Z, not {value!r}")
+
+
+def _certificate_name(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and value not in NAMES:
+        raise ValueError(f"{attribute.name} is {value!r}; it must be one of {', '.join(NAMES)}")
 
 
 def check_user(user: object) -> str:
@@ -92,6 +98,16 @@ class AuthToken:
 
 
 @attrs.frozen(kw_only=True)
+class AuthCertificate:
+    """What a user may do who is known by a client certificate."""
+
+    user: str = attrs.field(validator=lambda _instance, _attribute, value: check_user(value) and None)
+    """As the certificate has it."""
+    roles: tuple[str, ...] = attrs.field(default=(), converter=listed, validator=_names)
+    """What they may do, beside ``default_roles``."""
+
+
+@attrs.frozen(kw_only=True)
 class Auth:
     """Who may come in, and what they may do. Nobody may do anything that no role of theirs allows."""
 
@@ -110,16 +126,23 @@ class Auth:
     are not defined here are passed over: they may mean something elsewhere."""
     tokens: tuple[AuthToken, ...] = attrs.field(default=(), converter=listed, metadata={"of": AuthToken})
     """Tokens that are no JWTs."""
+    certificate_user: str | None = attrs.field(default=None, validator=_certificate_name)
+    """Where the user stands in a client certificate: cn, email, uri or dns. None: certificates say nobody's name."""
+    certificates: tuple[AuthCertificate, ...] = attrs.field(
+        default=(), converter=listed, metadata={"of": AuthCertificate}
+    )
+    """Roles of users who are known by a certificate. Others of them have the ``default_roles``."""
     roles: tuple[Role, ...] = attrs.field(default=(), converter=listed, metadata={"of": Role})
     """What there is to be allowed."""
     default_roles: tuple[str, ...] = attrs.field(default=(), converter=listed, validator=_names)
-    """Roles of everybody who has a token."""
+    """Roles of everybody who has a token, or a client certificate with a user."""
     anonymous_roles: tuple[str, ...] = attrs.field(default=(), converter=listed, validator=_names)
     """Roles of who brings no token; none: nobody comes in without one."""
 
     def __attrs_post_init__(self) -> None:
-        if not (self.keys or self.jwks_file or self.tokens or self.anonymous_roles):
-            raise ValueError("nobody could come in: give keys, jwks_file, tokens or anonymous_roles")
+        if not (self.keys or self.jwks_file or self.tokens or self.anonymous_roles or self.certificate_user):
+            raise ValueError("nobody could come in: give keys, jwks_file, tokens, certificate_user or anonymous_roles")
+        self._check_certificates()
         _check_unique("roles", [role.name for role in self.roles])
         _check_unique("tokens", [token.sha256 for token in self.tokens], "the same token stands there twice")
         self._check_roles("default_roles", self.default_roles)
@@ -130,6 +153,16 @@ class Auth:
                 raise ValueError(f"tokens[{number}] ({token.user}) has no roles, and there are no default_roles")
             self._check_variables(f"tokens[{number}] ({token.user})", (*token.roles, *self.default_roles), {"sub"})
         self._check_variables("anonymous_roles", self.anonymous_roles, set())
+
+    def _check_certificates(self) -> None:
+        if self.certificates and self.certificate_user is None:
+            raise ValueError('certificates need certificate_user, such as "cn": where users stand in them')
+        _check_unique("certificates", [each.user for each in self.certificates])
+        for number, each in enumerate(self.certificates):
+            self._check_roles(f"certificates[{number}].roles", each.roles)
+            if not (each.roles or self.default_roles):
+                raise ValueError(f"certificates[{number}] ({each.user}) has no roles, and there are no default_roles")
+            self._check_variables(f"certificates[{number}] ({each.user})", (*each.roles, *self.default_roles), {"sub"})
 
     def _check_roles(self, name: str, roles: Iterable[str]) -> None:
         known = {role.name for role in self.roles}

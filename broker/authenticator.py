@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from .auth import Auth, AuthToken, check_user
+from .client_certificate import ClientCertificate
 from .identity import AuthenticationFailed, Identity
 from .permissions import Permissions, Rights, Unusable, rights_of
 
@@ -31,6 +32,7 @@ class Authenticator:
         self._auth = auth
         self._jwts = _verifier(auth)
         self._tokens = {bytes.fromhex(token.sha256): token for token in auth.tokens}
+        self._certificates = {each.user: each.roles for each in auth.certificates}
         self._permissions: WeakValueDictionary[Rights, Permissions] = WeakValueDictionary()
         self.anonymous: Identity | None = None
         """Who brings no token; None: nobody may come in without one."""
@@ -55,6 +57,27 @@ class Authenticator:
             return self._of_jwt(self._jwts.claims_of(token))
         return self._of_digest(digest)
 
+    def knows(self, certificate: ClientCertificate | None) -> bool:
+        """Whether users are known by such certificates."""
+        return certificate is not None and self._auth.certificate_user is not None
+
+    def by_certificate(self, certificate: ClientCertificate) -> Identity:
+        """Who shows this certificate, which TLS has verified. Only if it `knows` them.
+
+        Raises:
+            AuthenticationFailed: It is not accepted.
+        """
+        kind = self._auth.certificate_user
+        try:
+            user = check_user(certificate.name(kind or "cn"))
+            roles = (*self._certificates.get(user, ()), *self._auth.default_roles)
+            if kind is None or not roles:
+                raise ValueError(f"there are no roles for {user!r}")
+            permissions = self._permissions_of(roles, {"sub": user})
+        except ValueError as error:
+            raise AuthenticationFailed(f"client certificate: {error}") from None
+        return _live(Identity(user, permissions, certificate.expires_at, certificate))
+
     def again(self, identity: Identity) -> Identity:
         """Who it is by these settings, that was known by others. Of a JWT the signature is not looked at again.
 
@@ -64,6 +87,8 @@ class Authenticator:
         proof = identity.proof
         if isinstance(proof, bytes):
             return self._of_digest(proof)
+        if isinstance(proof, ClientCertificate):
+            return self.by_certificate(proof)
         if proof is not None:
             return self._of_jwt(proof)
         if self.anonymous is None:

@@ -34,6 +34,8 @@ class ClosedConnection:
     """The broker's name for it (`session` in WELCOME)."""
     name: str
     """As the client called itself in HELLO."""
+    address: str
+    """Its IP address, as far as that was known; "unix" or "memory" for other ways in."""
     code: int
     """The close code; 1006: the connection was lost."""
     reason: str
@@ -63,6 +65,7 @@ class ClosedConnections:
             ClosedConnection(
                 session=session.id,
                 name=shown(session.name),
+                address=session.peer.address,
                 code=code,
                 reason=shown(reason),
                 closed_time_us=wall_clock_us(),

@@ -5,6 +5,7 @@ Units stand in the names: ``_s`` seconds, ``_bytes``. Where a limit may be None,
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,7 +14,10 @@ import attrs
 from fanwire.protocol import DEFAULT_PORT
 
 from .auth import Auth
+from .origins import check_allowed
+from .proxies import Proxies
 from .rules import TopicRule
+from .tls import Tls
 
 RESTART = {"restart": True}
 """Metadata of a field that cannot change while a broker runs."""
@@ -47,6 +51,26 @@ def _path(_instance: object, attribute: attrs.Attribute[Any], value: str) -> Non
         raise ValueError(f"{attribute.name} must begin with '/', not {value!r}")
 
 
+def _texts(values: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(values, str):
+        raise ValueError(f"a list of texts is needed, not {values!r}")
+    return tuple(values)
+
+
+def _origins(_instance: object, _attribute: attrs.Attribute[Any], value: tuple[str, ...]) -> None:
+    for text in value:
+        check_allowed(text)
+
+
+def _proxies(_instance: object, _attribute: attrs.Attribute[Any], value: tuple[str, ...]) -> None:
+    Proxies(value)
+
+
+def _mode(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, str) or not re.fullmatch("0?[0-7]{3}", value):
+        raise ValueError(f"{attribute.name} must be three octal digits, such as 0660, not {value!r}")
+
+
 def _port(_instance: object, attribute: attrs.Attribute[Any], value: int) -> None:
     if not 0 <= value <= 65535:
         raise ValueError(f"{attribute.name} must be between 0 (any free one) and 65535, not {value!r}")
@@ -63,8 +87,8 @@ class Config:
     listen: bool = attrs.field(default=True, metadata=OF_PROGRAMS)
     """Whether to open a port at all; without one the broker is reached by `Broker.open_stream`."""
 
-    host: str = attrs.field(default="127.0.0.1", metadata=RESTART)
-    """Address to listen on. Loopback by default: opening a broker to the network is a decision."""
+    host: str | None = attrs.field(default="127.0.0.1", metadata=RESTART)
+    """Address to listen on. Loopback by default: opening a broker to the network is a decision. None: no TCP port."""
 
     port: int = attrs.field(default=DEFAULT_PORT, validator=_port, metadata=RESTART)
     """TCP port; 0 takes any free one (`Broker.port` tells which)."""
@@ -75,8 +99,31 @@ class Config:
     backlog: int = attrs.field(default=4096, validator=_needed, metadata=RESTART)
     """Connections that the kernel keeps until we accept them; 10,000 clients coming back at once need more than 128."""
 
+    unix_path: str | None = attrs.field(default=None, metadata=RESTART)
+    """Unix socket to listen on, beside TCP or instead of it."""
+
+    unix_mode: str = attrs.field(default="0660", validator=_mode, metadata=RESTART)
+    """Who may connect to it: the permissions of its file, in octal."""
+
+    tls: Tls | None = None
+    """What TLS is spoken with, on TCP. None: none is."""
+
+    insecure: bool = attrs.field(default=False, metadata=RESTART)
+    """Whether the broker may listen on an address of the network though nobody must authenticate."""
+
     auth: Auth | None = None
     """Who may come in, and what they may do. None: everybody, and all but publishing on the broker's own topics."""
+
+    allowed_origins: tuple[str, ...] = attrs.field(default=(), converter=_texts, validator=_origins)
+    """Web pages that may connect: origins such as https://app.example, https://*.app.example, null, or * for all.
+    Empty: with a token any page may, without one only those of the very host that they connect to."""
+
+    trusted_proxies: tuple[str, ...] = attrs.field(default=(), converter=_texts, validator=_proxies)
+    """Networks of proxies whose word on a client's address counts, such as 10.0.0.0/8; unix: whoever comes through the
+    Unix socket."""
+
+    proxy_protocol: bool = False
+    """Whether the trusted proxies begin each connection with a header of the PROXY protocol, version 2."""
 
     max_connections: int | None = attrs.field(default=20_000, validator=_positive)
     """Clients at a time; one more is told `too_many` and closed with 4029."""
@@ -169,3 +216,17 @@ class Config:
 
     server: str = "fanwire"
     """What WELCOME says the server is."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.proxy_protocol and not self.trusted_proxies:
+            raise ValueError("proxy_protocol is on, but no proxy is trusted: say in trusted_proxies who may speak it")
+        if self.auth is not None and self.auth.certificate_user is not None and not self.asks_for_certificates:
+            raise ValueError(
+                "auth.certificate_user says where users stand in client certificates, but nobody is asked for one: set"
+                " client_ca and client_certs in [tls]"
+            )
+
+    @property
+    def asks_for_certificates(self) -> bool:
+        """Whether clients may show certificates."""
+        return self.tls is not None and self.tls.client_certs != "none"

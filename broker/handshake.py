@@ -26,6 +26,9 @@ MAX_FIELDS = 100
 _LINE_END = b"\r\n"
 _END = 2 * _LINE_END
 
+# The first byte of a ClientHello (RFC 8446 section 5.1): waiting for the end of a line would be in vain.
+_TLS_HANDSHAKE = 0x16
+
 
 class Refused(Exception):
     """The request cannot become a connection; `response` is what the client is told."""
@@ -65,6 +68,10 @@ class Opening:
     """The header of that name."""
     tokens: tuple[str, ...] = attrs.field(default=(), repr=False)
     """What the query calls ``token``."""
+    host: str | None = None
+    """The header of that name, as those below."""
+    origin: str | None = None
+    forwarded_for: str | None = None
 
 
 @attrs.frozen
@@ -108,6 +115,8 @@ async def read_head(stream: trio.abc.ReceiveStream, received: bytearray) -> int 
         if not data:
             return None
         received += data
+        if received[0] == _TLS_HANDSHAKE:
+            raise Refused(HTTPStatus.BAD_REQUEST, "no TLS is spoken here: connect with ws://")
     if not len(_END) <= end <= MAX_HEAD:
         raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"the request head is longer than {MAX_HEAD} bytes")
     return end
@@ -139,6 +148,9 @@ def check_opening(head: bytes, rest: bytes, path: str) -> Opening | PlainRequest
         headers.get("user-agent", ""),
         headers.get("authorization"),
         tuple(value for name, value in fields_of(query) if name == "token"),
+        headers.get("host"),
+        headers.get("origin"),
+        headers.get("x-forwarded-for"),
     )
 
 

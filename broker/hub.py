@@ -23,6 +23,7 @@ from .reload import for_those_there
 from .repeats import Repeats
 from .reports import Reports
 from .statistics import DEPTHS, BrokerStatistics, Counters
+from .tls import load
 from .watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Hub:
         self.store: Store = MemoryStore(secrets.token_hex(8), config.max_stored_bytes, config.max_stored_topics)
         self.registry = Registry(config.rules, self.store)
         self.authenticator = authenticator_of(config.auth)
+        self.tls = load(config.tls)
         self.fanout = Fanout(self.counters)
         self.watchdog = Watchdog()
         self.repeats = Repeats(self.watchdog)
@@ -113,4 +115,6 @@ class Hub:
             http_answers=dict(counters.http_answers),
             loop_lag=self.lag.histogram,
             loop_lag_sum_s=self.lag.sum_s,
+            turned_away=dict(counters.turned_away),
+            certificate_expires_in_s=None if self.tls is None else round(self.tls.expires_in_s, 3),
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from .client_certificate import ClientCertificate
 from .permissions import Permissions
 
 
@@ -35,8 +36,8 @@ class Identity:
     permissions: Permissions
     expires_at: float | None = None
     """When that ends, in seconds since 1970, leeway included; None: never."""
-    proof: bytes | Mapping[str, object] | None = attrs.field(default=None, eq=False, repr=False)
-    """What it was known by: the hash of a token, or the claims of a JWT. For when the settings change."""
+    proof: bytes | Mapping[str, object] | ClientCertificate | None = attrs.field(default=None, eq=False, repr=False)
+    """What it was known by: the hash of a token, the claims of a JWT, a certificate. For when the settings change."""
 
     @property
     def expires_in_s(self) -> float | None:

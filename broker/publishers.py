@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .config import Config
     from .hub import Hub
     from .identity import Identity
+    from .peer import Peer
     from .permissions import Permissions
     from .registry import Registry
     from .routes import Topic
@@ -24,8 +25,8 @@ class Asker(Protocol):
     hub: Hub
     id: str
     """For the log."""
-    remote: str
-    """Where it comes from, for the log."""
+    peer: Peer
+    """Who is at the other end, or for whom that one speaks."""
     identity: Identity | None
     permissions: Permissions | None
     forbidden: int
@@ -34,6 +35,10 @@ class Asker(Protocol):
     @property
     def name(self) -> str:
         """What the client calls itself, for the log; empty: nothing."""
+
+    @property
+    def remote(self) -> str:
+        """Where it comes from, for the log."""
 
     @property
     def config(self) -> Config:

@@ -15,6 +15,8 @@ from .access import change_auth
 from .authenticator import Authenticator
 from .config import Config
 from .expiry import Expiry
+from .tls import load
+from .tls_watch import tell_end
 
 if TYPE_CHECKING:
     from .hub import Hub
@@ -36,7 +38,10 @@ async def reload(hub: Hub, config: Config) -> tuple[str, ...]:
     before, now = hub.config, attrs.evolve(config, **{name: getattr(hub.config, name) for name in kept})
     if now.auth is not None:
         Authenticator(now.auth)  # a key that cannot be used is found before anything has changed
+    tls = load(now.tls)  # also when nothing has changed but what the files hold
     _apply(hub, now)
+    hub.tls = tls  # new connections go by it; what old ones agreed on is theirs
+    tell_end(hub)
     if now.auth is not None and (now.auth != before.auth or _reads_files(now)):
         await change_auth(hub, now.auth)
     return kept
@@ -47,6 +52,8 @@ def _kept(before: Config, after: Config) -> list[str]:
     names = [field.name for field in fields if field.metadata.get("restart")]
     if (before.auth is None) is not (after.auth is None):
         names.append("auth")  # nobody knows who those are that have come in without being asked
+    if (before.tls is None) is not (after.tls is None):
+        names.append("tls")
     return names
 
 

@@ -52,6 +52,8 @@ class ConnectionInfo:
     """As the client called itself in HELLO."""
     agent: str
     """Its library, as it says."""
+    address: str
+    """Its IP address, as far as that is known; "unix" or "memory" for other ways in."""
     connected_s: float
     """How long it has lived, in seconds."""
     subscriptions: int
@@ -91,6 +93,7 @@ def look_at(session: Session) -> ConnectionInfo:
         session=session.id,
         name=shown(session.name),
         agent=shown(session.agent),
+        address=session.peer.address,
         connected_s=round(trio.current_time() - session.opened_at, 3),
         subscriptions=len(subscriptions),
         patterns=[shown(without_inbox(each.route.pattern)) for each in subscriptions[:MOST_PATTERNS]],

@@ -17,13 +17,16 @@ from .auth import Auth
 from .closed import ClosedConnection
 from .config import Config
 from .drain import send_away
+from .exposure import check_host
 from .fanout import time_stamp
 from .hub import Hub
+from .listeners import Listeners, open_listeners
 from .reload import reload, watch_expiry
 from .reports import ConnectionInfo, look_at
 from .requests import check_publishable, message_tail, settle_retain
 from .session import Session
 from .statistics import BrokerStatistics
+from .tls_watch import watch_certificate
 
 _PLAIN = PublishOptions()
 
@@ -39,8 +42,13 @@ class Broker:
 
         Args:
             config: All settings; the default listens on ws://127.0.0.1:9473/.
+
+        Raises:
+            ValueError: A key or certificate cannot be used; or the broker would be open to the network, and nobody
+                must authenticate (`Config.insecure` allows it).
         """
         self.config = config or Config()
+        check_host(self.config)
         self._hub = Hub(self.config)
         self._connections: trio.Nursery | None = None
         self._accepting: trio.CancelScope | None = None
@@ -50,14 +58,18 @@ class Broker:
         self._started = False
         self.port: int | None = None
         """The TCP port it listens on, while it does."""
+        self._unix_path: str | None = None
 
     @property
     def urls(self) -> tuple[str, ...]:
-        """Where clients reach it; none without a port."""
-        if self.port is None:
-            return ()
-        host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
-        return (f"ws://{host}:{self.port}{self.config.path}",)
+        """Where clients reach it; none without a port and a Unix socket."""
+        urls = []
+        if self.port is not None:
+            host = f"[{self.config.host}]" if ":" in str(self.config.host) else self.config.host
+            urls.append(f"{'wss' if self.config.tls else 'ws'}://{host}:{self.port}{self.config.path}")
+        if self._unix_path is not None:
+            urls.append(f"ws+unix:{self._unix_path}")
+        return tuple(urls)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Self]:
@@ -83,8 +95,9 @@ class Broker:
         """Serve until cancelled or drained; ``task_status`` gets the broker once clients can come.
 
         Raises:
-            OSError: The port cannot be opened.
+            OSError: The port, or the Unix socket, cannot be opened.
             RuntimeError: This broker has been started before.
+            ValueError: `Config.host` is a name of an address of the network, and nobody must authenticate.
         """
         if self._started:
             raise RuntimeError("a Broker serves once; make a new one")
@@ -93,6 +106,7 @@ class Broker:
         try:
             async with trio.open_nursery() as nursery:
                 watch_expiry(self._hub)
+                watch_certificate(self._hub)
                 nursery.start_soon(self._hub.fanout.run)
                 nursery.start_soon(self._hub.watchdog.run)
                 nursery.start_soon(self._hub.reports.run)
@@ -105,25 +119,22 @@ class Broker:
                 nursery.cancel_scope.cancel()
         finally:
             self._connections = None
-            self.port = None
             self._hub.repeats.tell()
+            self.port = self._unix_path = None
 
-    async def _listen(self) -> list[trio.SocketListener]:
-        if not self.config.listen:
-            return []
-        listeners = await trio.open_tcp_listeners(self.config.port, host=self.config.host, backlog=self.config.backlog)
-        self.port = listeners[0].socket.getsockname()[1]
+    async def _listen(self) -> Listeners:
+        listeners = await open_listeners(self.config)
+        self.port, self._unix_path = listeners.port, listeners.unix_path
         return listeners
 
-    async def _accept(self, listeners: list[trio.SocketListener], nursery: trio.Nursery) -> None:
+    async def _accept(self, listeners: Listeners, nursery: trio.Nursery) -> None:
         try:
             with trio.CancelScope() as self._accepting:
                 async with trio.open_nursery() as accepting:
-                    for listener in listeners:
+                    for listener in listeners.all:
                         accepting.start_soon(accept_connections, listener, nursery, self._handle)
-        finally:  # also when cancelled; `aclose` would pass a checkpoint after the first of them
-            for listener in listeners:
-                listener.socket.close()
+        finally:  # also when cancelled
+            listeners.close()
 
     async def _handle(self, stream: trio.abc.Stream) -> None:
         limit = self.config.max_connections

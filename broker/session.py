@@ -21,6 +21,7 @@ from fanwire.transport import FrameStream
 
 from . import endings
 from .access import admit, look_again, note_expired
+from .arrival import arrive, look_over
 from .endings import Ending
 from .fanout import wall_clock_us
 from .handshake import PlainRequest, Refused, read_opening
@@ -30,8 +31,8 @@ from .leftovers import end_parser
 from .limiter import Limiter
 from .log import log_of
 from .outbox import Outbox, Owner, SlowConsumer
+from .peer import Peer
 from .publishers import publish_one
-from .remote import remote_of
 from .replay import Replaying, Wish
 from .subscription import Subscription
 from .watchdog import Watched
@@ -86,8 +87,8 @@ class Session(Owner, Watched):
         "opened_at",
         "opened_time_us",
         "outbox",
+        "peer",
         "permissions",
-        "remote",
         "stream",
         "welcomed",
         "writing",
@@ -102,10 +103,10 @@ class Session(Owner, Watched):
         self.id = secrets.token_hex(8)
         self.inbox = new_inbox()
         """What it may subscribe to for replies, and nobody else."""
+        self.peer = Peer()
+        """Who is at the other end, as far as the network knows (see `arrival`)."""
         self.name = ""
         self.agent = ""
-        self.remote = ""
-        """Where it comes from, for the log (`remote`)."""
         self.client: str | None = None
         """What makes it the same client after a reconnect, as it says (`members`)."""
         self.identity: Identity | None = None
@@ -145,6 +146,11 @@ class Session(Owner, Watched):
         self._unacked = 0
 
     @property
+    def remote(self) -> str:
+        """Where it comes from, for the log."""
+        return self.peer.remote
+
+    @property
     def registry(self) -> Registry:
         """The broker's."""
         return self.hub.registry
@@ -165,7 +171,6 @@ class Session(Owner, Watched):
 
     async def run(self, raw: trio.abc.Stream) -> None:
         """Serve one client to the end. Whatever it does, only its own connection ends; ``raw`` is closed afterwards."""
-        self.remote = remote_of(raw)
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
@@ -183,9 +188,11 @@ class Session(Owner, Watched):
             self._let_go()
 
     async def _serve(self, raw: trio.abc.Stream, nursery: trio.Nursery) -> None:
-        connection = await self._open(raw, nursery)
-        if self._plain is not None:  # no WebSocket, and not refused
-            await self.hub.http.serve(raw, self._plain.received)
+        due = trio.current_time() + self.config.handshake_timeout_s
+        entered = await self._enter(raw, due)
+        connection = None if entered is None else await self._open(entered, nursery, due)
+        if entered is not None and self._plain is not None:  # no WebSocket, and not refused
+            await self.hub.http.serve(entered, self._plain.received, peer=self.peer)
             return
         if connection is None:
             self.hub.counters.connections_refused += 1
@@ -215,15 +222,26 @@ class Session(Owner, Watched):
         """Whether it has yet to say who it is."""
         return self.hub.authenticator is not None and self.identity is None
 
-    async def _open(self, raw: trio.abc.Stream, nursery: trio.Nursery) -> trio_websocket.WebSocketConnection | None:
+    async def _enter(self, raw: trio.abc.Stream, due: float) -> trio.abc.Stream | None:
+        """What comes before the request (see `arrival`). None: there is nothing to speak HTTP on."""
+        try:
+            return await arrive(self, raw, due)
+        except Refused as refusal:
+            await self._refuse(raw, refusal)
+            return None
+
+    async def _open(
+        self, raw: trio.abc.Stream, nursery: trio.Nursery, due: float
+    ) -> trio_websocket.WebSocketConnection | None:
         """The handshake, under its deadline. None: there is no connection, and the client was told why."""
-        with trio.move_on_after(self.config.handshake_timeout_s):
+        with trio.move_on_at(due):
             try:
                 opening = await read_opening(raw, self.config.path)
                 if isinstance(opening, PlainRequest):
                     self._plain = opening
                     return None
                 if opening is not None:
+                    look_over(self, opening)
                     admit(self, opening)
             except Refused as refusal:
                 await self._refuse(raw, refusal)

@@ -30,6 +30,7 @@ class Counters:
         "slow_consumers",
         "slow_episodes",
         "slow_unsubscribed",
+        "turned_away",
         "unauthenticated",
     )
 
@@ -51,6 +52,7 @@ class Counters:
         self.unauthenticated: dict[str, int] = {}
         self.forbidden: dict[str, int] = {}
         self.http_answers: dict[int, int] = {}
+        self.turned_away: dict[str, int] = {}
 
     def observe_depth(self, messages: int) -> None:
         """A socket that was behind has caught up: the most messages of a subscription that waited meanwhile."""
@@ -112,7 +114,7 @@ class BrokerStatistics:
     """Connections that the broker closed, by close code."""
     unauthenticated: dict[str, int]
     """Tokens that were not accepted, and connections without one that needed one, by where it came: header, query,
-    hello; and those that have expired while connected, or are none any more since the settings changed."""
+    hello, certificate; and those that have expired while connected, or are none any more since the settings changed."""
     forbidden: dict[str, int]
     """Requests refused for want of a permission, by what was asked for: publish, subscribe, fetch; and subscriptions
     ended (revoked) because a new token did not allow them."""
@@ -125,3 +127,8 @@ class BrokerStatistics:
     "more"; not cumulative."""
     loop_lag_sum_s: float
     """All of these together, in seconds."""
+    turned_away: dict[str, int]
+    """Connections that came no further than to the door, by where it was: proxy (no good PROXY header), tls (no TLS
+    handshake, or none in time), origin (a web page that may not)."""
+    certificate_expires_in_s: float | None
+    """Until the broker's own certificate ends; negative: it has. None: no TLS is spoken."""

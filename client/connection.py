@@ -69,6 +69,8 @@ async def open_stream(address: Address, options: Options) -> trio.abc.Stream:
     try:
         if options.open_stream:
             return await options.open_stream()
+        if address.unix is not None:
+            return await trio.open_unix_socket(address.unix)
         tcp = await trio.open_tcp_stream(address.host, address.port)
     except Exception as error:  # OSError mostly, but a name can be odd, and options.open_stream is not ours
         raise ConnectionFailed(

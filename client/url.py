@@ -8,6 +8,7 @@ from attrs import frozen
 
 from fanwire.protocol.codes import DEFAULT_PORT
 
+_UNIX = "ws+unix:"
 DEFAULT_URL = f"ws://127.0.0.1:{DEFAULT_PORT}/"
 
 
@@ -19,15 +20,21 @@ class Address:
     port: int
     path: str
     tls: bool
+    unix: str | None = None
+    """A Unix socket on this machine, in place of host and port."""
 
     @property
     def host_header(self) -> str:
         """For the ``Host`` header (RFC 9110 section 7.2): with the port unless it is the scheme's own."""
+        if self.unix is not None:
+            return self.host
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
     def __str__(self) -> str:
         """The URL, without anything secret."""
+        if self.unix is not None:
+            return f"ws+unix:{self.unix}:{self.path.partition('?')[0]}"
         return f"{'wss' if self.tls else 'ws'}://{self.host_header}{self.path.partition('?')[0]}"
 
 
@@ -36,11 +43,14 @@ def parse_url(url: str) -> Address:
 
     Args:
         url: Such as "ws://127.0.0.1:9473/", "wss://broker.example/feed", "localhost", "localhost:9473". Without a port
-            ``ws`` means 9473 and ``wss`` 443.
+            ``ws`` means 9473 and ``wss`` 443. "ws+unix:/run/fanwire.sock" is a Unix socket; a request path may follow
+            behind another colon: "ws+unix:/run/fanwire.sock:/feed".
 
     Raises:
         ValueError: It is no such URL; the message says why.
     """
+    if url.startswith(_UNIX):
+        return _unix_address(url)
     parts = _split(url)
     if parts.scheme not in ("ws", "wss"):
         raise ValueError(f"a broker's URL begins with ws:// or wss://, not {parts.scheme}://: {url!r}")
@@ -58,6 +68,15 @@ def parse_url(url: str) -> Address:
         path=f"{path}?{parts.query}" if parts.query else path,
         tls=tls,
     )
+
+
+def _unix_address(url: str) -> Address:
+    socket, _, path = url.removeprefix(_UNIX).partition(":")
+    if socket.startswith("//"):
+        socket = socket[2:]
+    if not socket.startswith("/") or any(c <= " " for c in path) or not path.isascii():
+        raise ValueError(f"write ws+unix:/run/fanwire.sock, not {url!r}")
+    return Address(host="localhost", port=0, path=path or "/", tls=False, unix=socket)
 
 
 def _split(url: str) -> SplitResult:

@@ -14,12 +14,14 @@ from typing import Any, get_args, get_origin, get_type_hints
 import attrs
 import click
 
-from fanwire.broker import Config
+from fanwire.broker import Config, Tls
 from fanwire.broker.access import authenticator_of
 from fanwire.broker.auth_file import build, read_auth
+from fanwire.broker.exposure import check_host
+from fanwire.broker.tls import load
 
 from .logs import FORMATS, LEVELS
-from .settings import SETTINGS, quoted, rule_of_table, unknown, variable_of
+from .settings import FLAGS, SETTINGS, option_of, quoted, rule_of_table, unknown, variable_of
 
 EX_CONFIG = 78
 """Exit status (sysexits.h): the settings cannot be used. Starting again will not help."""
@@ -115,13 +117,13 @@ def _key(field: "attrs.Attribute[Any]") -> Key:
             row.name, field.name, row.read, row.written, field.default, row.help, restart, row.variable, row.option
         )  # fmt: skip
     text = _HELP.get(field.name, field.name.replace("_", " "))
-    variable, option = (variable_of(field.name), "--require-hello") if field.name == "require_hello" else ("", "")
+    variable, option = (variable_of(field.name), option_of(field.name)) if field.name in FLAGS else ("", "")
     return Key(
         field.name, field.name, _plain(_HINTS[field.name]), _toml, field.default, text, restart, variable, option
     )
 
 
-_HELP = {"require_hello": "Welcome a client only when it has sent HELLO", "server": "What WELCOME says the server is"}
+_HELP = {**FLAGS, "server": "What WELCOME says the server is"}
 
 _LOGS = (
     Key(
@@ -275,7 +277,10 @@ def resolve(path: Path | None, given: Mapping[str, Given]) -> Settings:
     if file is not None:
         file.read()
     values, origins, problems = (file.values, file.origins, file.problems) if file else ({}, {}, [])
+    _take_tls(given, values, origins, problems)
     for field, each in given.items():
+        if field.startswith("tls_"):
+            continue
         try:
             values[field] = read_auth(each.value) if field == "auth" else each.value
         except ValueError as error:
@@ -286,12 +291,36 @@ def resolve(path: Path | None, given: Mapping[str, Given]) -> Settings:
     try:
         config = Config(**values)
         authenticator_of(config.auth)  # reads the keys
+        load(config.tls)  # and the certificate
     except ValueError as error:
         field = next((word for word in re.findall(r"\w+", str(error)) if word in origins), "auth")
         problems.append(f"{origins.get(field, path or 'settings')}: {error}")
+    else:
+        _check_exposed(config, origins, problems)
     if problems:
         raise BadSettings(problems)
     return Settings(config, logs["log_level"], logs["log_format"], origins)
+
+
+def _check_exposed(config: Config, origins: Mapping[str, str], problems: list[str]) -> None:
+    try:
+        check_host(config)
+    except ValueError as error:
+        origin = origins.get("host", "default")
+        problems.append(f"{error} ({origin})" if origin.startswith("--") else f"{origin}: {error}")
+
+
+def _take_tls(given: Mapping[str, Given], values: dict[str, Any], origins: dict[str, str], problems: list[str]) -> None:
+    """`--tls-cert` and the like: each overrides its piece of the section."""
+    pieces = {name.removeprefix("tls_"): each for name, each in given.items() if name.startswith("tls_")}
+    if not pieces:
+        return
+    origins["tls"] = next(iter(pieces.values())).origin
+    table = attrs.asdict(values["tls"]) if "tls" in values else {}
+    try:
+        values["tls"] = build(Tls, {**table, **{name: each.value for name, each in pieces.items()}}, "tls", Path())
+    except ValueError as error:
+        problems.append(f"{origins['tls']}: {error}")
 
 
 def _check_together(values: dict[str, Any], origins: Mapping[str, str], problems: list[str]) -> None:

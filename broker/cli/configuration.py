@@ -17,6 +17,14 @@ _EXAMPLE = """
 # Who may come in: [auth] here, or a file of its own with that table. See docs/authentication.md.
 #  auth_file = "auth.toml"
 
+# TLS; paths are relative to this file.
+#  [tls]
+#  cert = "fullchain.pem"
+#  key = "key.pem"
+#  client_ca = "clients.pem"
+#  client_certs = "optional"
+#  min_version = "1.2"
+
 # What holds for some topics, whatever clients ask for. As many as you like; all but the pattern is optional.
 #  [[rules]]
 #  pattern = "stocks.>"
@@ -97,7 +105,7 @@ def resolved(path: Path | None, given: Mapping[str, Given]) -> Settings | None:
     try:
         return resolve(path, given)
     except BadSettings as error:
-        if all(each.startswith("--") and not each.startswith("--auth-file") for each in error.problems):
+        if all(each.startswith("--") and not each.startswith(("--auth-file", "--tls-")) for each in error.problems):
             raise click.UsageError("; ".join(error.problems), click.get_current_context()) from None
         for problem in error.problems:
             click.echo(f"{click.style('error:', fg='red', bold=True)} {problem}", err=True)
@@ -172,6 +180,7 @@ def page() -> str:
         default, reloads = key.written(key.default), "no" if key.restart else "yes"
         lines.append(f"| `{key.name}` | {variable} | {flag} | {default} | {key.help} | {reloads} |")
     lines += [
+        "| `[tls]`: `cert`, … | `FANWIRE_TLS_CERT`, … | `--tls-cert`, … | none | TLS, on the TCP port | not whether |",
         "| `auth_file`, `[auth]` | `FANWIRE_AUTH_FILE` | `--auth-file` | none | Who may come in | not whether |",
         "| `[[rules]]` | | `--rule` | none | What holds for some topics | yes |",
     ]

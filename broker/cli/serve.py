@@ -57,13 +57,14 @@ def serve(context: click.Context, /, config_file: Path | None, **_options: Any) 
     One line on standard output says where it listens; the log goes to standard error.
 
     The first SIGTERM or SIGINT drains: no new clients, every client is sent away and told when to come back, what is
-    queued goes out, and the exit status is 0. A second one ends the broker at once. SIGHUP reads the files of --config
-    and --auth-file again. Every option has a variable: FANWIRE_PORT for --port.
+    queued goes out, and the exit status is 0. A second one ends the broker at once. SIGHUP reads the files of --config,
+    --auth-file and --tls-cert again. Every option has a variable: FANWIRE_PORT for --port.
 
     \b
     Examples:
       fanwire serve
-      fanwire serve --host 0.0.0.0 --port 9000 --log-format json
+      fanwire serve --host 0.0.0.0 --tls-cert fullchain.pem --tls-key key.pem --auth-file auth.toml
+      fanwire serve --host none --unix-path /run/fanwire/fanwire.sock
       fanwire serve --config fanwire.toml
       fanwire serve --queue 1000 --max-pending 4MiB --stall-timeout 3
       fanwire serve --rule 'stocks.> max_rate=10' --rule 'chat.> on_slow=drop_oldest max_queue=500'
@@ -85,6 +86,12 @@ def serve(context: click.Context, /, config_file: Path | None, **_options: Any) 
     return run(_serve, settings, partial(resolve, config_file, given), config_file is not None)
 
 
+class Unusable(click.ClickException):
+    """Settings that turn out to be no good only when the broker listens."""
+
+    exit_code = EX_CONFIG
+
+
 async def _serve(settings: Settings, again: Callable[[], Settings], from_file: bool) -> int:
     try:
         broker = Broker(settings.config)
@@ -92,7 +99,8 @@ async def _serve(settings: Settings, again: Callable[[], Settings], from_file: b
         raise click.ClickException(str(error)) from None
     systemd = Notifier()
     # Without files there is nothing to read again, and SIGHUP is what it always was: the terminal has gone.
-    watched = {signal.SIGHUP} if from_file or settings.config.auth is not None else set()
+    has_files = from_file or settings.config.auth is not None or settings.config.tls is not None
+    watched = {signal.SIGHUP} if has_files else set()
     # Watched from before the line that says that it listens: who reads the line may send a signal at once.
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, *watched) as signals:
         async with trio.open_nursery() as nursery:
@@ -146,6 +154,8 @@ async def _start(broker: Broker, nursery: trio.Nursery) -> None:
         await nursery.start(broker.serve)
     except OSError as error:
         raise cannot_listen(broker.config, error) from None
+    except ValueError as error:  # a name that is an address of the network
+        raise Unusable(str(error)) from None
 
 
 async def _drain(broker: Broker, signals: AsyncIterator[int]) -> int:
@@ -169,6 +179,8 @@ async def _drain(broker: Broker, signals: AsyncIterator[int]) -> int:
 
 def cannot_listen(config: Config, error: OSError) -> click.ClickException:
     """What to do about an address that cannot be had."""
+    if error.filename is not None and error.filename == config.unix_path:
+        return click.ClickException(f"{config.unix_path}: {error.strerror}: another broker? choose with --unix-path")
     where = f"{config.host}:{config.port}"
     if error.errno == errno.EADDRINUSE:
         return click.ClickException(f"{where} is in use: another broker? choose another with --port")

@@ -10,6 +10,7 @@ import attrs
 import click
 
 from fanwire.broker import Config, TopicRule
+from fanwire.broker.tls import CLIENT_CERTS, MIN_VERSIONS
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -131,6 +132,11 @@ def unknown(name: str, known: Iterable[str]) -> str:
     return f'unknown option "{name}" ({hint})'
 
 
+def texts_of(value: str) -> tuple[str, ...]:
+    """Texts with commas between them, for `type=`."""
+    return tuple(text.strip() for text in value.split(",") if text.strip())
+
+
 _COUNT = click.IntRange(min=1)
 _SECONDS = click.FloatRange(min=0, min_open=True)
 
@@ -144,6 +150,8 @@ class Setting:
     metavar: str
     help: str
     may_be_none: bool = False
+    none: str = "no limit"
+    """What None means."""
     multiple: bool = False
 
     @property
@@ -162,12 +170,16 @@ class Setting:
             raise ValueError(f"{value!r} is no text: write it in quotes")
         if self.may_be_none and isinstance(value, str) and value.lower() == "none":
             return None
+        if self.type is texts_of and isinstance(value, list):
+            return tuple(value)
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise ValueError(f"{value!r} is no {self.metavar.lower()}")
         return click.types.convert_type(self.type).convert(str(value), None, None)
 
     def written(self, value: object) -> str:
         """The contrary, as TOML."""
+        if isinstance(value, tuple):
+            return f"[{', '.join(quoted(each) for each in value)}]"
         text = _written(value, self.metavar)
         return text if re.fullmatch(r"[0-9.]+", text) and self.type is not click.STRING else quoted(text)
 
@@ -185,7 +197,7 @@ class Setting:
             return click.option(
                 self.option, self.field, type=self.type, metavar=self.metavar, multiple=True, help=f"{self.help}."
             )
-        help_text = f"{self.help} ('none': no limit)" if self.may_be_none else self.help
+        help_text = f"{self.help} ('none': {self.none})" if self.may_be_none else self.help
         return click.option(
             self.option,
             self.field,
@@ -202,10 +214,25 @@ class Setting:
 
 
 SETTINGS = (
-    Setting("host", click.STRING, "ADDRESS", "Address to listen on; 0.0.0.0 opens the broker to the network"),
+    Setting(
+        "host", click.STRING, "ADDRESS", "Address to listen on; 0.0.0.0 opens the broker to the network",
+        may_be_none=True, none="no TCP port",
+    ),
     Setting("port", click.IntRange(0, 65535), "PORT", "TCP port to listen on; 0 takes any free one"),
     Setting("path", click.STRING, "PATH", "Request path of the WebSocket endpoint"),
     Setting("backlog", _COUNT, "N", "Connections that the kernel keeps until they are accepted"),
+    Setting("unix_path", click.STRING, "FILE", "Unix socket to listen on, too", may_be_none=True, none="none"),
+    Setting("unix_mode", click.STRING, "MODE", "Who may connect to the Unix socket: permissions of its file, in octal"),
+    Setting(
+        "allowed_origins", texts_of, "ORIGINS",
+        "Web pages that may connect: https://app.example, https://*.app.example, null or *, with commas between them."
+        " Without a list: with a token any, without one those of the broker's own host",
+    ),
+    Setting(
+        "trusted_proxies", texts_of, "NETWORKS",
+        "Proxies whose word on a client's address counts (X-Forwarded-For, PROXY): 10.0.0.0/8, or unix, with commas"
+        " between them",
+    ),
     Setting("max_connections", _COUNT, "N", "Clients at a time", may_be_none=True),
     Setting("max_subscriptions", _COUNT, "N", "Subscriptions of one connection", may_be_none=True),
     Setting("max_message_bytes", bytes_of, "BYTES", "The longest WebSocket message a client may send"),
@@ -254,15 +281,44 @@ SETTINGS = (
         "drain_spread_s", _SECONDS, "SECONDS", "Time over which clients are sent away, in small groups, and come back"
     ),
 )  # fmt: skip
-"""Every setting of `Config` but `require_hello` (a flag), `auth` (a file), and `listen` and `server` (for programs)."""
+"""Every setting of `Config` but `FLAGS`, `auth` (a file), `tls` (a section), `listen` and `server` (for programs)."""
+
+FLAGS = {
+    "require_hello": "Welcome a client only when it has sent HELLO",
+    "proxy_protocol": "The trusted proxies begin each connection with a PROXY header of version 2",
+    "insecure": "Listen on an address of the network though nobody must authenticate",
+}
+"""Settings that are either true or false."""
+
+_TLS = {
+    "cert": ("FILE", "Speak TLS with this certificate, as PEM, and those behind it"),
+    "key": ("FILE", "Its private key, as PEM; without it it is in the file of the certificate"),
+    "client_ca": ("FILE", "Authorities whose client certificates are taken, as PEM"),
+    "client_certs": ("|".join(CLIENT_CERTS), "Whether clients are asked for a certificate"),
+    "min_version": ("|".join(MIN_VERSIONS), "The oldest TLS that is spoken"),
+}
+"""The section `tls`, piece by piece."""
+
+
+def _tls_options(command: _Command) -> _Command:
+    for name, (metavar, text) in reversed(_TLS.items()):
+        option = f"--tls-{name.replace('_', '-')}"
+        command = click.option(
+            option, f"tls_{name}", type=str, metavar=metavar, envvar=variable_of(f"tls_{name}"), help=f"{text}."
+        )(command)
+    return command
+
+
+def option_of(flag: str) -> str:
+    """`--require-hello` for `require_hello`."""
+    return f"--{flag.replace('_', '-')}"
 
 
 def settings_options(command: _Command) -> _Command:
     """All of them, in the order of the table."""
-    command = click.option(
-        "--require-hello", is_flag=True, envvar="FANWIRE_REQUIRE_HELLO",
-        help="Welcome a client only when it has sent HELLO.",
-    )(command)  # fmt: skip
+    for name, text in reversed(FLAGS.items()):
+        command = click.option(option_of(name), is_flag=True, envvar=variable_of(name), help=f"{text}.")(command)
+    command = _tls_options(command)
     command = click.option(
         "--auth-file", "auth", type=str, envvar="FANWIRE_AUTH_FILE", metavar="FILE",
         help="Who may come in and what they may do, as TOML; without it everybody may do everything.",
@@ -276,6 +332,8 @@ def _written(default: object, metavar: str) -> str:
     """A default as one would write it on the command line, so that the help shows it like that."""
     if default is None:
         return "none"
+    if isinstance(default, tuple):
+        return ",".join(default)
     if metavar == "BYTES" and isinstance(default, int):
         for unit, size in (("MiB", 1024**2), ("KiB", 1024)):
             if default % size == 0:

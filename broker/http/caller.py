@@ -7,15 +7,17 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ..access import count_forbidden, note_unauthenticated, only_one, token_of
+from ..arrival import may_page, speaking_for
 from ..identity import AuthenticationFailed, Identity
 from ..publishers import publish_one
 from .answers import HttpError
 from .endpoints import Who
-from .peers import forwarded, names_this_machine, same_site
+from .peers import forwarded, names_this_machine
 
 if TYPE_CHECKING:
     from ..config import Config
     from ..hub import Hub
+    from ..peer import Peer
     from ..permissions import Permissions
     from ..registry import Registry
     from ..routes import Topic
@@ -27,15 +29,22 @@ class Caller:
     name = ""
     """See `Asker`: a request has no HELLO."""
 
-    def __init__(self, hub: Hub, remote: str, *, local: bool) -> None:
-        """``remote``: where it comes from; ``local``: from this machine."""
+    def __init__(self, hub: Hub, peer: Peer, *, local: bool) -> None:
+        """``peer``: who is at the other end; ``local``: on this machine."""
         self.hub = hub
+        self.peer = peer
+        """Who is at the other end, or for whom that one asks this time."""
+        self._nearest = peer
         self.id = f"http-{secrets.token_hex(4)}"
         self.identity: Identity | None = None
         self.permissions: Permissions | None = None
         self.forbidden = 0
-        self.remote = remote
         self._local = local
+
+    @property
+    def remote(self) -> str:
+        """See `Asker`."""
+        return self.peer.remote
 
     @property
     def config(self) -> Config:
@@ -70,13 +79,13 @@ class Caller:
             HttpError: `unauthenticated`, `expired` or `forbidden`.
         """
         self.identity = self.permissions = None
+        self.peer = speaking_for(self._nearest, headers.get("x-forwarded-for"), self.config)
         if who is Who.EVERYBODY:
             return
         authorization = headers.get("authorization")
         if self.hub.authenticator is not None:
             self._authenticate(authorization, tokens)
-        if authorization is None and not tokens:
-            self._check_site(headers)
+        self._check_site(headers, ambient=self.hub.authenticator is None or not (authorization or tokens))
         if who is Who.OPERATOR:
             self._check_operator(headers)
 
@@ -89,12 +98,17 @@ class Caller:
                 self._accept(authenticator.authenticate(token_of(authorization)))
             elif tokens:
                 self._accept(authenticator.authenticate(only_one(tokens)))
+            elif self.peer.certificate is not None and authenticator.knows(self.peer.certificate):
+                where = "certificate"
+                self._accept(authenticator.by_certificate(self.peer.certificate))
             elif authenticator.anonymous is not None:
                 self._accept(authenticator.anonymous)
             else:
                 raise AuthenticationFailed("no token")
         except AuthenticationFailed as failure:
             note_unauthenticated(self, where, failure)
+            if where == "certificate":
+                raise HttpError("forbidden", "the client certificate is not accepted").closing() from None
             if where == "http":
                 raise HttpError("unauthenticated", "a token is needed here").with_header(
                     "WWW-Authenticate", "Bearer"
@@ -105,11 +119,11 @@ class Caller:
     def _accept(self, identity: Identity) -> None:
         self.identity, self.permissions = identity, identity.permissions
 
-    def _check_site(self, headers: Mapping[str, str]) -> None:
+    def _check_site(self, headers: Mapping[str, str], *, ambient: bool) -> None:
         """Who brings a token was given it; else a browser may have been talked into this by somebody else's page."""
         host = headers.get("host", "")
-        if "origin" in headers and not same_site(headers["origin"], host):
-            raise self._forbid("cross-site", "a page of another site may not ask without a token")
+        if not may_page(self, headers.get("origin"), host, ambient=ambient):
+            raise self._forbid("cross-site", "a page of another site may not ask without a token, or at all")
         if self.hub.authenticator is None and self._here(headers) and not names_this_machine(host):
             text = "Host must be localhost or an address: by another name a page of anybody's could ask"
             raise self._forbid("cross-site", text)

@@ -12,7 +12,6 @@ import trio
 
 from ..handshake import MAX_HEAD, Refused, fields_of, headers_of, parse_head, read_head
 from ..log import log_of
-from ..remote import remote_of
 from .answers import HttpError, Reply, Stream
 from .caller import Caller
 from .endpoints import Endpoint, Who, find
@@ -21,6 +20,7 @@ from .request import Request
 
 if TYPE_CHECKING:
     from ..hub import Hub
+    from ..peer import Peer
 
 # One read of a body.
 _READ = 64 * 1024
@@ -44,6 +44,7 @@ class Conversation:
         stream: trio.abc.Stream,
         received: bytes,
         endpoints: tuple[Endpoint, ...],
+        peer: Peer,
         *,
         full: bool,
     ) -> None:
@@ -56,7 +57,7 @@ class Conversation:
         self._idle: trio.CancelScope | None = None
         self._head_only = False
         self.draining = trio.Event()
-        self.caller = Caller(hub, remote_of(stream), local=on_this_machine(stream))
+        self.caller = Caller(hub, peer, local=on_this_machine(stream) and peer.is_local)
 
     async def run(self) -> None:
         """Serve until either side has had enough. Raises what a stream raises that breaks."""

@@ -1,4 +1,4 @@
-"""Where a request comes from: whether its sender is on this machine, and whether a browser was talked into it."""
+"""Where a request comes from: whether its sender is on this machine."""
 
 from __future__ import annotations
 
@@ -56,20 +56,8 @@ def names_this_machine(host: str) -> bool:
     return True
 
 
-def same_site(origin: str, host: str) -> bool:
-    """Whether a page of this origin is served where the request goes to."""
-    return _authority(origin) == _authority(f"//{host}") is not None
-
-
 def _host_of(url: str) -> str | None:
     try:
         return urlsplit(url).hostname
-    except ValueError:
-        return None
-
-
-def _authority(url: str) -> str | None:
-    try:
-        return urlsplit(url).netloc.lower() or None
     except ValueError:
         return None

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from ..log import log_of
+from ..peer import Peer, peer_of
+from ..proxies import proxies_of
 from .conversation import Conversation
 from .table import ENDPOINTS
 
@@ -28,7 +30,12 @@ class HttpService:
         return len(self._conversations)
 
     async def serve(
-        self, stream: trio.abc.Stream, received: bytes = b"", endpoints: tuple[Endpoint, ...] = ENDPOINTS
+        self,
+        stream: trio.abc.Stream,
+        received: bytes = b"",
+        endpoints: tuple[Endpoint, ...] = ENDPOINTS,
+        *,
+        peer: Peer | None = None,
     ) -> None:
         """Serve one connection to its end. Whatever happens, only that ends; the caller closes the stream.
 
@@ -36,10 +43,12 @@ class HttpService:
             stream: Where requests come from.
             received: What has come already.
             endpoints: What is served there.
+            peer: Who is at the other end; None: whom the stream leads to.
         """
         limit = self._hub.config.max_connections
         full = limit is not None and len(self._hub.sessions) + self.connections >= limit
-        conversation = Conversation(self._hub, stream, received, endpoints, full=full)
+        peer = peer or peer_of(stream, proxies_of(self._hub.config.trusted_proxies))
+        conversation = Conversation(self._hub, stream, received, endpoints, peer, full=full)
         self._conversations.add(conversation)
         try:
             await conversation.run()

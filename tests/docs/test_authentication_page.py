@@ -5,7 +5,7 @@ from pathlib import Path
 
 import attrs
 
-from fanwire.broker import Auth, AuthKey, AuthToken, Role, read_auth
+from fanwire.broker import Auth, AuthCertificate, AuthKey, AuthToken, Role, read_auth
 from fanwire.broker.authenticator import Authenticator
 from tests.keys import EDDSA, known
 
@@ -13,7 +13,13 @@ from .pages import ROOT, blocks_of
 from .tables import code_in, rows_of
 
 PAGE = ROOT / "docs" / "authentication.md"
-TABLES = {"auth": Auth, "auth.keys": AuthKey, "auth.tokens": AuthToken, "auth.roles": Role}
+TABLES = {
+    "auth": Auth,
+    "auth.keys": AuthKey,
+    "auth.tokens": AuthToken,
+    "auth.certificates": AuthCertificate,
+    "auth.roles": Role,
+}
 
 
 def test_the_example_is_a_file_that_a_broker_takes(tmp_path: Path) -> None:

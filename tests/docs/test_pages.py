@@ -11,7 +11,7 @@ import pytest
 
 import fanwire
 from fanwire.broker import Config
-from fanwire.broker.cli.settings import SETTINGS
+from fanwire.broker.cli.settings import FLAGS, SETTINGS, option_of
 from fanwire.client.config import Options
 from fanwire.commandline import COMMANDS, root
 
@@ -20,7 +20,7 @@ from .tables import code_in, rows_in, rows_of, section
 
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 CLI = ROOT / "docs" / "cli.md"
-_WHO = "Who comes in, and what they may do"
+_THREATS = ("What a hostile network can do", "Who comes in, and what they may do", "Over HTTP")
 OTHERS = tuple(ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "tests/vectors/README.md"))
 
 _FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
@@ -101,7 +101,7 @@ def test_every_setting_says_whether_it_may_be_none() -> None:
 
 def test_every_setting_names_its_option() -> None:
     """As `fanwire serve` has it."""
-    options = {setting.field: setting.option for setting in SETTINGS} | {"require_hello": "--require-hello"}
+    options = {setting.field: setting.option for setting in SETTINGS} | {name: option_of(name) for name in FLAGS}
     options["auth"] = "--auth-file"
 
     assert {code_in(row[0])[0]: "".join(code_in(row[1])) for row in _settings()} == {
@@ -114,7 +114,7 @@ def test_limits_that_are_no_settings_say_where_they_are() -> None:
     rows = rows_in(section(CONFIGURATION, "Limits that are no settings"))
     named = [path for row in rows for path in code_in(row[2])]
 
-    assert len(named) == 7
+    assert len(named) == 9
     assert all((ROOT / path).is_file() for path in named)
 
 
@@ -155,8 +155,7 @@ def test_every_option_of_a_command_has_its_row(name: str) -> None:
 def test_tests_that_the_security_page_names_are_there() -> None:
     """Each row of what is defended names tests that exist."""
     page = ROOT / "docs" / "security.md"
-    rows = [*rows_of(page, _WHO), *rows_of(page, "Over HTTP")]
-    named = [name for row in rows for name in code_in(row[2])]
+    named = [name for heading in _THREATS for row in rows_of(page, heading) for name in code_in(row[2])]
     texts = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("**/test_*.py")]
     there = {name for text in texts for name in re.findall(r"def (test_\w+)", text)}
 

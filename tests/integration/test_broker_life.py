@@ -45,7 +45,7 @@ async def _leaving_nothing() -> AsyncIterator[None]:
 
 async def _over_tcp(broker: Broker) -> RawClient:
     assert broker.port is not None
-    host = broker.config.host
+    host = str(broker.config.host)
     client = await RawClient(await trio.open_tcp_stream(host, broker.port)).open()
     await client.expect(Welcome)
     return client

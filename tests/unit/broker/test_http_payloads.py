@@ -17,6 +17,7 @@ from fanwire.broker.http.publishing import publish_batch
 from fanwire.broker.http.request import Request
 from fanwire.broker.http.table import ENDPOINTS
 from fanwire.broker.hub import Hub
+from fanwire.broker.peer import Peer
 from fanwire.protocol import Encoding, pack
 
 _batch = next(each for each in ENDPOINTS if each.handle is publish_batch)
@@ -140,7 +141,7 @@ def test_whatever_a_batch_holds_each_item_is_answered(items: list[Any]) -> None:
 
     async def post() -> Answer:
         hub = Hub(Config(listen=False, rules=(TopicRule(pattern="a", history=3),)))
-        request = Request(_batch, Caller(hub, local=True), {}, {}, {"content-type": "application/json"}, body)
+        request = Request(_batch, Caller(hub, Peer(), local=True), {}, {}, {"content-type": "application/json"}, body)
         return await publish_batch(hub, request)
 
     try:

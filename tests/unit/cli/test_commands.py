@@ -13,7 +13,7 @@ from click.testing import CliRunner
 import fanwire
 from fanwire import __main__, commandline
 from fanwire.broker import Config
-from fanwire.broker.cli.settings import SETTINGS, bytes_of
+from fanwire.broker.cli.settings import FLAGS, SETTINGS, bytes_of
 from fanwire.client import cli as client_cli
 from fanwire.commandline import COMMANDS, root, run
 
@@ -106,7 +106,7 @@ def test_the_environment_names_the_broker(capsys: pytest.CaptureFixture[str], mo
 def test_every_setting_of_the_broker_has_an_option() -> None:
     """A setting that is added to Config must be added to the command line, or be named here with its reason."""
     of_programs = {"listen", "server"}  # a broker without a port, and what WELCOME says
-    flags = {"require_hello", "auth"}  # the second is a file
+    flags = {*FLAGS, "auth", "tls"}  # a file, and a section with an option for each of its settings
 
     assert {setting.field for setting in SETTINGS} | of_programs | flags == {
         field.name for field in attrs.fields(Config)

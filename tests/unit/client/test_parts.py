@@ -24,7 +24,22 @@ from fanwire.protocol import Malformed
 )
 def test_urls(url: str, expected: tuple[object, ...]) -> None:
     """What a URL means, with the defaults filled in."""
-    assert attrs.astuple(parse_url(url)) == expected
+    assert attrs.astuple(parse_url(url)) == (*expected, None)
+
+
+@pytest.mark.parametrize(
+    ("url", "socket", "path"),
+    [
+        ("ws+unix:/run/f.sock", "/run/f.sock", "/"),
+        ("ws+unix:///run/f.sock:/feed?x=1", "/run/f.sock", "/feed?x=1"),
+    ],
+)
+def test_urls_of_unix_sockets(url: str, socket: str, path: str) -> None:
+    """With a request path behind a colon, or without."""
+    address = parse_url(url)
+
+    assert (address.unix, address.path, address.host_header, address.tls) == (socket, path, "localhost", False)
+    assert str(address) == f"ws+unix:{socket}:{path.partition('?')[0]}"
 
 
 @pytest.mark.parametrize(
@@ -39,6 +54,8 @@ def test_urls(url: str, expected: tuple[object, ...]) -> None:
         ("ws://x/ y", "spaces"),
         ("ws://[::1/", "no URL"),
         ("", "no host"),
+        ("ws+unix:f.sock", "ws.unix:/run"),
+        ("ws+unix:/f:/ y", "ws.unix:/run"),
     ],
 )
 def test_bad_urls(url: str, why: str) -> None:

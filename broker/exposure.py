@@ -1,0 +1,54 @@
+"""A broker that asks nobody who they are is not opened to the network by mistake."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from .log import log
+from .proxies import address_of
+
+if TYPE_CHECKING:
+    from .config import Config
+
+
+def check_host(config: Config) -> None:
+    """Raise ValueError if ``config.host`` is an address of the network, and nobody must say who they are.
+
+    Names are looked up when the broker listens: see `check_bound`.
+    """
+    if (
+        config.host is not None
+        and config.listen
+        and _is_open(config.host)
+        and not (_is_asked(config) or config.insecure)
+    ):
+        raise ValueError(why(config.host))
+
+
+def check_bound(config: Config, addresses: Iterable[str]) -> None:
+    """The same for what it has become; where the operator allows it, that is logged."""
+    opened = [address for address in addresses if _is_open(address)]
+    if not opened or _is_asked(config):
+        return
+    if not config.insecure:
+        raise ValueError(why(str(config.host)))
+    log.warning("open to the network, and nobody must authenticate", addresses=" ".join(opened))
+
+
+def why(host: str) -> str:
+    """What to say of it."""
+    return (
+        f"{host or 'every address'} is open to the network and nobody must authenticate; say in [auth] who may come in"
+        " (docs/authentication.md), or pass --insecure (insecure = true, Config(insecure=True))"
+    )
+
+
+def _is_open(host: str) -> bool:
+    """Whether others than this machine reach it; a name that has not been looked up counts as not."""
+    address = address_of(host)
+    return host == "" if address is None else not address.is_loopback
+
+
+def _is_asked(config: Config) -> bool:
+    return config.auth is not None or (config.tls is not None and config.tls.client_certs == "required")
