@@ -218,6 +218,8 @@ class Config:
     """What WELCOME says the server is."""
 
     def __attrs_post_init__(self) -> None:
+        if self.listen and self.host is None and self.unix_path is None:
+            raise ValueError("host is none and there is no unix_path: nobody could connect")
         if self.proxy_protocol and not self.trusted_proxies:
             raise ValueError("proxy_protocol is on, but no proxy is trusted: say in trusted_proxies who may speak it")
         if self.auth is not None and self.auth.certificate_user is not None and not self.asks_for_certificates:

@@ -18,7 +18,10 @@ AUTHORITY = trustme.CA(key_type=trustme.KeyType.ECDSA)
 def issue(folder: Path, *names: str, days: float = 90, name: str = "broker") -> Tls:
     """A broker's certificate for ``names`` (localhost) that is good for so many days, as files of that name."""
     certificate = AUTHORITY.issue_cert(
-        *(names or ("localhost",)), not_after=datetime.now(UTC) + timedelta(days=days), key_type=trustme.KeyType.ECDSA
+        *(names or ("localhost",)),
+        not_before=datetime.now(UTC) - timedelta(days=10),
+        not_after=datetime.now(UTC) + timedelta(days=days),
+        key_type=trustme.KeyType.ECDSA,
     )
     tls = Tls(cert=str(folder / f"{name}.pem"), key=str(folder / f"{name}.key"))
     Path(tls.cert).write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))

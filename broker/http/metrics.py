@@ -46,6 +46,7 @@ COUNTERS_BY = {
     "closed_by_broker": ("closed_connections", "code", "Connections that the broker closed, by close code."),
     "unauthenticated": ("unauthenticated", "where", "Tokens not accepted, or missing, by where they came."),
     "forbidden": ("forbidden", "action", "Requests refused for want of a permission, by what was asked for."),
+    "turned_away": ("turned_away", "where", "Connections that ended at the door: proxy, tls, origin."),
     "http_answers": ("http_requests", "status", "HTTP requests, by the status they were answered with."),
 }
 """The same, with a label."""
@@ -80,6 +81,8 @@ class _Figures(Collector):
             yield family
         for field, (name, about, sum_field) in HISTOGRAMS.items():
             yield _histogram(name, about, getattr(figures, field), getattr(figures, sum_field) if sum_field else None)
+        if (left := figures.certificate_expires_in_s) is not None:
+            yield GaugeMetricFamily("fanwire_certificate_expires_in_seconds", "Until the certificate ends.", value=left)
         yield GaugeMetricFamily("fanwire_draining", "1 while the broker shuts down.", value=int(self._hub.draining))
 
 

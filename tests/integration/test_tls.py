@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import ssl
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +13,12 @@ import attrs
 import pytest
 import trio
 import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from trio.testing import wait_all_tasks_blocked
 
 from fanwire import Broker, Config, ConnectionFailed, Refused, connect
@@ -116,7 +121,7 @@ async def test_the_oldest_version_can_be_raised(tmp_path: Path) -> None:
 async def test_a_tls_handshake_that_stalls_is_cut(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """At the deadline of all handshakes, wherever it stalls; it is counted, and others are served meanwhile."""
     caplog.set_level(logging.INFO, "fanwire.broker")
-    async with _serving(issue(tmp_path), handshake_timeout_s=0.5, linger_s=0.2) as broker:
+    async with _serving(issue(tmp_path), handshake_timeout_s=2.0, linger_s=0.2) as broker:
         stalled = []
         for begun in (b"", b"\x16\x03\x01\x02\x00\x01\x00", b"\x16"):
             stream = await _plain(broker)
@@ -187,8 +192,9 @@ def _put_another_key(tls: Tls) -> None:
 
 def _put_a_password(tls: Tls) -> None:
     assert tls.key is not None
-    command = ["openssl", "ec", "-aes128", "-passout", "pass:x", "-in", tls.key, "-out", tls.key]
-    subprocess.run(command, check=True, capture_output=True)
+    key = load_pem_private_key(Path(tls.key).read_bytes(), None)
+    encrypted = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"x"))
+    Path(tls.key).write_bytes(encrypted)
 
 
 @pytest.mark.parametrize(
@@ -269,13 +275,12 @@ async def test_a_reload_under_load_loses_nobody(tmp_path: Path) -> None:
         assert (broker.statistics().turned_away, broker.statistics().connections_refused) == ({}, 0)
 
 
-@pytest.mark.parametrize(("days", "event"), [(3, "expires soon"), (0.00001, "has expired"), (60, None)])
+@pytest.mark.parametrize(("days", "event"), [(3, "expires soon"), (-1, "has expired"), (60, None)])
 async def test_the_end_of_the_certificate_is_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, days: float, event: str | None
 ) -> None:
     """In the log two weeks before, and in the figures always."""
     tls = issue(tmp_path, days=days)
-    await trio.sleep(1.5 if days < 1 else 0)  # certificates count whole seconds
     async with _serving(tls) as broker:
         await wait_all_tasks_blocked()
         left = broker.statistics().certificate_expires_in_s

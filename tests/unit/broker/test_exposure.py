@@ -25,9 +25,9 @@ def test_an_address_of_the_network_is_refused(host: str) -> None:
     Broker(Config(host=host, listen=False))
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost", None, "::ffff:127.0.0.1"])
-def test_this_machine_is_not_the_network(host: str | None) -> None:
-    """Nor is no port at all."""
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost", "::ffff:127.0.0.1"])
+def test_this_machine_is_not_the_network(host: str) -> None:
+    """Whichever way it is written."""
     Broker(Config(host=host))
 
 
@@ -36,6 +36,13 @@ def test_who_must_show_a_certificate_authenticates() -> None:
     check_host(Config(host="::", tls=Tls(cert="x", client_ca="y", client_certs="required")))
     with pytest.raises(ValueError, match="open to the network"):
         check_host(Config(host="::", tls=Tls(cert="x", client_ca="y", client_certs="optional")))
+
+
+def test_without_tcp_there_is_a_unix_socket() -> None:
+    """Which is not the network; without it nobody could connect."""
+    Broker(Config(host=None, unix_path="f.sock"))
+    with pytest.raises(ValueError, match="nobody could connect"):
+        Config(host=None)
 
 
 async def test_a_name_counts_as_what_it_stands_for(monkeypatch: pytest.MonkeyPatch) -> None:
