@@ -22,6 +22,7 @@ GAUGES = {
     "routes": ("routes", "Distinct pairs of pattern and queue group subscribed to."),
     "lagging": ("lagging_subscriptions", "Subscriptions of which more than 75 % of what may wait does."),
     "stored_topics": ("stored_topics", "Topics that remember something."),
+    "certificate_expires_in_s": ("certificate_expires_in_seconds", "Until the certificate ends. Only with TLS."),
     "stored_bytes": ("stored_bytes", "Bytes of history and last values."),
 }
 """By the field of `BrokerStatistics`: name and help."""
@@ -71,7 +72,8 @@ class _Figures(Collector):
     def collect(self) -> Iterator[Metric]:
         figures = self._hub.statistics()
         for field, (name, about) in GAUGES.items():
-            yield GaugeMetricFamily(f"fanwire_{name}", about, value=getattr(figures, field))
+            if (value := getattr(figures, field)) is not None:
+                yield GaugeMetricFamily(f"fanwire_{name}", about, value=value)
         for field, (name, about) in COUNTERS.items():
             yield CounterMetricFamily(f"fanwire_{name}", about, value=getattr(figures, field))
         for field, (name, label, about) in COUNTERS_BY.items():
@@ -81,8 +83,6 @@ class _Figures(Collector):
             yield family
         for field, (name, about, sum_field) in HISTOGRAMS.items():
             yield _histogram(name, about, getattr(figures, field), getattr(figures, sum_field) if sum_field else None)
-        if (left := figures.certificate_expires_in_s) is not None:
-            yield GaugeMetricFamily("fanwire_certificate_expires_in_seconds", "Until the certificate ends.", value=left)
         yield GaugeMetricFamily("fanwire_draining", "1 while the broker shuts down.", value=int(self._hub.draining))
 
 
