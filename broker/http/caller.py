@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ..access import count_forbidden, note_unauthenticated, only_one, token_of
+from ..access import GUESSED, count_forbidden, count_guess, guesses_owed_s, note_unauthenticated, only_one, token_of
 from ..identity import AuthenticationFailed, Identity
 from ..publishers import publish_one
+from ..users import budgets_of
 from .answers import HttpError
 from .endpoints import Who
 from .peers import forwarded, names_this_machine, same_site
 
 if TYPE_CHECKING:
+    from ..addresses import Address
     from ..config import Config
     from ..hub import Hub
     from ..permissions import Permissions
@@ -27,15 +30,23 @@ class Caller:
     name = ""
     """See `Asker`: a request has no HELLO."""
 
-    def __init__(self, hub: Hub, remote: str, *, local: bool) -> None:
-        """``remote``: where it comes from; ``local``: from this machine."""
+    def __init__(self, hub: Hub, remote: str, address: Address | None = None, *, local: bool) -> None:
+        """``remote`` and ``address``: where it comes from, see `Asker`; ``local``: from this machine."""
         self.hub = hub
         self.id = f"http-{secrets.token_hex(4)}"
         self.identity: Identity | None = None
         self.permissions: Permissions | None = None
         self.forbidden = 0
         self.remote = remote
+        self.address = address
+        self._budgets = budgets_of(hub.config)
+        self.meter = hub.users.meter(self._budgets, None)
         self._local = local
+
+    @property
+    def user(self) -> str:
+        """See `Asker`."""
+        return (self.identity and self.identity.user) or ""
 
     @property
     def config(self) -> Config:
@@ -70,6 +81,7 @@ class Caller:
             HttpError: `unauthenticated`, `expired` or `forbidden`.
         """
         self.identity = self.permissions = None
+        self.meter = self.hub.users.meter(self._budgets, None)
         if who is Who.EVERYBODY:
             return
         authorization = headers.get("authorization")
@@ -84,6 +96,9 @@ class Caller:
         authenticator = self.hub.authenticator
         assert authenticator is not None
         where = "header" if authorization is not None else "query" if tokens else "http"
+        if where != "http" and (owed := guesses_owed_s(self)):
+            detail = {"limit": "auth_failures", "retry_after_ms": math.ceil(owed * 1000)}
+            raise HttpError("rate_limited", GUESSED, detail).closing()
         try:
             if authorization is not None:
                 self._accept(authenticator.authenticate(token_of(authorization)))
@@ -95,6 +110,8 @@ class Caller:
                 raise AuthenticationFailed("no token")
         except AuthenticationFailed as failure:
             note_unauthenticated(self, where, failure)
+            if where != "http":
+                count_guess(self, failure)
             if where == "http":
                 raise HttpError("unauthenticated", "a token is needed here").with_header(
                     "WWW-Authenticate", "Bearer"
@@ -104,6 +121,7 @@ class Caller:
 
     def _accept(self, identity: Identity) -> None:
         self.identity, self.permissions = identity, identity.permissions
+        self.meter = self.hub.users.meter(self._budgets, identity.user)
 
     def _check_site(self, headers: Mapping[str, str]) -> None:
         """Who brings a token was given it; else a browser may have been talked into this by somebody else's page."""

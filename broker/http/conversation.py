@@ -20,6 +20,7 @@ from .peers import on_this_machine
 from .request import Request
 
 if TYPE_CHECKING:
+    from ..addresses import Address
     from ..hub import Hub
 
 # One read of a body.
@@ -43,6 +44,7 @@ class Conversation:
         hub: Hub,
         stream: trio.abc.Stream,
         received: bytes,
+        address: Address | None,
         endpoints: tuple[Endpoint, ...],
         *,
         full: bool,
@@ -56,7 +58,7 @@ class Conversation:
         self._idle: trio.CancelScope | None = None
         self._head_only = False
         self.draining = trio.Event()
-        self.caller = Caller(hub, remote_of(stream), local=on_this_machine(stream))
+        self.caller = Caller(hub, remote_of(stream), address, local=on_this_machine(stream))
 
     async def run(self) -> None:
         """Serve until either side has had enough. Raises what a stream raises that breaks."""

@@ -111,6 +111,8 @@ async def _publish(
         if hub.registry.publishers_wait and (caller.permissions is None or caller.permissions.may_publish(topic)):
             await wait_for_subscribers(hub, topic)
         result = publish(caller, envelope)
+        if caller.meter is not None:
+            caller.meter.charge(1, len(payload), trio.current_time())
     except (RequestError, LocalProtocolError) as error:
         raise failed(error) from None
     return {"topic": topic, "epoch": hub.epoch, **result}

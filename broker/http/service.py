@@ -11,6 +11,7 @@ from .conversation import Conversation
 from .table import ENDPOINTS
 
 if TYPE_CHECKING:
+    from ..addresses import Address
     from ..hub import Hub
     from .endpoints import Endpoint
 
@@ -28,18 +29,21 @@ class HttpService:
         return len(self._conversations)
 
     async def serve(
-        self, stream: trio.abc.Stream, received: bytes = b"", endpoints: tuple[Endpoint, ...] = ENDPOINTS
+        self,
+        stream: trio.abc.Stream,
+        received: bytes = b"",
+        address: Address | None = None,
+        endpoints: tuple[Endpoint, ...] = ENDPOINTS,
     ) -> None:
         """Serve one connection to its end. Whatever happens, only that ends; the caller closes the stream.
 
         Args:
             stream: Where requests come from.
             received: What has come already.
+            address: Where it comes from, if something is limited there.
             endpoints: What is served there.
         """
-        limit = self._hub.config.max_connections
-        full = limit is not None and len(self._hub.sessions) + self.connections >= limit
-        conversation = Conversation(self._hub, stream, received, endpoints, full=full)
+        conversation = Conversation(self._hub, stream, received, address, endpoints, full=self._hub.full)
         self._conversations.add(conversation)
         try:
             await conversation.run()
