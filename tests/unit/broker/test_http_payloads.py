@@ -140,7 +140,7 @@ def test_whatever_a_batch_holds_each_item_is_answered(items: list[Any]) -> None:
 
     async def post() -> Answer:
         hub = Hub(Config(listen=False, rules=(TopicRule(pattern="a", history=3),)))
-        request = Request(_batch, Caller(hub, local=True), {}, {}, {"content-type": "application/json"}, body)
+        request = Request(_batch, Caller(hub, "", local=True), {}, {}, {"content-type": "application/json"}, body)
         return await publish_batch(hub, request)
 
     try:
