@@ -130,9 +130,7 @@ class Conversation:
         endpoint, found = find(self._endpoints, parsed.method.decode("ascii"), path)
         self._check_room(endpoint)
         self.caller.identify(endpoint.who, headers, tuple(value for name, value in fields if name == "token"))
-        body = await self._read_body(
-            exchange, headers
-        )  # also before what is wrong is told: the connection goes on then
+        body = await self._read_body(exchange, headers)  # also if something is wrong: the connection goes on then
         values = endpoint.read_query(fields)
         request = Request(endpoint, self.caller, found, values, headers, body)
         _check_media(request)
@@ -206,8 +204,9 @@ class Conversation:
         """Send it to its end, or until the client hangs up."""
         self._hub.counters.count_answer(HTTPStatus.OK)
         head = exchange.send(_head_of(HTTPStatus.OK, reply.media_type, reply.headers, True, None)) or b""
-        await self._stream.send_all(head)
-        if self._head_only:
+        with trio.move_on_after(self._hub.config.http_request_timeout_s) as deadline:
+            await self._stream.send_all(head)
+        if deadline.cancelled_caught or self._head_only:
             return
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch_for_the_end, nursery.cancel_scope)
