@@ -21,7 +21,7 @@ from .authenticator import Authenticator
 from .handshake import Opening, Refused
 from .identity import AuthenticationFailed, Identity
 from .inbox import is_inbox, without_inbox
-from .log import log
+from .log import log_of
 from .watching import watched
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _accept(session: Session, identity: Identity) -> None:
     session.accepted_by = session.hub.authenticator
     session.expires = math.inf if left is None else trio.current_time() + left
     session.look_anew()
-    log.debug("authenticated", session=session.id, user=identity.user)
+    log_of(session).debug("authenticated")
 
 
 async def change_auth(hub: Hub, auth: Auth) -> None:
@@ -189,8 +189,7 @@ def note_unauthenticated(session: Asker, where: str, failure: AuthenticationFail
     """Count and log it, never with the token."""
     counted = session.hub.counters.unauthenticated
     counted[where] = counted.get(where, 0) + 1
-    user = session.identity and session.identity.user
-    log.warning("authentication failed", session=session.id, where=where, reason=failure.reason, user=user)
+    session.hub.repeats.say(session, "warning", "authentication failed", where, where=where, reason=failure.reason)
 
 
 # ------------------------------------------------------------- what it may do
@@ -220,8 +219,5 @@ def count_forbidden(session: Asker, action: str, name: str, count: int = 1) -> N
     counted[action] = counted.get(action, 0) + count
     before, session.forbidden = session.forbidden, session.forbidden + count
     if before.bit_length() < session.forbidden.bit_length():
-        user = session.identity and session.identity.user
-        topic = without_inbox(name)
-        log.warning(
-            "forbidden", session=session.id, user=user, action=action, topic=topic, times=session.forbidden
-        )  # fmt: skip
+        facts = {"action": action, "topic": without_inbox(name), "times": session.forbidden}
+        session.hub.repeats.say(session, "warning", "forbidden", action, **facts)

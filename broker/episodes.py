@@ -11,7 +11,6 @@ import trio
 from .closed import shown
 from .fanout import time_stamp
 from .inbox import without_inbox
-from .log import log
 
 if TYPE_CHECKING:
     from .hub import Hub
@@ -35,7 +34,7 @@ class Episodes:
         """It passed 75 %: one line in the log, and one event."""
         self._hub.counters.slow_episodes += 1
         facts = _facts(session, subscription, queued_bytes, oldest_s)
-        log.warning("subscriber is lagging", **_logged(facts))
+        self._hub.repeats.say(session, "warning", "subscriber is lagging", **_logged(facts))
         self._tell("lagging", facts)
 
     def ended(self, session: Session, subscription: Subscription) -> None:
@@ -50,7 +49,7 @@ class Episodes:
         """Its policy was to be unsubscribed, and it was."""
         self._hub.counters.slow_unsubscribed += 1
         facts = _facts_of(session, verdict)
-        log.warning("slow subscriber was unsubscribed", **_logged(facts))
+        self._hub.repeats.say(session, "warning", "slow subscriber was unsubscribed", verdict.measure, **_logged(facts))
         self._tell("unsubscribed", facts)
 
     def disconnected(self, session: Session, verdict: SlowConsumer) -> None:
@@ -70,8 +69,8 @@ class Episodes:
 
 
 def _logged(facts: dict[str, Any]) -> dict[str, Any]:
-    """As all lines of the log call them; `name` is the logger's own."""
-    return {"client" if key == "name" else key: value for key, value in facts.items()}
+    """Without those that each line about a connection has."""
+    return {key: value for key, value in facts.items() if key not in ("session", "name")}
 
 
 def _facts_of(session: Session, verdict: SlowConsumer) -> dict[str, Any]:

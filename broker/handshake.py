@@ -130,9 +130,8 @@ def check_opening(head: bytes, rest: bytes, path: str) -> Opening | PlainRequest
     key = _key(headers)
     offered = _tokens(headers.get("sec-websocket-protocol", ""))
     if offered and SUBPROTOCOL not in offered:
-        raise Refused(
-            HTTPStatus.BAD_REQUEST, f"none of the offered subprotocols is spoken here, only {SUBPROTOCOL}: {offered!r}"
-        )
+        # What was offered is not repeated: browsers have no better place for a token, and this is logged.
+        raise Refused(HTTPStatus.BAD_REQUEST, f"none of the offered subprotocols is spoken here, only {SUBPROTOCOL}")
     return Opening(
         _canonical(path, key),
         rest,
@@ -163,10 +162,15 @@ def parse_head(head: bytes, connection: h11.Connection | None = None) -> h11.Req
         event = connection.next_event()
     except h11.RemoteProtocolError as error:
         error.__traceback__ = None  # a frame of h11's holds the error: a circle that only the collector would free
-        raise Refused(HTTPStatus.BAD_REQUEST, f"this is no HTTP request: {error}") from None
+        raise Refused(HTTPStatus.BAD_REQUEST, f"this is no HTTP request: {_kind(error)}") from None
     if not isinstance(event, h11.Request):
         raise Refused(HTTPStatus.BAD_REQUEST, "this is no HTTP request")
     return event
+
+
+def _kind(error: h11.RemoteProtocolError) -> str:
+    """Without what it quotes of the request: a token may stand there, and this is logged."""
+    return str(error).partition(":")[0]
 
 
 def headers_of(request: h11.Request) -> dict[str, str]:

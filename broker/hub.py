@@ -19,6 +19,7 @@ from .memory_store import MemoryStore
 from .presence import Presence
 from .registry import Registry
 from .reload import for_those_there
+from .repeats import Repeats
 from .reports import Reports
 from .statistics import DEPTHS, BrokerStatistics, Counters
 from .watchdog import Watchdog
@@ -40,6 +41,7 @@ class Hub:
         self.authenticator = authenticator_of(config.auth)
         self.fanout = Fanout(self.counters)
         self.watchdog = Watchdog()
+        self.repeats = Repeats(self.watchdog)
         self.heartbeats = Heartbeats(self.fanout, self.store, self.watchdog)
         self.closed = ClosedConnections()
         self.episodes = Episodes(self)

@@ -19,7 +19,7 @@ from fanwire.protocol.fastpath import Run, request_at, take_publishes
 from . import endings
 from .access import may
 from .fanout import time_stamp
-from .log import log
+from .log import log_of
 from .publishers import wait_for_subscribers
 from .requests import check_publishable, forbidden, handle
 
@@ -81,7 +81,7 @@ class Ingress:
             fanout.let_go(sleeper)
 
     def _defect(self) -> None:
-        log.exception("defect: a client's message could not be handled", session=self._session.id)
+        log_of(self._session).exception("defect: a client's message could not be handled")
         self._session.end(endings.internal())
 
     def _take(self, messages: list[bytes]) -> Hold | None:

@@ -23,7 +23,9 @@ class Asker(Protocol):
 
     hub: Hub
     id: str
-    """For the log."""
+    name: str
+    remote: str
+    """All three for the log."""
     identity: Identity | None
     permissions: Permissions | None
     forbidden: int

@@ -106,6 +106,7 @@ class Broker:
         finally:
             self._connections = None
             self.port = None
+            self._hub.repeats.tell()
 
     async def _listen(self) -> list[trio.SocketListener]:
         if not self.config.listen:

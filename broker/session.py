@@ -28,9 +28,10 @@ from .inbox import new_inbox
 from .ingress import Ingress
 from .leftovers import end_parser
 from .limiter import Limiter
-from .log import log
+from .log import log_of
 from .outbox import Outbox, Owner, SlowConsumer
 from .publishers import publish_one
+from .remote import remote_of
 from .replay import Replaying, Wish
 from .subscription import Subscription
 from .watchdog import Watched
@@ -86,6 +87,7 @@ class Session(Owner, Watched):
         "opened_time_us",
         "outbox",
         "permissions",
+        "remote",
         "stream",
         "welcomed",
         "writing",
@@ -102,6 +104,8 @@ class Session(Owner, Watched):
         """What it may subscribe to for replies, and nobody else."""
         self.name = ""
         self.agent = ""
+        self.remote = ""
+        """Where it comes from, for the log (`remote`)."""
         self.client: str | None = None
         """What makes it the same client after a reconnect, as it says (`members`)."""
         self.identity: Identity | None = None
@@ -161,6 +165,7 @@ class Session(Owner, Watched):
 
     async def run(self, raw: trio.abc.Stream) -> None:
         """Serve one client to the end. Whatever it does, only its own connection ends; ``raw`` is closed afterwards."""
+        self.remote = remote_of(raw)
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
@@ -169,7 +174,7 @@ class Session(Owner, Watched):
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the peer is gone, or we cut it off
         except* Exception as group:
-            log.error("connection failed", session=self.id, exc_info=group)
+            self.hub.repeats.say(self, "error", "connection failed", exc_info=group)
             self.hub.counters.count_close(1011)
         finally:
             self._leave()
@@ -254,7 +259,7 @@ class Session(Owner, Watched):
         return None
 
     async def _refuse(self, raw: trio.abc.Stream, refusal: Refused) -> None:
-        log.info("handshake refused", reason=str(refusal))
+        self.hub.repeats.say(self, "info", "handshake refused", refusal.status.value, reason=str(refusal))
         with trio.move_on_after(self.config.linger_s):
             await raw.send_all(refusal.response())
             if isinstance(raw, trio.abc.HalfCloseableStream):
@@ -339,7 +344,8 @@ class Session(Owner, Watched):
         if ending is endings.GONE:
             return
         self.hub.counters.count_close(ending.code)
-        log.info("closing", session=self.id, client=self.name, code=ending.code, reason=ending.reason)
+        facts = {"code": ending.code, "reason": ending.reason, **ending.facts}
+        self.hub.repeats.say(self, "info", "closing", ending.code, **facts)
         try:
             await self._empty_outbox(ending)
             with trio.move_on_after(self.config.linger_s):
@@ -432,6 +438,7 @@ class Session(Owner, Watched):
     def reject(self, error: Error) -> None:
         """Answer with ERROR, and count it."""
         self.hub.counters.rejected += 1
+        self.hub.repeats.refused(self, error)
         self.answer(encode(error))
 
     def welcome(self) -> None:
@@ -499,7 +506,7 @@ class Session(Owner, Watched):
         try:
             await replaying.run()
         except Exception:
-            log.exception("defect: a subscription could not be begun", session=self.id)
+            log_of(self).exception("defect: a subscription could not be begun")
             self.end(endings.internal())
 
     def change(self, subscription: Subscription, given: Grant) -> None:

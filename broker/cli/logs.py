@@ -6,6 +6,9 @@ from typing import Literal
 
 import structlog
 
+from .log_text import clean, shorten
+from .log_writer import handler_for
+
 LogFormat = Literal["auto", "console", "plain", "json"]
 FORMATS: tuple[LogFormat, ...] = ("auto", "console", "plain", "json")
 LEVELS = ("debug", "info", "warning", "error")
@@ -21,7 +24,7 @@ def configure_logs(form: LogFormat, level: str) -> None:
     """
     if form == "auto":
         form = "console" if sys.stderr.isatty() else "plain"
-    handler = logging.StreamHandler(sys.stderr)
+    handler = handler_for(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[
@@ -29,10 +32,16 @@ def configure_logs(form: LogFormat, level: str) -> None:
                 structlog.stdlib.ExtraAdder(),
                 structlog.processors.TimeStamper(fmt="iso" if form != "console" else "%H:%M:%S", utc=form != "console"),
             ],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderers(form)],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,  # the plain one: prettier ones show variables, and tokens in them
+                *_renderers(form),
+            ],
         )
     )
     broker = logging.getLogger("fanwire")
+    for before in broker.handlers:
+        before.close()
     broker.handlers[:] = [handler]
     broker.propagate = False
     change_level(level)
@@ -45,10 +54,11 @@ def change_level(level: str) -> None:
 
 def _renderers(form: LogFormat) -> list[structlog.typing.Processor]:
     if form == "console":
-        return [structlog.dev.ConsoleRenderer(colors=True, pad_event_to=24)]
+        plain = structlog.dev.plain_traceback
+        return [clean, structlog.dev.ConsoleRenderer(colors=True, pad_event_to=24, exception_formatter=plain)]
     if form == "json":
-        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
+        return [shorten, structlog.processors.JSONRenderer(default=str)]
     return [
-        structlog.processors.format_exc_info,
+        clean,
         structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False),
     ]

@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 class Caller:
     """One for each connection; who it is can differ from request to request. See `publishers.Asker`."""
 
-    def __init__(self, hub: Hub, *, local: bool) -> None:
-        """``local``: on this machine."""
+    def __init__(self, hub: Hub, *, local: bool, remote: str = "") -> None:
+        """``local``: on this machine; ``remote``: where it is, for the log."""
         self.hub = hub
+        self.name = ""
+        self.remote = remote
         self.id = f"http-{secrets.token_hex(4)}"
         self.identity: Identity | None = None
         self.permissions: Permissions | None = None

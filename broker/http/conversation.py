@@ -11,7 +11,8 @@ import h11
 import trio
 
 from ..handshake import MAX_HEAD, Refused, fields_of, headers_of, parse_head, read_head
-from ..log import log
+from ..log import log_of
+from ..remote import remote_of
 from .answers import HttpError, Reply, Stream
 from .caller import Caller
 from .endpoints import Endpoint, Who, find
@@ -55,7 +56,7 @@ class Conversation:
         self._idle: trio.CancelScope | None = None
         self._head_only = False
         self.draining = trio.Event()
-        self.caller = Caller(hub, local=on_this_machine(stream))
+        self.caller = Caller(hub, local=on_this_machine(stream), remote=remote_of(stream))
 
     async def run(self) -> None:
         """Serve until either side has had enough. Raises what a stream raises that breaks."""
@@ -138,7 +139,7 @@ class Conversation:
         except (HttpError, trio.TooSlowError):
             raise
         except Exception:
-            log.exception("defect: a request could not be handled", session=self.caller.id, path=endpoint.path)
+            log_of(self.caller).exception("defect: a request could not be handled", path=endpoint.path)
             raise HttpError("internal", "a defect of the broker; its log has the rest").closing() from None
 
     def _check_room(self, endpoint: Endpoint) -> None:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ..log import log
 from .conversation import Conversation
 from .table import ENDPOINTS
 
@@ -46,7 +45,7 @@ class HttpService:
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the peer is gone
         except* Exception as group:
-            log.error("connection failed", session=conversation.caller.id, exc_info=group)
+            self._hub.repeats.say(conversation.caller, "error", "connection failed", exc_info=group)
         finally:
             self._conversations.discard(conversation)
 

@@ -275,4 +275,4 @@ async def test_with_logs_everything_is_as_without(
 
     events = [(record.getMessage(), record.levelname) for record in caplog.records]
     assert events == [("handshake refused", "INFO"), ("closing", "INFO")]
-    assert vars(caplog.records[1])["client"] == name
+    assert vars(caplog.records[1]).get("client", "") == name
