@@ -37,6 +37,11 @@ def _needed(instance: object, attribute: attrs.Attribute[Any], value: float | No
     _positive(instance, attribute, value)
 
 
+def _not_negative(_instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
+    if value < 0:
+        raise ValueError(f"{attribute.name} must not be negative, but is {value!r}")
+
+
 def _path(_instance: object, attribute: attrs.Attribute[Any], value: str) -> None:
     if not value.startswith("/"):
         raise ValueError(f"{attribute.name} must begin with '/', not {value!r}")
@@ -151,11 +156,16 @@ class Config:
     linger_s: float = attrs.field(default=1.0, validator=_needed)
     """How long a client that is being closed may take to read why."""
 
+    drain_delay_s: float = attrs.field(default=0.0, validator=_not_negative)
+    """How long a broker that drains goes on as before, but says that it is not ready: until load balancers have seen
+    it and send nobody any more."""
+
     drain_timeout_s: float = attrs.field(default=5.0, validator=_needed)
     """How long `Broker.drain` waits for what is queued to go out."""
 
     drain_spread_s: float = attrs.field(default=5.0, validator=_needed)
-    """A drained client's `retry_after_ms` is drawn from 0 to this, so that they do not all come back at once."""
+    """Within so long all clients are sent away, in small groups; and each is told to come back at a moment drawn from
+    the same time, so that they do not all come at once."""
 
     server: str = "fanwire"
     """What WELCOME says the server is."""

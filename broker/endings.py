@@ -94,10 +94,16 @@ def malformed(message: str) -> Ending:
     return Ending(1007, message, encode(Error(0, "malformed", message)))
 
 
-def draining(spread_s: float) -> Ending:
-    """The broker shuts down: 1001, and a moment to come back that differs for each client."""
+def draining(spread_s: float, since_s: float = 0.0) -> Ending:
+    """The broker shuts down: 1001, and a moment to come back that differs for each client.
+
+    Args:
+        spread_s: It is drawn from so long since the drain began.
+        since_s: How long ago that was.
+    """
     message = "the broker is shutting down"
-    return Ending(1001, message, _goodbye("shutting_down", message, spread_s))
+    wait_ms = int(max(0.0, random.uniform(0, spread_s) - since_s) * 1000)
+    return Ending(1001, message, encode(Goodbye("shutting_down", message, wait_ms, {})))
 
 
 def internal() -> Ending:

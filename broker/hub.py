@@ -15,6 +15,7 @@ from .episodes import Episodes
 from .fanout import Fanout
 from .heartbeats import Heartbeats
 from .http import HttpService
+from .lag import LoopLag
 from .memory_store import MemoryStore
 from .presence import Presence
 from .registry import Registry
@@ -52,7 +53,11 @@ class Hub:
         self.sessions: dict[Session, None] = {}
         self.subscriptions = 0
         self.mask = fastest_mask()
+        self.lag = LoopLag()
         self.draining = False
+        """Whether the broker is about to end, and wants no new clients: it is not ready."""
+        self.parting = False
+        """Whether it sends its clients away, and each new one, too."""
         self.expires = False
         """Whether old history is looked for."""
 
@@ -71,7 +76,7 @@ class Hub:
         self.sessions[session] = None
         if session.config is not self.config:  # changed during the handshake
             session.config = for_those_there(session.config, self.config)
-        if self.draining:
+        if self.parting:
             session.end(endings.draining(self.config.drain_spread_s))
 
     def leave(self, session: Session) -> None:
@@ -106,4 +111,6 @@ class Hub:
             forbidden=dict(counters.forbidden),
             http_connections=self.http.connections,
             http_answers=dict(counters.http_answers),
+            loop_lag=self.lag.histogram,
+            loop_lag_sum_s=self.lag.sum_s,
         )

@@ -105,7 +105,7 @@ class Presence(Watched):
         if member is None:
             return
         member.leave(subscription)
-        if member.subscriptions:
+        if member.subscriptions or self._hub.parting:  # who is sent away is not gone for the others
             return
         due = trio.current_time() + self._hub.config.presence_grace_s
         self._away[member] = due

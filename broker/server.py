@@ -11,12 +11,12 @@ import trio
 from fanwire.protocol import Encoding, PublishOptions
 from fanwire.transport import memory_stream_pair
 
-from . import endings
 from .accept import accept_connections
 from .access import change_auth
 from .auth import Auth
 from .closed import ClosedConnection
 from .config import Config
+from .drain import send_away
 from .fanout import time_stamp
 from .hub import Hub
 from .reload import reload, watch_expiry
@@ -229,20 +229,30 @@ class Broker:
         """The last thousand connections that ended, and why; the newest first."""
         return list(self._hub.closed.newest_first())
 
+    async def watch_lag(self) -> None:
+        """Look how late the event loop is, ten times a second, for `statistics`. Runs until cancelled.
+
+        `fanwire serve` does this. A program that embeds a broker may: it is the program's loop, too.
+        """
+        await self._hub.lag.run()
+
     async def drain(self) -> None:
         """Take no more clients, tell those there are to go (GOODBYE, 1001), wait for them within the deadlines, end.
 
-        What is queued for a client is sent first, within ``drain_timeout_s``. `serve` returns afterwards, also when
-        this is cancelled: then whoever is still there is cut off.
+        From the first moment on the broker says that it is not ready; after ``drain_delay_s`` it takes no more clients,
+        and sends those away that it has, within ``drain_spread_s``. What is queued for a client is sent first, within
+        ``drain_timeout_s``. `serve` returns afterwards, also when this is cancelled: then whoever is still there is
+        cut off.
         """
         hub, config = self._hub, self.config
         hub.draining = True
-        if self._accepting is not None:
-            self._accepting.cancel()
-        for session in list(hub.sessions):
-            session.end(endings.draining(config.drain_spread_s))
-        hub.http.drain()
         try:
+            if config.drain_delay_s:
+                await trio.sleep(config.drain_delay_s)
+            if self._accepting is not None:
+                self._accepting.cancel()
+            hub.http.drain()
+            await send_away(hub)
             with trio.move_on_after(config.drain_timeout_s + 2 * config.linger_s):
                 await self._all_gone()
         finally:

@@ -120,3 +120,8 @@ class BrokerStatistics:
     """HTTP connections now; they count against ``max_connections``, too."""
     http_answers: dict[int, int]
     """HTTP requests, by the status that they were answered with."""
+    loop_lag: dict[str, int]
+    """How late the event loop was, looked at ten times a second: times, by upper bound in seconds (`lag`), the last one
+    "more"; not cumulative."""
+    loop_lag_sum_s: float
+    """All of these together, in seconds."""

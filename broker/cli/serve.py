@@ -20,6 +20,7 @@ from .config_file import EX_CONFIG, BadSettings, Settings, given_by, resolve
 from .configuration import resolved
 from .logs import FORMATS, LEVELS, LogFormat, change_level, configure_logs
 from .settings import settings_options
+from .systemd import Notifier
 
 
 @click.command(short_help="Run a broker.")
@@ -55,7 +56,7 @@ def serve(context: click.Context, /, config_file: Path | None, **_options: Any) 
 
     One line on standard output says where it listens; the log goes to standard error.
 
-    The first SIGTERM or SIGINT drains: no new clients, every client is told to come back at another moment, what is
+    The first SIGTERM or SIGINT drains: no new clients, every client is sent away and told when to come back, what is
     queued goes out, and the exit status is 0. A second one ends the broker at once. SIGHUP reads the files of --config
     and --auth-file again. Every option has a variable: FANWIRE_PORT for --port.
 
@@ -70,7 +71,7 @@ def serve(context: click.Context, /, config_file: Path | None, **_options: Any) 
     \b
     Exit status:
       0         drained
-      1         it could not listen
+      1         it could not listen, or a defect ended it
       2         wrong usage
       78        the settings cannot be used
       130, 143  ended at once by a second SIGINT or SIGTERM
@@ -89,6 +90,7 @@ async def _serve(settings: Settings, again: Callable[[], Settings], from_file: b
         broker = Broker(settings.config)
     except ValueError as error:  # a key cannot be used
         raise click.ClickException(str(error)) from None
+    systemd = Notifier()
     # Without files there is nothing to read again, and SIGHUP is what it always was: the terminal has gone.
     watched = {signal.SIGHUP} if from_file or settings.config.auth is not None else set()
     # Watched from before the line that says that it listens: who reads the line may send a signal at once.
@@ -97,30 +99,46 @@ async def _serve(settings: Settings, again: Callable[[], Settings], from_file: b
             await _start(broker, nursery)
             click.echo(f"listening on {' '.join(broker.urls)}")
             log.info("listening", urls=" ".join(broker.urls))
+            nursery.start_soon(broker.watch_lag)
+            systemd.ready()
+            nursery.start_soon(systemd.keep_telling, partial(_status, broker))
             while (number := await anext(signals)) == signal.SIGHUP:
-                await _reload(broker, again)
+                systemd.reloading()
+                systemd.reloaded(await _reload(broker, again))
             log.info("draining", signal=signal.Signals(number).name)
+            systemd.stopping(_longest_drain_s(broker.config))
             status = await _drain(broker, signals)
             nursery.cancel_scope.cancel()
     return status
 
 
-async def _reload(broker: Broker, again: Callable[[], Settings]) -> None:
-    """Go by what the files say now; if that cannot be, by what they said before."""
+def _status(broker: Broker) -> str:
+    """For `systemctl status`."""
+    figures = broker.statistics()
+    return f"{figures.connections} connections, {figures.subscriptions} subscriptions, {figures.lagging} lagging"
+
+
+def _longest_drain_s(config: Config) -> float:
+    return config.drain_delay_s + config.drain_spread_s + config.drain_timeout_s + 2 * config.linger_s
+
+
+async def _reload(broker: Broker, again: Callable[[], Settings]) -> str | None:
+    """Go by what the files say now; if that cannot be, by what they said before, and return why."""
     try:
         settings = again()
         kept = await broker.reload(settings.config)
     except BadSettings as error:
         for problem in error.problems:
             log.error("not reloaded", reason=problem)
-        return
+        return error.problems[0]
     except ValueError as error:
         log.error("not reloaded", reason=str(error))
-        return
+        return str(error)
     change_level(settings.log_level)
     for name in kept:
         log.warning("needs a restart", setting=name, origin=settings.origins.get(name, "default"))
     log.info("reloaded")
+    return None
 
 
 async def _start(broker: Broker, nursery: trio.Nursery) -> None:

@@ -245,8 +245,14 @@ SETTINGS = (
     Setting("http_request_timeout_s", _SECONDS, "SECONDS", "Time an HTTP request has to come in and be answered"),
     Setting("http_idle_timeout_s", _SECONDS, "SECONDS", "Time that an HTTP connection waits for another request"),
     Setting("linger_s", _SECONDS, "SECONDS", "Time a client that is being closed has to read why"),
+    Setting(
+        "drain_delay_s", click.FloatRange(min=0), "SECONDS",
+        "Time from SIGTERM until clients are sent away: load balancers see meanwhile that the broker is not ready",
+    ),
     Setting("drain_timeout_s", _SECONDS, "SECONDS", "Time that queued messages have to go out at the end"),
-    Setting("drain_spread_s", _SECONDS, "SECONDS", "Clients are told to come back at a random moment within so long"),
+    Setting(
+        "drain_spread_s", _SECONDS, "SECONDS", "Time over which clients are sent away, in small groups, and come back"
+    ),
 )  # fmt: skip
 """Every setting of `Config` but `require_hello` (a flag), `auth` (a file), and `listen` and `server` (for programs)."""
 

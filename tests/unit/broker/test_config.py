@@ -11,7 +11,9 @@ from fanwire.broker import Config
 
 LIMITS = [field.name for field in attrs.fields(Config) if str(field.type) in ("int | None", "float | None")]
 NEEDED = [
-    field.name for field in attrs.fields(Config) if str(field.type) in ("int", "float") and field.name not in ("port",)
+    field.name
+    for field in attrs.fields(Config)
+    if str(field.type) in ("int", "float") and field.name not in ("port", "drain_delay_s")
 ]
 
 
