@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ..log import log_of
 from .conversation import Conversation
 from .table import ENDPOINTS
 
@@ -50,7 +49,7 @@ class HttpService:
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the peer is gone
         except* Exception as group:
-            log_of(conversation.caller).error("connection failed", exc_info=group)
+            self._hub.repeats.say(conversation.caller, "error", "connection failed", exc_info=group)
         finally:
             self._conversations.discard(conversation)
 
