@@ -36,6 +36,8 @@ RENEWAL_INTERVAL_S = 1.0
 # Sessions that are looked at again before others get their turn, when the settings change: some 20 µs each.
 PORTION = 100
 
+GUESSED = "too many tokens from there were not accepted"
+
 _bearer = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE).fullmatch
 
 
@@ -59,11 +61,19 @@ def admit(session: Session, opening: Opening) -> None:
     authenticator = session.hub.authenticator
     if authenticator is None:
         return
+    owed = guesses_owed_s(session) if opening.authorization is not None or opening.tokens else 0.0
+    if owed and opening.authorization is not None:
+        wait = ("Retry-After", str(math.ceil(owed)))
+        raise Refused(HTTPStatus.TOO_MANY_REQUESTS, GUESSED, wait)
+    if owed:
+        session.end(endings.rate_limited(GUESSED, owed, "auth_failures"))
+        return
     if opening.authorization is not None:
         try:
             _accept(session, authenticator.authenticate(token_of(opening.authorization)))
         except AuthenticationFailed as failure:
             note_unauthenticated(session, "header", failure)
+            count_guess(session, failure)
             challenge = ("WWW-Authenticate", 'Bearer error="invalid_token"')
             raise Refused(HTTPStatus.UNAUTHORIZED, failure.message, challenge) from None
     elif opening.tokens:
@@ -71,6 +81,7 @@ def admit(session: Session, opening: Opening) -> None:
             _accept(session, authenticator.authenticate(only_one(opening.tokens)))
         except AuthenticationFailed as failure:
             _end(session, "query", failure)
+            count_guess(session, failure)
     elif authenticator.knows(session.peer.certificate):
         _admit_by_certificate(session, authenticator)
     elif authenticator.anonymous is not None:
@@ -118,10 +129,28 @@ def hello(session: Session, token: str | None) -> dict[str, Any]:
         return {}
     if token is not None:
         session.identified_at = trio.current_time()
+        if (session.account is None) and (owed := guesses_owed_s(session)):
+            session.end(endings.rate_limited(GUESSED, owed, "auth_failures"))
+            return {}
         _identify(session, lambda: authenticator.authenticate(token))
     elif session.identity is None:
         _end(session, "hello", AuthenticationFailed("no token"), "a token is needed here")
     return {} if session.identity is None else session.identity.as_map()
+
+
+def guesses_owed_s(session: Asker) -> float:
+    """Seconds until a token from where the session comes from is looked at; then that refusal is counted. 0: now."""
+    bucket = session.address.guesses if session.address is not None else None
+    owed = 0.0 if bucket is None else bucket.owed_s(trio.current_time())
+    if owed:
+        session.hub.limits.refuse("auth_failures", address=session.address and session.address.key)
+    return owed
+
+
+def count_guess(session: Asker, failure: AuthenticationFailed) -> None:
+    """A token that was once good is no guess."""
+    if failure.code != "expired" and session.address is not None and session.address.guesses is not None:
+        session.address.guesses.take(1, trio.current_time())
 
 
 def _identify(session: Session, authenticate: Callable[[], Identity]) -> None:
@@ -130,6 +159,7 @@ def _identify(session: Session, authenticate: Callable[[], Identity]) -> None:
         identity = authenticate()
     except AuthenticationFailed as failure:
         _end(session, "hello", failure)
+        count_guess(session, failure)
         return
     if known is not None and known.user not in (None, identity.user):
         note_unauthenticated(session, "hello", AuthenticationFailed("another user's token"))
@@ -145,6 +175,7 @@ def _accept(session: Session, identity: Identity) -> None:
     session.accepted_by = session.hub.authenticator
     session.expires = math.inf if left is None else trio.current_time() + left
     session.look_anew()
+    session.hub.users.belong(session)
     log_of(session).debug("authenticated")
 
 

@@ -14,6 +14,7 @@ import trio
 
 from .client_certificate import certificate_of
 from .closed import shown
+from .door import TurnedAway
 from .handshake import Opening, Refused
 from .origins import why_refused
 from .peer import Peer, peer_of
@@ -50,7 +51,8 @@ async def arrive(session: Session, raw: trio.abc.Stream, due: float) -> trio.abc
         with trio.fail_at(due):
             if session.config.proxy_protocol and session.peer.trusted:
                 address = await read_proxy_header(raw)
-                session.peer = session.peer if address is None else session.peer.behind(address, proxies)
+                if address is not None:
+                    _move(session, session.peer.behind(address, proxies))
             step = "tls"
             if session.hub.tls is not None and raw.socket.family != socket.AF_UNIX:
                 return await _secure(session, raw, session.hub.tls)
@@ -58,9 +60,18 @@ async def arrive(session: Session, raw: trio.abc.Stream, due: float) -> trio.abc
         _turn_away(session, step, "not done in time")
     except (BadProxyHeader, trio.BrokenResourceError) as error:
         _turn_away(session, step, str(error.__cause__ or error))
+    except TurnedAway:
+        pass  # `Door` has counted and logged it
     else:
         return raw
     return None
+
+
+def _move(session: Session, peer: Peer) -> None:
+    """A trusted proxy has said for whom it speaks: limits on addresses hold for that one. Raises `TurnedAway`."""
+    if peer is not session.peer:
+        session.peer = peer
+        session.hub.door.move(session, peer.numeric)
 
 
 async def _secure(session: Session, raw: trio.SocketStream, tls: LoadedTls) -> trio.abc.Stream:
@@ -83,7 +94,10 @@ def look_over(session: Session, opening: Opening) -> None:
     Raises:
         Refused: From nowhere that may.
     """
-    session.peer = speaking_for(session.peer, opening.forwarded_for, session.config)
+    try:
+        _move(session, speaking_for(session.peer, opening.forwarded_for, session.config))
+    except TurnedAway:
+        raise Refused(HTTPStatus.TOO_MANY_REQUESTS, "too many connections from there", ("Retry-After", "1")) from None
     if not may_page(session, opening.origin, opening.host, ambient=_is_ambient(session, opening)):
         raise Refused(HTTPStatus.FORBIDDEN, "pages of this origin may not connect here")
 

@@ -13,6 +13,7 @@ import attrs
 
 from fanwire.protocol import DEFAULT_PORT
 
+from .addresses import networks_of
 from .auth import Auth
 from .origins import check_allowed
 from .proxies import Proxies
@@ -44,6 +45,13 @@ def _needed(instance: object, attribute: attrs.Attribute[Any], value: float | No
 def _not_negative(_instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
     if value < 0:
         raise ValueError(f"{attribute.name} must not be negative, but is {value!r}")
+
+
+def _networks(_instance: object, attribute: attrs.Attribute[Any], value: str | None) -> None:
+    try:
+        networks_of(value)
+    except ValueError as error:
+        raise ValueError(f"{attribute.name}: {error}; write networks like '10.0.0.0/8, ::1'") from None
 
 
 def _path(_instance: object, attribute: attrs.Attribute[Any], value: str) -> None:
@@ -126,16 +134,61 @@ class Config:
     """Whether the trusted proxies begin each connection with a header of the PROXY protocol, version 2."""
 
     max_connections: int | None = attrs.field(default=20_000, validator=_positive)
-    """Clients at a time; one more is told `too_many` and closed with 4029."""
+    """Clients at a time; one more is told `too_many` and closed with 4029. Who has yet to say HELLO does not count."""
+
+    max_connections_per_address: int | None = attrs.field(default=1_000, validator=_positive)
+    """Connections of one IPv4 address, or one IPv6 network of 64 bits; one more is closed before it is read from."""
+
+    max_connections_per_user: int | None = attrs.field(default=1_000, validator=_positive)
+    """Connections of one user, where the broker asks who one is; one more is told `too_many` and closed with 4029."""
+
+    max_opening: int | None = attrs.field(default=2_000, validator=_positive)
+    """Connections that are not welcomed yet: in their handshake, or before a HELLO that is needed. When one more comes,
+    the one that came first goes."""
+
+    connect_rate: int | None = attrs.field(default=100, validator=_positive)
+    """New connections of one address a second, and ten seconds' worth at once; others are closed before they are read
+    from."""
+
+    auth_failures: int | None = attrs.field(default=20, validator=_positive)
+    """Tokens of one address a minute that are not accepted; then it is not let in until one more could be."""
+
+    unlimited_addresses: str | None = attrs.field(default="127.0.0.0/8, ::1", validator=_networks)
+    """Networks to which the three limits on addresses do not apply. Put proxies here whose clients cannot be told
+    apart."""
 
     max_subscriptions: int | None = attrs.field(default=1_000, validator=_positive)
     """Subscriptions of one connection; one more is answered `too_many`."""
+
+    max_total_subscriptions: int | None = attrs.field(default=1_000_000, validator=_positive)
+    """Subscriptions of all connections; one more is answered `too_many`. About 1 KiB each."""
+
+    max_patterns: int | None = attrs.field(default=250_000, validator=_positive)
+    """Different patterns (and queue groups) subscribed to at a time; one more is answered `too_many`."""
 
     max_message_bytes: int = attrs.field(default=1024 * 1024, validator=_needed)
     """One WebSocket message from a client; a longer one is refused at its header, close 1009."""
 
     max_body_bytes: int = attrs.field(default=1024 * 1024, validator=_needed)
     """The body of one HTTP request; a longer one is answered 413."""
+    max_envelopes: int | None = attrs.field(default=32_768, validator=_positive)
+    """Requests in one WebSocket message; one with more is not looked at, close 1009."""
+
+    publish_rate: int | None = attrs.field(default=None, validator=_positive)
+    """Messages that one connection may publish a second, and a second's worth at once. Beyond it those that want an
+    answer get ERROR `rate_limited`; the others are let in, and the connection is not read from for a while."""
+
+    publish_volume_bytes: int | None = attrs.field(default=None, validator=_positive)
+    """Bytes that one connection may send a second, likewise; framing and all else that it says counts."""
+
+    user_publish_rate: int | None = attrs.field(default=None, validator=_positive)
+    """Messages a second of all connections of a user together, where the broker asks who one is."""
+
+    user_publish_volume_bytes: int | None = attrs.field(default=None, validator=_positive)
+    """Bytes a second of all connections of a user together."""
+
+    idle_timeout_s: float | None = attrs.field(default=None, validator=_positive)
+    """How long a client may stay that is subscribed to nothing and says nothing; then it is closed with 4010."""
 
     queue: int = attrs.field(default=10_000, validator=_needed)
     """Messages that may wait for one subscription that asks for nothing else."""
@@ -145,6 +198,9 @@ class Config:
 
     max_pending_bytes: int | None = attrs.field(default=16 * 1024 * 1024, validator=_positive)
     """Bytes that may wait for one connection."""
+
+    max_total_pending_bytes: int | None = attrs.field(default=1024 * 1024 * 1024, validator=_positive)
+    """Bytes that may wait for all connections, shared messages counted once; beyond it who has most is disconnected."""
 
     stall_timeout_s: float | None = attrs.field(default=10.0, validator=_positive)
     """Time without one byte taken by a socket for which something waits."""

@@ -52,7 +52,14 @@ def why_slow(verdict: SlowConsumer) -> str:
         "max_pending": "more bytes waited than a connection may have waiting",
         "stall_timeout": "the socket took nothing for too long",
         "max_age": "the oldest waiting message became too old",
+        "max_total_pending": "too many bytes waited for all clients together, and most of them for this one",
     }[verdict.measure]
+
+
+def silent(timeout_s: float) -> Ending:
+    """Subscribed to nothing, and silent: 4010."""
+    message = f"subscribed to nothing, and said nothing for {timeout_s:g} s"
+    return Ending(4010, message, _goodbye("slow_consumer", message, 1.0))
 
 
 def idle(timeout_s: float) -> Ending:
@@ -66,10 +73,29 @@ def unfinished(timeout_s: float) -> Ending:
     return Ending(1008, f"message not finished within {timeout_s:g} s", discard=True)
 
 
-def too_many_connections(spread_s: float) -> Ending:
-    """The broker is full: 4029."""
-    message = "the broker has as many connections as it may have"
+def too_many_connections(spread_s: float, who: str = "the broker has") -> Ending:
+    """The broker is full, or its user: 4029."""
+    message = f"{who} as many connections as it may have"
     return Ending(4029, message, _goodbye("too_many", message, spread_s))
+
+
+def too_many_opening(spread_s: float) -> Ending:
+    """No HELLO yet, and many others wait to say theirs: 4029."""
+    message = "too many connections have yet to say HELLO"
+    return Ending(4029, message, _goodbye("too_many", message, spread_s))
+
+
+def too_many_envelopes(most: int) -> Ending:
+    """A message that nobody looks into: ERROR id 0, then 1009."""
+    message = f"a message may have {most} envelopes"
+    return Ending(1009, message, encode(Error(0, "too_many", message, {"limit": "max_envelopes"})))
+
+
+def rate_limited(message: str, retry_after_s: float, limit: str) -> Ending:
+    """It kept on asking for more than it may: 4009."""
+    detail: dict[str, object] = {"limit": limit}
+    farewell = encode(Goodbye("rate_limited", message, int(retry_after_s * random.uniform(1000, 2000)), detail))
+    return Ending(4009, message, farewell, discard=True)
 
 
 def no_hello(timeout_s: float) -> Ending:

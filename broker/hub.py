@@ -9,21 +9,26 @@ from fanwire.protocol.masking import fastest_mask
 
 from . import endings
 from .access import authenticator_of
+from .addresses import Addresses
 from .closed import ClosedConnections
 from .demand import Demand
+from .door import Door
 from .episodes import Episodes
 from .fanout import Fanout
 from .heartbeats import Heartbeats
 from .http import HttpService
 from .lag import LoopLag
+from .limits import Limits
 from .memory_store import MemoryStore
 from .presence import Presence
+from .pressure import Pressure
 from .registry import Registry
 from .reload import for_those_there
 from .repeats import Repeats
 from .reports import Reports
 from .statistics import DEPTHS, BrokerStatistics, Counters
 from .tls import load
+from .users import Users
 from .watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -52,7 +57,14 @@ class Hub:
         self.demand = Demand(self)
         self.presence = Presence(self)
         self.http = HttpService(self)
+        self.limits = Limits(self)
+        self.addresses = Addresses(config)
+        self.users = Users(self)
+        self.door = Door(self)
+        self.pressure = Pressure(self)
         self.sessions: dict[Session, None] = {}
+        self.unwelcomed: set[Session] = set()
+        """Those of them that have yet to say HELLO: they take nobody's place."""
         self.subscriptions = 0
         self.mask = fastest_mask()
         self.lag = LoopLag()
@@ -70,20 +82,42 @@ class Hub:
 
     def enter(self, session: Session) -> None:
         """A handshake was answered. The session is told to end at once if there is no room for it."""
-        limit = self.config.max_connections
         self.counters.connections_total += 1
-        if limit is not None and len(self.sessions) + self.http.connections >= limit:
-            session.end(endings.too_many_connections(self.config.drain_spread_s))
+        if self.full:
+            self._refuse(session)
             return  # not listed: while it lingers it takes nobody's place
         self.sessions[session] = None
+        self.unwelcomed.add(session)
         if session.config is not self.config:  # changed during the handshake
             session.config = for_those_there(session.config, self.config)
         if self.parting:
             session.end(endings.draining(self.config.drain_spread_s))
 
+    def welcome(self, session: Session) -> bool:
+        """It has said who it is, where that is asked for. False: meanwhile others have taken all places."""
+        self.door.welcomed(session)
+        if self.full:
+            self.sessions.pop(session, None)
+            self._refuse(session)
+        self.unwelcomed.discard(session)
+        return session.ending is None
+
+    @property
+    def full(self) -> bool:
+        """Whether there are as many clients as there may be, those of HTTP among them."""
+        limit = self.config.max_connections
+        return limit is not None and len(self.sessions) - len(self.unwelcomed) + self.http.connections >= limit
+
+    def _refuse(self, session: Session) -> None:
+        self.limits.refuse("max_connections")
+        session.end(endings.too_many_connections(self.config.drain_spread_s))
+
     def leave(self, session: Session) -> None:
         """A session has ended, entered or not."""
         self.sessions.pop(session, None)
+        self.unwelcomed.discard(session)
+        self.users.leave(session)
+        self.door.leave(session)
 
     def statistics(self) -> BrokerStatistics:
         """A frozen copy of the figures."""
@@ -117,4 +151,8 @@ class Hub:
             loop_lag_sum_s=self.lag.sum_s,
             turned_away=dict(counters.turned_away),
             certificate_expires_in_s=None if self.tls is None else round(self.tls.expires_in_s, 3),
+            opening=self.door.opening,
+            addresses=len(self.addresses),
+            limited=dict(counters.limited),
+            publishers_slowed=counters.publishers_slowed,
         )

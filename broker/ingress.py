@@ -7,6 +7,7 @@ leave as one batch. Except when a client packs very many requests into a message
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,15 @@ from fanwire.protocol.fastpath import Run, request_at, take_publishes
 from . import endings
 from .access import may
 from .fanout import time_stamp
+from .limits import too_fast, wait_ms, why
 from .log import log_of
+from .meter import LONGEST_PAUSE_S, MOST_OWED_S, TELL_EVERY_S
 from .publishers import wait_for_subscribers
 from .requests import check_publishable, forbidden, handle
 
 if TYPE_CHECKING:
+    from .buckets import Bucket
+    from .meter import Meter
     from .routes import Topic
     from .session import Session
 
@@ -47,18 +52,34 @@ _OFFSET = b"\x83\xa6offset"
 _SUBSCRIBERS = b"\xabsubscribers"
 _LAGGING = b"\xa7lagging"
 
+# Bytes that an envelope has at least: a message of less than so many times the limit need not be counted.
+SHORTEST = 3
+
 Hold = Callable[[], Coroutine[Any, Any, None]]
+
+
+def has_more(data: bytes, most: int) -> bool:
+    """Whether a message has more than ``most`` envelopes, as far as it is msgpack."""
+    unpacker = msgpack.Unpacker(max_buffer_size=len(data))
+    unpacker.feed(data)
+    try:
+        for _ in range(most + 1):
+            unpacker.skip()
+    except (msgpack.UnpackException, ValueError):  # the end, or what is no msgpack
+        return False
+    return True
 
 
 class Ingress:
     """Handles the messages of one session. `on_messages` is the handler of its `FrameStream`."""
 
-    __slots__ = ("_messages", "_requests", "_session", "_waited", "_waiting", "holding")
+    __slots__ = ("_messages", "_pause", "_requests", "_session", "_waited", "_waiting", "holding")
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._messages: list[bytes] = []  # not begun yet, while `_requests` is not exhausted
         self._requests: Iterator[object] | None = None
+        self._pause: trio.CancelScope | None = None
         self._waiting: Publish | None = None  # for lagging subscribers: see `_must_wait`
         self._waited: Publish | None = None  # has done so, and goes in now
         self.holding = False
@@ -73,7 +94,10 @@ class Ingress:
         fanout = self._session.hub.fanout
         sleeper = fanout.hold()
         try:
-            return self._take(messages)
+            if self._session.meter is None:
+                return self._take_bounded(messages)
+            before = fanout.published
+            return self._charge(before, self._take_bounded(messages))
         except Exception:
             self._defect()
             return None
@@ -83,6 +107,22 @@ class Ingress:
     def _defect(self) -> None:
         log_of(self._session).exception("defect: a client's message could not be handled")
         self._session.end(endings.internal())
+
+    def _take_bounded(self, messages: list[bytes]) -> Hold | None:
+        """As `_take`, up to the first message that has too many envelopes; that one is the connection's last."""
+        session = self._session
+        most = session.hub.config.max_envelopes
+        if most is None or max(map(len, messages), default=0) <= most * SHORTEST:
+            return self._take(messages)
+        for index, data in enumerate(messages):
+            if len(data) > most * SHORTEST and has_more(data, most):
+                if index:
+                    self._take(messages[:index])
+                if session.ending is None:
+                    session.hub.limits.refuse("max_envelopes", session=session.id, user=session.user)
+                    session.end(endings.too_many_envelopes(most))
+                return None
+        return self._take(messages)
 
     def _take(self, messages: list[bytes]) -> Hold | None:
         session, index, count = self._session, 0, len(messages)
@@ -140,6 +180,8 @@ class Ingress:
         permissions = self._session.permissions
         publishable = None if permissions is None else permissions.publishable
         stamp, now = time_stamp(), trio.current_time()
+        meter = self._session.meter
+        debt = None if meter is None else meter.debt(now)
         for topic, wide, tails, requests in runs:
             topic.tails = None
             if not tails:
@@ -147,6 +189,11 @@ class Ingress:
             if publishable is not None and topic.name not in publishable and not self._may(topic, tails):
                 self._refuse(topic.name, len(tails), requests)
                 continue
+            if requests and meter is not None:
+                if debt is not None:
+                    too_fast(self._session, debt, requests)
+                    continue
+                meter.acknowledged += len(requests)
             reached = publish(topic, 7 if wide else 6, tails, stamp, now)
             if requests:
                 kept = topic.kept
@@ -239,11 +286,67 @@ class Ingress:
             await trio.lowlevel.checkpoint()
             await self._hold()
             await self._wait_for_subscribers()
-            if self._take_portion():
+            before = self._session.hub.fanout.published
+            done = self._take_portion()
+            if (slower := self._charge(before, None)) is not None:
+                await slower()
+            if done:
                 rest, self._messages = self._messages, []
                 hold = self.on_messages(rest)
         if hold is not None:
             await hold()
+
+    # ---------------------------------------------------------------- too fast
+
+    def _charge(self, before: int, hold: Hold | None) -> Hold | None:
+        """Charge the session for what it has published since the broker had taken in ``before`` messages.
+
+        Returns:
+            What to await before reading more: ``hold``, and a pause if more was published than it may.
+        """
+        session, now = self._session, trio.current_time()
+        meter = session.meter
+        if meter is None:
+            return hold
+        received = session.stream.bytes_received
+        size, meter.bytes_charged = received - meter.bytes_charged, received
+        bucket = meter.charge(session.hub.fanout.published - before, size, now)
+        if bucket is None or session.ending is not None:
+            return hold
+        owed = bucket.owed_s(now)
+        if owed > MOST_OWED_S:
+            session.hub.limits.refuse(bucket.name, session=session.id, user=session.user)
+            session.end(endings.rate_limited(why(bucket), owed, bucket.name))
+            return None
+        self._note_slowed(meter, bucket, now)
+        return partial(self._slow_down, hold, owed)
+
+    def _note_slowed(self, meter: Meter, bucket: Bucket, now: float) -> None:
+        session = self._session
+        session.hub.counters.publishers_slowed += 1
+        if now >= meter.told_at + TELL_EVERY_S:
+            meter.told_at = now
+            session.hub.limits.refuse(bucket.name, session=session.id, user=session.user)
+            detail = {"about": "PUBLISH", "limit": bucket.name, "retry_after_ms": wait_ms(bucket)}
+            session.reject(Error(0, "rate_limited", f"{why(bucket)}, so it is not read from for a while", detail))
+
+    async def _slow_down(self, hold: Hold | None, owed_s: float) -> None:
+        """Do not read from the client until it has paid."""
+        if hold is not None:
+            await hold()
+        holding, self.holding = self.holding, True
+        try:
+            with trio.move_on_after(min(owed_s, LONGEST_PAUSE_S)) as self._pause:
+                if self._session.ending is None:
+                    await trio.sleep_forever()
+        finally:
+            self.holding, self._pause = holding, None
+        self._session.stream.read_little()
+
+    def resume(self) -> None:
+        """The session ends: there is no more use in waiting."""
+        if self._pause is not None:
+            self._pause.cancel()
 
     # ----------------------------------------------------------------- holding
 

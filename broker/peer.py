@@ -30,6 +30,11 @@ class Peer:
     """Its own, if it showed one."""
 
     @property
+    def numeric(self) -> str | None:
+        """The address, if it is one of IP."""
+        return None if address_of(self.address) is None else self.address
+
+    @property
     def is_local(self) -> bool:
         """Whether it is on this machine, as far as the network knows."""
         numeric = address_of(self.address)

@@ -10,9 +10,11 @@ import trio
 from .fanout import time_stamp
 
 if TYPE_CHECKING:
+    from .addresses import Address
     from .config import Config
     from .hub import Hub
     from .identity import Identity
+    from .meter import Meter
     from .peer import Peer
     from .permissions import Permissions
     from .registry import Registry
@@ -29,8 +31,16 @@ class Asker(Protocol):
     """Who is at the other end, or for whom that one speaks."""
     identity: Identity | None
     permissions: Permissions | None
+    address: Address | None
+    """Where it comes from, if something is limited there."""
+    meter: Meter | None
+    """How fast it publishes, if that is limited."""
     forbidden: int
     """Requests refused for want of a permission."""
+
+    @property
+    def user(self) -> str:
+        """Whom rules and limits are about."""
 
     @property
     def name(self) -> str:

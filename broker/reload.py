@@ -63,6 +63,8 @@ def _reads_files(config: Config) -> bool:
 
 def _apply(hub: Hub, config: Config) -> None:
     before, hub.config = hub.config, config
+    hub.addresses.change(config)
+    hub.users.change(before, config)
     hub.store.resize(config.max_stored_bytes, config.max_stored_topics)
     if config.rules != before.rules:
         hub.registry.change_rules(config.rules)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgpack
+import trio
 
 from fanwire.protocol import (
     MAX_BATCH,
@@ -33,6 +34,7 @@ from fanwire.protocol import (
 from .access import RENEWAL_INTERVAL_S, hello, may, too_soon
 from .fanout import wall_clock_us
 from .inbox import is_inbox
+from .limits import wait_ms, why
 from .replay import Wish
 from .routes import parts_of_tail
 from .rules import grant, keeping, keeps_all, presence_on
@@ -40,6 +42,7 @@ from .subscription import Subscription
 from .watching import is_watch, watched
 
 if TYPE_CHECKING:
+    from .meter import Meter
     from .publishers import Asker
     from .registry import Registry
     from .routes import Route, Topic
@@ -156,10 +159,10 @@ def _subscribe(session: Session, envelope: Subscribe) -> dict[str, Any]:
         subscription.echo = echo
         session.change(subscription, given)
     else:
-        limit = config.max_subscriptions
-        if limit is not None and len(subscriptions) >= limit:
+        if (refused := session.hub.limits.too_many(session, route)) is not None:
             session.registry.release(route)
-            raise RequestError("too_many", f"a connection may have {limit} subscriptions; unsubscribe from some first")
+            session.hub.limits.refuse(refused[0], session=session.id, user=session.user)
+            raise RequestError("too_many", refused[1], limit=refused[0])
         session.join(route, given, wish, echo=echo)  # nothing is published before the answer is in the outbox too
     return {
         "route": route.number,
@@ -313,6 +316,8 @@ def _subscription(session: Session, route: int) -> Subscription:
 def publish(session: Asker, envelope: Publish) -> dict[str, Any]:
     """A PUBLISH with options, or in a form that the fast road does not know."""
     options = envelope.options
+    if envelope.id and session.meter is not None:
+        _check_rate(session, session.meter)
     tail, elements = message_tail(envelope.payload, envelope.encoding, options)
     try:
         check_publishable(envelope.topic)
@@ -332,6 +337,14 @@ def publish(session: Asker, envelope: Publish) -> dict[str, Any]:
     if kept is not None and options.msg_id is not None:
         kept.remember_id(options.msg_id, offset)
     return {"offset": offset, "subscribers": subscribers, "lagging": topic.lagging}
+
+
+def _check_rate(session: Asker, meter: Meter) -> None:
+    """Of publishes that want an answer; the others are let in, and slow their connection."""
+    if (bucket := meter.debt(trio.current_time())) is not None:
+        session.hub.limits.refuse(bucket.name, session=session.id, user=session.user)
+        raise RequestError("rate_limited", why(bucket), limit=bucket.name, retry_after_ms=wait_ms(bucket))
+    meter.acknowledged += 1
 
 
 def _repeated(topic: Topic, options: PublishOptions) -> int | None:

@@ -16,6 +16,7 @@ from .access import change_auth
 from .auth import Auth
 from .closed import ClosedConnection
 from .config import Config
+from .door import TurnedAway
 from .drain import send_away
 from .exposure import check_host
 from .fanout import time_stamp
@@ -132,7 +133,7 @@ class Broker:
             with trio.CancelScope() as self._accepting:
                 async with trio.open_nursery() as accepting:
                     for listener in listeners.all:
-                        accepting.start_soon(accept_connections, listener, nursery, self._handle)
+                        accepting.start_soon(accept_connections, listener, nursery, self._handle, self._hub.limits)
         finally:  # also when cancelled
             listeners.close()
 
@@ -140,11 +141,19 @@ class Broker:
         limit = self.config.max_connections
         if limit is not None and self._handled >= limit + _ROOM_TO_REFUSE:
             self._hub.counters.connections_refused += 1
+            self._hub.limits.refuse("max_connections")
+            await trio.aclose_forcefully(stream)
+            return
+        try:
+            address = self._hub.door.judge(stream)
+        except TurnedAway:
             await trio.aclose_forcefully(stream)
             return
         self._handled += 1
+        session = Session(self._hub)
+        self._hub.door.enter(session, address)
         try:
-            await Session(self._hub).run(stream)
+            await session.run(stream)
         finally:
             self._handled -= 1
             self._gone.unpark_all()

@@ -40,14 +40,17 @@ from .watchdog import Watched
 if TYPE_CHECKING:
     from typing import Any
 
+    from .addresses import Address
     from .authenticator import Authenticator
     from .config import Config
     from .hub import Hub
     from .identity import Identity
+    from .meter import Meter
     from .permissions import Permissions
     from .registry import Registry
     from .routes import Route, Topic
     from .rules import Grant
+    from .users import User
 
 _pack = msgpack.Packer().pack
 _PING = frame_header(0, Opcode.PING)
@@ -57,6 +60,7 @@ class Session(Owner, Watched):
     """A connection. `Hub` has what it shares with the others."""
 
     __slots__ = (
+        "_active",
         "_connection",
         "_ingress",
         "_nursery",
@@ -70,6 +74,8 @@ class Session(Owner, Watched):
         "_welcome_due",
         "_writer",
         "accepted_by",
+        "account",
+        "address",
         "agent",
         "client",
         "config",
@@ -83,6 +89,7 @@ class Session(Owner, Watched):
         "identified_at",
         "identity",
         "inbox",
+        "meter",
         "name",
         "opened_at",
         "opened_time_us",
@@ -119,6 +126,12 @@ class Session(Owner, Watched):
         """When it last brought a token by HELLO, on trio's clock."""
         self.expires = math.inf
         """When its token does, on trio's clock."""
+        self.address: Address | None = None
+        """Where it comes from; None: nothing is limited there (`door`)."""
+        self.account: User | None = None
+        """Its user with all its connections (`users`)."""
+        self.meter: Meter | None = None
+        """How fast it publishes; None: as fast as it likes (`meter`)."""
         self.forbidden = 0
         """Requests refused for want of a permission."""
         self.opened_at = 0.0
@@ -144,6 +157,7 @@ class Session(Owner, Watched):
         self._pinged = False
         self._seen = 0
         self._unacked = 0
+        self._active = (0, 0.0)  # messages received when last looked at, and when it was last not idle
 
     @property
     def remote(self) -> str:
@@ -192,7 +206,8 @@ class Session(Owner, Watched):
         entered = await self._enter(raw, due)
         connection = None if entered is None else await self._open(entered, nursery, due)
         if entered is not None and self._plain is not None:  # no WebSocket, and not refused
-            await self.hub.http.serve(entered, self._plain.received, peer=self.peer)
+            self.hub.door.welcomed(self)
+            await self.hub.http.serve(entered, self._plain.received, self.address, peer=self.peer)
             return
         if connection is None:
             self.hub.counters.connections_refused += 1
@@ -302,6 +317,8 @@ class Session(Owner, Watched):
         self.hub.leave(self)
         if self.opened_time_us:
             self._note_end()
+            if self.stream.refusal is not None and self.stream.refusal.code == 1009:
+                self.hub.limits.refuse("max_message", session=self.id, user=self.user)
         if self._watch is not None:
             self.hub.watchdog.forget(self._watch)
 
@@ -348,11 +365,17 @@ class Session(Owner, Watched):
     def _flush(self) -> None:
         self.hub.fanout.flush(self.outbox)
 
+    def cut(self) -> None:
+        """End without a word: the handshake is not over yet."""
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+
     def end(self, ending: Ending) -> None:
         """Have the connection closed. The first reason counts; nothing it sends is listened to any more."""
         if self.ending is not None:
             return
         self.ending = ending
+        self._ingress.resume()
         self._unroute_all()
         if self._serving is not None:
             self._serving.cancel()
@@ -400,6 +423,7 @@ class Session(Owner, Watched):
     def _start_writer(self) -> None:
         if self.writing is None and self._nursery is not None:
             self.writing = trio.Event()
+            self.hub.pressure.add(self)
             self._nursery.start_soon(self._write)
 
     def too_slow(self, verdict: SlowConsumer) -> None:
@@ -446,6 +470,7 @@ class Session(Owner, Watched):
         finally:
             self.writing.set()
             self._writer = self.writing = None
+            self.hub.pressure.discard(self)
 
     # ------------------------------------------------- what requests act with
 
@@ -463,6 +488,8 @@ class Session(Owner, Watched):
         """Send WELCOME, once."""
         if self.welcomed:
             return
+        if not self.hub.welcome(self):
+            return
         self.welcomed = True
         greeting: dict[str, Any] = {
             "session": self.id,
@@ -470,6 +497,7 @@ class Session(Owner, Watched):
             "version": 1,
             "max_message": self.config.max_message_bytes,
             "max_batch": MAX_BATCH,
+            "max_envelopes": self.hub.config.max_envelopes,
             "ping_interval": self.config.ping_interval_s,
             "inbox": self.inbox,
         }
@@ -600,6 +628,8 @@ class Session(Owner, Watched):
         # The first at a random point: ten thousand clients that came together must not be pinged together for ever.
         self._ping_due = now + interval * random.random() if interval is not None else float("inf")
         self._welcome_due = now + self.config.hello_timeout_s
+        self._active = 0, now
+        self.hub.users.equip(self)
         self._watch = self.hub.watchdog.watch(self, min(self._ping_due, self._next_check(now)))
 
     def look_anew(self) -> None:
@@ -612,7 +642,8 @@ class Session(Owner, Watched):
     def _next_check(self, now: float) -> float:
         since = self.stream.unfinished_since()
         message = (now if since is None else since) + self.config.message_timeout_s
-        due = min(message, self.expires)
+        idle = self.hub.config.idle_timeout_s
+        due = min(message, self.expires, math.inf if idle is None else self._active[1] + idle)
         return due if self.welcomed else min(due, self._welcome_due)
 
     def look(self, now: float) -> float | None:
@@ -629,9 +660,20 @@ class Session(Owner, Watched):
         if since is not None and now >= since + self.config.message_timeout_s:
             self.end(endings.unfinished(self.config.message_timeout_s))
             return None
+        if (idle := self.hub.config.idle_timeout_s) is not None and self._idle_s(now) >= idle:
+            self.hub.limits.refuse("idle_timeout", session=self.id)
+            self.end(endings.silent(idle))
+            return None
         if now >= self._ping_due:
             self._keep_alive(now)
         return None if self.ending is not None else min(self._ping_due, self._next_check(now))
+
+    def _idle_s(self, now: float) -> float:
+        """How long it has been subscribed to nothing and said nothing, as far as anybody has looked."""
+        messages = self.stream.messages_received
+        if self.outbox.subscriptions or messages != self._active[0]:
+            self._active = messages, now
+        return now - self._active[1]
 
     def _keep_alive(self, now: float) -> None:
         """Ping who was silent; end who stays silent.
@@ -650,6 +692,8 @@ class Session(Owner, Watched):
         elif alive and not in_flight:
             self._pinged = False
             self._ping_due = now + interval
+            if self._ingress.holding:
+                self._ping()  # it is not read from, and should know that we live
         else:
             if not self._pinged:
                 self._ping()

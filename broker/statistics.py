@@ -10,6 +10,29 @@ import attrs
 DEPTHS = (1, 10, 100, 1_000, 10_000, 100_000)
 
 
+LIMITS = (
+    "max_connections",
+    "max_connections_per_address",
+    "max_connections_per_user",
+    "max_opening",
+    "connect_rate",
+    "auth_failures",
+    "open_files",
+    "max_subscriptions",
+    "max_total_subscriptions",
+    "max_patterns",
+    "max_message",
+    "max_envelopes",
+    "publish_rate",
+    "publish_volume",
+    "user_publish_rate",
+    "user_publish_volume",
+    "idle_timeout",
+    "max_total_pending",
+)
+"""Limits that refuse something, and are counted in `BrokerStatistics.limited`. As the settings are called."""
+
+
 class Counters:
     """Mutable, owned by the broker; every field is explained in `BrokerStatistics`."""
 
@@ -21,8 +44,10 @@ class Counters:
         "forbidden",
         "http_answers",
         "lagging",
+        "limited",
         "lost",
         "published",
+        "publishers_slowed",
         "queue_depths",
         "rejected",
         "replaced",
@@ -53,6 +78,8 @@ class Counters:
         self.forbidden: dict[str, int] = {}
         self.http_answers: dict[int, int] = {}
         self.turned_away: dict[str, int] = {}
+        self.limited = dict.fromkeys(LIMITS, 0)
+        self.publishers_slowed = 0
 
     def observe_depth(self, messages: int) -> None:
         """A socket that was behind has caught up: the most messages of a subscription that waited meanwhile."""
@@ -132,3 +159,11 @@ class BrokerStatistics:
     handshake, or none in time), origin (a web page that may not)."""
     certificate_expires_in_s: float | None
     """Until the broker's own certificate ends; negative: it has. None: no TLS is spoken."""
+    opening: int
+    """Connections that are not welcomed yet: in their handshake, or before a HELLO that is needed."""
+    addresses: int
+    """Addresses that are remembered because of their connections, or what they did a moment ago."""
+    limited: dict[str, int]
+    """What limits have refused, by the limit's name: connections, requests, and those disconnected for it."""
+    publishers_slowed: int
+    """Times that a connection was not read from for a while because it, or its user, published more than it may."""

@@ -9,6 +9,7 @@ import attrs
 import click
 
 from .config_file import EX_CONFIG, KEYS, BadSettings, Given, Settings, given_by, resolve
+from .environment import complain
 
 DEFAULT_FILE = "fanwire.toml"
 MASK = "***"
@@ -87,10 +88,13 @@ def template() -> str:
 @config.command(short_help="Check a file.")
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 def check(file: Path | None) -> int:
-    """Check FILE: by default the one of FANWIRE_CONFIG, or fanwire.toml. Only the file, not the environment."""
+    """Check FILE: by default the one of FANWIRE_CONFIG, or fanwire.toml; of the environment only the names."""
+    from .serve import serve
+
     path = file or Path(os.environ.get("FANWIRE_CONFIG") or DEFAULT_FILE)
+    misspelt = complain(serve)
     settings = resolved(path, {})
-    if settings is None:
+    if settings is None or misspelt:
         return EX_CONFIG
     click.echo(f"{path} is good")
     return 0

@@ -18,6 +18,7 @@ from fanwire.client.cli.running import run
 
 from .config_file import EX_CONFIG, BadSettings, Settings, given_by, resolve
 from .configuration import resolved
+from .environment import complain
 from .logs import FORMATS, LEVELS, LogFormat, change_level, configure_logs
 from .settings import settings_options
 from .systemd import Notifier
@@ -78,8 +79,9 @@ def serve(context: click.Context, /, config_file: Path | None, **_options: Any) 
       130, 143  ended at once by a second SIGINT or SIGTERM
     """
     given = given_by(context)
+    misspelt = complain(context.command)
     settings = resolved(config_file, given)
-    if settings is None:
+    if settings is None or misspelt:
         return EX_CONFIG
     configure_logs(cast("LogFormat", settings.log_format), settings.log_level)
     tune()

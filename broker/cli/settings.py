@@ -234,12 +234,46 @@ SETTINGS = (
         " between them",
     ),
     Setting("max_connections", _COUNT, "N", "Clients at a time", may_be_none=True),
+    Setting(
+        "max_connections_per_address", _COUNT, "N",
+        "Clients at a time from one IPv4 address, or one IPv6 network of 64 bits", may_be_none=True,
+    ),
+    Setting("max_connections_per_user", _COUNT, "N", "Clients at a time of one user", may_be_none=True),
+    Setting("max_opening", _COUNT, "N", "Clients at a time that are not welcomed yet", may_be_none=True),
+    Setting("connect_rate", _COUNT, "N", "New connections a second from one address", may_be_none=True),
+    Setting("auth_failures", _COUNT, "N", "Bad tokens a minute from one address", may_be_none=True),
+    Setting(
+        "unlimited_addresses", click.STRING, "NETWORKS",
+        "Where the limits on addresses do not apply: proxies whose clients cannot be told apart", may_be_none=True,
+    ),
     Setting("max_subscriptions", _COUNT, "N", "Subscriptions of one connection", may_be_none=True),
+    Setting("max_total_subscriptions", _COUNT, "N", "Subscriptions of all connections", may_be_none=True),
+    Setting("max_patterns", _COUNT, "N", "Different patterns that are subscribed to", may_be_none=True),
     Setting("max_message_bytes", bytes_of, "BYTES", "The longest WebSocket message a client may send"),
     Setting("max_body_bytes", bytes_of, "BYTES", "The longest body of an HTTP request"),
+    Setting("max_envelopes", _COUNT, "N", "Requests in one WebSocket message", may_be_none=True),
+    Setting("publish_rate", _COUNT, "N", "Messages a second that one connection may publish", may_be_none=True),
+    Setting(
+        "publish_volume_bytes", bytes_of, "BYTES", "Bytes a second that one connection may send", may_be_none=True
+    ),
+    Setting(
+        "user_publish_rate", _COUNT, "N", "Messages a second that all connections of a user may publish",
+        may_be_none=True,
+    ),
+    Setting(
+        "user_publish_volume_bytes", bytes_of, "BYTES", "Bytes a second that all connections of a user may send",
+        may_be_none=True,
+    ),
+    Setting(
+        "idle_timeout_s", _SECONDS, "SECONDS",
+        "A client that is subscribed to nothing and says nothing for so long is closed", may_be_none=True,
+    ),
     Setting("queue", _COUNT, "N", "Messages that may wait for a subscription that asks for nothing else"),
     Setting("max_queue", _COUNT, "N", "The most messages that a subscription may ask to have waiting"),
     Setting("max_pending_bytes", bytes_of, "BYTES", "Bytes that may wait for one connection", may_be_none=True),
+    Setting(
+        "max_total_pending_bytes", bytes_of, "BYTES", "Bytes that may wait for all connections", may_be_none=True
+    ),
     Setting(
         "stall_timeout_s", _SECONDS, "SECONDS",
         "A client that takes not one byte for so long, though something waits for it, is dropped", may_be_none=True,

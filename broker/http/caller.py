@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ..access import count_forbidden, note_unauthenticated, only_one, token_of
+import trio
+
+from ..access import GUESSED, count_forbidden, count_guess, guesses_owed_s, note_unauthenticated, only_one, token_of
 from ..arrival import may_page, speaking_for
 from ..identity import AuthenticationFailed, Identity
 from ..publishers import publish_one
+from ..users import budgets_of
 from .answers import HttpError
 from .endpoints import Who
 from .peers import forwarded, names_this_machine
 
 if TYPE_CHECKING:
+    from ..addresses import Address
     from ..config import Config
     from ..hub import Hub
     from ..peer import Peer
@@ -29,8 +34,8 @@ class Caller:
     name = ""
     """See `Asker`: a request has no HELLO."""
 
-    def __init__(self, hub: Hub, peer: Peer, *, local: bool) -> None:
-        """``peer``: who is at the other end; ``local``: on this machine."""
+    def __init__(self, hub: Hub, peer: Peer, address: Address | None = None, *, local: bool) -> None:
+        """``peer`` and ``address``: where it comes from, see `Asker`; ``local``: from this machine."""
         self.hub = hub
         self.peer = peer
         """Who is at the other end, or for whom that one asks this time."""
@@ -39,12 +44,20 @@ class Caller:
         self.identity: Identity | None = None
         self.permissions: Permissions | None = None
         self.forbidden = 0
+        self.address = self._nearest_address = address
+        self._budgets = budgets_of(hub.config)
+        self.meter = hub.users.meter(self._budgets, None)
         self._local = local
 
     @property
     def remote(self) -> str:
         """See `Asker`."""
         return self.peer.remote
+
+    @property
+    def user(self) -> str:
+        """See `Asker`."""
+        return (self.identity and self.identity.user) or ""
 
     @property
     def config(self) -> Config:
@@ -79,7 +92,8 @@ class Caller:
             HttpError: `unauthenticated`, `expired` or `forbidden`.
         """
         self.identity = self.permissions = None
-        self.peer = speaking_for(self._nearest, headers.get("x-forwarded-for"), self.config)
+        self._hear_proxy(headers)
+        self.meter = self.hub.users.meter(self._budgets, None)
         if who is Who.EVERYBODY:
             return
         authorization = headers.get("authorization")
@@ -89,10 +103,21 @@ class Caller:
         if who is Who.OPERATOR:
             self._check_operator(headers)
 
+    def _hear_proxy(self, headers: Mapping[str, str]) -> None:
+        """Note for whom a trusted proxy asks this time: guesses at tokens are that one's."""
+        self.peer = speaking_for(self._nearest, headers.get("x-forwarded-for"), self.config)
+        if self.peer is self._nearest:
+            self.address = self._nearest_address
+        else:
+            self.address = self.hub.addresses.find(self.peer.numeric, trio.current_time())
+
     def _authenticate(self, authorization: str | None, tokens: tuple[str, ...]) -> None:
         authenticator = self.hub.authenticator
         assert authenticator is not None
         where = "header" if authorization is not None else "query" if tokens else "http"
+        if where != "http" and (owed := guesses_owed_s(self)):
+            detail = {"limit": "auth_failures", "retry_after_ms": math.ceil(owed * 1000)}
+            raise HttpError("rate_limited", GUESSED, detail).closing()
         try:
             if authorization is not None:
                 self._accept(authenticator.authenticate(token_of(authorization)))
@@ -109,6 +134,8 @@ class Caller:
             note_unauthenticated(self, where, failure)
             if where == "certificate":
                 raise HttpError("forbidden", "the client certificate is not accepted").closing() from None
+            if where != "http":
+                count_guess(self, failure)
             if where == "http":
                 raise HttpError("unauthenticated", "a token is needed here").with_header(
                     "WWW-Authenticate", "Bearer"
@@ -118,6 +145,7 @@ class Caller:
 
     def _accept(self, identity: Identity) -> None:
         self.identity, self.permissions = identity, identity.permissions
+        self.meter = self.hub.users.meter(self._budgets, identity.user)
 
     def _check_site(self, headers: Mapping[str, str], *, ambient: bool) -> None:
         """Who brings a token was given it; else a browser may have been talked into this by somebody else's page."""

@@ -19,6 +19,7 @@ from .peers import on_this_machine
 from .request import Request
 
 if TYPE_CHECKING:
+    from ..addresses import Address
     from ..hub import Hub
     from ..peer import Peer
 
@@ -43,6 +44,7 @@ class Conversation:
         hub: Hub,
         stream: trio.abc.Stream,
         received: bytes,
+        address: Address | None,
         endpoints: tuple[Endpoint, ...],
         peer: Peer,
         *,
@@ -57,7 +59,7 @@ class Conversation:
         self._idle: trio.CancelScope | None = None
         self._head_only = False
         self.draining = trio.Event()
-        self.caller = Caller(hub, peer, local=on_this_machine(stream) and peer.is_local)
+        self.caller = Caller(hub, peer, address, local=on_this_machine(stream) and peer.is_local)
 
     async def run(self) -> None:
         """Serve until either side has had enough. Raises what a stream raises that breaks."""
@@ -129,9 +131,7 @@ class Conversation:
         endpoint, found = find(self._endpoints, parsed.method.decode("ascii"), path)
         self._check_room(endpoint)
         self.caller.identify(endpoint.who, headers, tuple(value for name, value in fields if name == "token"))
-        body = await self._read_body(
-            exchange, headers
-        )  # also before what is wrong is told: the connection goes on then
+        body = await self._read_body(exchange, headers)  # also if something is wrong: the connection goes on then
         values = endpoint.read_query(fields)
         request = Request(endpoint, self.caller, found, values, headers, body)
         _check_media(request)
@@ -205,8 +205,9 @@ class Conversation:
         """Send it to its end, or until the client hangs up."""
         self._hub.counters.count_answer(HTTPStatus.OK)
         head = exchange.send(_head_of(HTTPStatus.OK, reply.media_type, reply.headers, True, None)) or b""
-        await self._stream.send_all(head)
-        if self._head_only:
+        with trio.move_on_after(self._hub.config.http_request_timeout_s) as deadline:
+            await self._stream.send_all(head)
+        if deadline.cancelled_caught or self._head_only:
             return
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch_for_the_end, nursery.cancel_scope)

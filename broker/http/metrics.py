@@ -21,6 +21,8 @@ GAUGES = {
     "subscriptions": ("subscriptions", "Subscriptions."),
     "routes": ("routes", "Distinct pairs of pattern and queue group subscribed to."),
     "lagging": ("lagging_subscriptions", "Subscriptions of which more than 75 % of what may wait does."),
+    "opening": ("opening_connections", "Connections that are not welcomed yet."),
+    "addresses": ("addresses", "Addresses that are remembered for the limits on them."),
     "stored_topics": ("stored_topics", "Topics that remember something."),
     "certificate_expires_in_s": ("certificate_expires_in_seconds", "Until the certificate ends. Only with TLS."),
     "stored_bytes": ("stored_bytes", "Bytes of history and last values."),
@@ -37,6 +39,7 @@ COUNTERS = {
     "slow_consumers": ("slow_consumers", "Connections closed for being slow."),
     "slow_unsubscribed": ("slow_unsubscribed", "Subscriptions ended for being slow."),
     "replaced": ("replaced_messages", "Messages conflated, or passed over by a subscriber's rate."),
+    "publishers_slowed": ("publishers_slowed", "Times a connection was not read from because it published too fast."),
     "evicted": ("evicted_messages", "Messages forgotten because all topics together remembered too much."),
 }
 """The same; names end with _total."""
@@ -48,6 +51,7 @@ COUNTERS_BY = {
     "unauthenticated": ("unauthenticated", "where", "Tokens not accepted, or missing, by where they came."),
     "forbidden": ("forbidden", "action", "Requests refused for want of a permission, by what was asked for."),
     "turned_away": ("turned_away", "where", "Connections that ended at the door: proxy, tls, origin."),
+    "limited": ("limited", "limit", "What limits have refused, by the limit's name."),
     "http_answers": ("http_requests", "status", "HTTP requests, by the status they were answered with."),
 }
 """The same, with a label."""

@@ -101,7 +101,7 @@ async def _publish_item(hub: Hub, caller: Caller, item: Any) -> dict[str, Any]:
 async def _publish(
     hub: Hub, caller: Caller, topic: str, payload: bytes, encoding: Encoding, options: Mapping[str, Any]
 ) -> dict[str, Any]:
-    if hub.draining:
+    if hub.parting:
         raise HttpError("shutting_down", "the broker is shutting down")
     if len(payload) > hub.config.max_message_bytes:
         raise HttpError("too_large", f"a message may have {hub.config.max_message_bytes} bytes")
@@ -111,6 +111,8 @@ async def _publish(
         if hub.registry.publishers_wait and (caller.permissions is None or caller.permissions.may_publish(topic)):
             await wait_for_subscribers(hub, topic)
         result = publish(caller, envelope)
+        if caller.meter is not None:
+            caller.meter.charge(1, len(payload), trio.current_time())
     except (RequestError, LocalProtocolError) as error:
         raise failed(error) from None
     return {"topic": topic, "epoch": hub.epoch, **result}

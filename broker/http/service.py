@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ..log import log_of
 from ..peer import Peer, peer_of
 from ..proxies import proxies_of
 from .conversation import Conversation
 from .table import ENDPOINTS
 
 if TYPE_CHECKING:
+    from ..addresses import Address
     from ..hub import Hub
     from .endpoints import Endpoint
 
@@ -33,6 +33,7 @@ class HttpService:
         self,
         stream: trio.abc.Stream,
         received: bytes = b"",
+        address: Address | None = None,
         endpoints: tuple[Endpoint, ...] = ENDPOINTS,
         *,
         peer: Peer | None = None,
@@ -42,20 +43,19 @@ class HttpService:
         Args:
             stream: Where requests come from.
             received: What has come already.
+            address: Where it comes from, if something is limited there.
             endpoints: What is served there.
             peer: Who is at the other end; None: whom the stream leads to.
         """
-        limit = self._hub.config.max_connections
-        full = limit is not None and len(self._hub.sessions) + self.connections >= limit
         peer = peer or peer_of(stream, proxies_of(self._hub.config.trusted_proxies))
-        conversation = Conversation(self._hub, stream, received, endpoints, peer, full=full)
+        conversation = Conversation(self._hub, stream, received, address, endpoints, peer, full=self._hub.full)
         self._conversations.add(conversation)
         try:
             await conversation.run()
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the peer is gone
         except* Exception as group:
-            log_of(conversation.caller).error("connection failed", exc_info=group)
+            self._hub.repeats.say(conversation.caller, "error", "connection failed", exc_info=group)
         finally:
             self._conversations.discard(conversation)
 

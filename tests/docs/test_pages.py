@@ -20,7 +20,12 @@ from .tables import code_in, rows_in, rows_of, section
 
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 CLI = ROOT / "docs" / "cli.md"
-_THREATS = ("What a hostile network can do", "Who comes in, and what they may do", "Over HTTP")
+_THREATS = (
+    "What a hostile network can do",
+    "Who comes in, and what they may do",
+    "Storms and exhaustion",
+    "Over HTTP",
+)
 OTHERS = tuple(ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "tests/vectors/README.md"))
 
 _FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)

@@ -122,6 +122,40 @@ async def test_x_forwarded_for_counts_from_the_right() -> None:
             assert await _address(broker, request=_with(*headers)) == address
 
 
+async def test_limits_on_addresses_hold_for_whom_a_proxy_speaks() -> None:
+    """And not for the proxy, which has everybody's connections."""
+    limits = Config(port=0, trusted_proxies=HERE, unlimited_addresses=None, max_connections_per_address=1)
+    other = CLIENT.replace(bytes((192, 0, 2, 7)), bytes((192, 0, 2, 8)))
+    async with Broker(attrs.evolve(limits, proxy_protocol=True)).serving() as broker:
+        async with _stream(broker) as first, _stream(broker) as second:
+            await first.send_all(CLIENT)
+            await (await RawClient(first).open()).expect(Welcome)
+            assert await _answer(second, CLIENT + REQUEST) == b""
+            assert await _address(broker, other) == "192.0.2.8"
+        assert broker.statistics().limited["max_connections_per_address"] == 1
+        assert broker.statistics().connections_refused == 1
+    async with Broker(limits).serving() as broker, _stream(broker) as first, _stream(broker) as second:
+        request = _with("X-Forwarded-For: 192.0.2.7")
+        await (await RawClient(first).open(request=request)).expect(Welcome)
+        assert (await _answer(second, request)).startswith(b"HTTP/1.1 429 ")
+        assert await _address(broker, request=_with("X-Forwarded-For: 192.0.2.8")) == "192.0.2.8"
+
+
+async def test_guesses_at_tokens_are_those_of_whom_a_proxy_speaks_for() -> None:
+    """Of one client behind it, over HTTP; others may go on."""
+    auth = Auth(roles=[Role(name="all", subscribe=[">"])], tokens=[known("fw_good", "alice", "all")])
+    config = Config(port=0, trusted_proxies=HERE, unlimited_addresses=None, auth=auth, auth_failures=1)
+    async with Broker(config).serving() as broker:
+        seen = []
+        for client, token in (("192.0.2.7", "x"), ("192.0.2.7", "x"), ("192.0.2.7", "x"), ("192.0.2.8", "fw_good")):
+            async with _stream(broker) as stream:
+                head = f"X-Forwarded-For: {client}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n"
+                answer = await _answer(stream, f"GET /v1/topics/a/last HTTP/1.1\r\nHost: x\r\n{head}\r\n".encode())
+                seen.append(int(answer[9:12]))
+
+    assert (seen[0], 429 in seen[1:3], seen[3]) == (401, True, 404)
+
+
 async def test_the_proxy_header_comes_before_tls(tmp_path: Path) -> None:
     """And what follows it belongs to TLS, though it came in the same packet."""
     config = Config(port=0, tls=issue(tmp_path), trusted_proxies=HERE, proxy_protocol=True)

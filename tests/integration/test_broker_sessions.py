@@ -45,6 +45,7 @@ async def test_welcome_comes_first(autojump_clock: MockClock) -> None:
                     "version": 1,
                     "max_message": 5000,
                     "max_batch": MAX_BATCH,
+                    "max_envelopes": 32_768,
                     "ping_interval": 7.0,
                 }
             ]

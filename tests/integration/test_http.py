@@ -100,3 +100,16 @@ async def test_no_byte_of_a_request_is_lost() -> None:
             assert (await client.answer()).status == (await client.answer()).status == 200
             assert (await subscriber.expect(Message)).payload == b"body", cut
             await client.stream.aclose()
+
+
+async def test_during_the_delay_of_a_drain_it_serves_and_says_that_it_is_not_ready(autojump_clock: object) -> None:
+    """So that a load balancer has time to notice; new connections come in, and publishing works."""
+    async with serving(drain_delay_s=10) as broker, trio.open_nursery() as nursery:
+        nursery.start_soon(broker.drain)
+        await trio.sleep(1)
+        client = await http(broker)
+
+        assert (await client.get("/readyz")).status == 503
+        assert (await client.ask("POST", "/v1/publish/a", body=b"x")).status == 200
+        assert await client.closed()
+        assert trio.current_time() > 9

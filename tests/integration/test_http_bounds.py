@@ -285,7 +285,7 @@ async def _beside(broker: Broker, *endpoints: Endpoint) -> AsyncIterator[HttpCli
     ours, theirs = memory_stream_pair()
 
     async def serve() -> None:
-        await broker._hub.http.serve(theirs, b"", endpoints)
+        await broker._hub.http.serve(theirs, endpoints=endpoints)
         await theirs.aclose()
 
     async with trio.open_nursery() as nursery:

@@ -159,6 +159,15 @@ class FrameStream(trio.abc.Stream):
             self._opened.set()
             self._opened = None
 
+    @property
+    def messages_received(self) -> int:
+        """Messages begun so far."""
+        return self._splitter.messages
+
+    def read_little(self) -> None:
+        """Ask for little at the next read: the peer sends more than it is wanted to."""
+        self._ask, self._more = LEAST_READ, False
+
     def unfinished_since(self) -> float | None:
         """Since when (trio's clock) the peer owes us the rest of one and the same message; None: it owes nothing."""
         return None if self._unfinished_message == _NONE else self._unfinished_since

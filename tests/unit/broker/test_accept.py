@@ -54,7 +54,7 @@ async def test_without_descriptors_accepting_pauses_and_goes_on(
     await trio.sleep(1)
 
     assert handled == [stream]
-    assert [round(at - began, 3) for at in listener.accepted_at] == [0.2]
+    assert [round(at - began, 3) for at in listener.accepted_at] == [0.3]
     nursery.cancel_scope.cancel()
 
 
