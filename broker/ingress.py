@@ -308,7 +308,7 @@ class Ingress:
         if meter is None or not meter.due(session.hub.counters.published - before, received):
             return hold
         now = trio.current_time()
-        bucket = meter.charge(received, now)
+        bucket = meter.settle(received, now)
         if bucket is None or session.ending is not None:
             return hold
         owed = bucket.owed_s(now)

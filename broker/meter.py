@@ -56,19 +56,23 @@ class Meter:
         """When the client was last told that it is slowed, on trio's clock."""
 
     def due(self, messages: int, received: int) -> bool:
-        """Note so many more messages, and all bytes received so far; whether it is time to `charge` for them."""
+        """Note so many more messages, and all bytes received so far; whether it is time to `settle`."""
         self._uncharged += messages
         return self._uncharged >= self._few or received - self.bytes_charged >= self._little
 
-    def charge(self, received: int, now: float) -> Bucket | None:
-        """Take what was noted; return the bucket that is deepest in debt and slows the reader, if any does.
+    def settle(self, received: int, now: float) -> Bucket | None:
+        """`charge` for what was noted."""
+        messages, size = self._uncharged, received - self.bytes_charged
+        self._uncharged, self.bytes_charged = 0, received
+        return self.charge(messages, size, now)
+
+    def charge(self, messages: int, size: int, now: float) -> Bucket | None:
+        """Take so much; return the bucket that is deepest in debt and slows the reader, if any does.
 
         Messages that were all acknowledged do not slow it: the next ones will be refused.
         """
-        messages, size = self._uncharged, received - self.bytes_charged
         slows = messages > self.acknowledged
-        self.acknowledged = self._uncharged = 0
-        self.bytes_charged = received
+        self.acknowledged = 0
         worst, most = None, 0.0
         for bucket in self._messages:
             owed = bucket.take(messages, now)
