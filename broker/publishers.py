@@ -46,6 +46,10 @@ class Asker(Protocol):
         """What the client calls itself, for the log; empty: nothing."""
 
     @property
+    def request_id(self) -> str | None:
+        """What its HTTP request is called, if it sends one, for the log."""
+
+    @property
     def config(self) -> Config:
         """The settings that hold for it."""
 

@@ -33,6 +33,8 @@ class Caller:
     def __init__(self, hub: Hub, remote: str, address: Address | None = None, *, local: bool) -> None:
         """``remote`` and ``address``: where it comes from, see `Asker`; ``local``: from this machine."""
         self.hub = hub
+        self.request_id: str | None = None
+        """Of the request that it sends just now (`request_id`)."""
         self.id = f"http-{secrets.token_hex(4)}"
         self.identity: Identity | None = None
         self.permissions: Permissions | None = None
