@@ -15,7 +15,7 @@ _EXACT_S = 1e-9
 class Bucket:
     """One budget."""
 
-    __slots__ = ("_depth_s", "_interval_s", "_paid_until", "name")
+    __slots__ = ("_depth_s", "_interval_s", "_paid_until", "name", "rate")
 
     def __init__(self, name: str, rate: float, burst: float) -> None:
         """Full at the beginning.
@@ -31,6 +31,7 @@ class Bucket:
 
     def change(self, rate: float, burst: float) -> None:
         """Another rate and burst from now on. Debts stay as long as they were, in seconds."""
+        self.rate = rate
         self._interval_s = 1 / rate
         self._depth_s = max(burst - 1, 0) / rate
 

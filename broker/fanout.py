@@ -139,11 +139,6 @@ class Fanout:
         self._wake()
 
     @property
-    def published(self) -> int:
-        """Messages taken in so far."""
-        return self._counters.published
-
-    @property
     def sweeps(self) -> int:
         """Sweeps begun so far: what was gathered before the last one is no longer gathered."""
         return self._sweeps

@@ -96,7 +96,7 @@ class Ingress:
         try:
             if self._session.meter is None:
                 return self._take_bounded(messages)
-            before = fanout.published
+            before = self._session.hub.counters.published
             return self._charge(before, self._take_bounded(messages))
         except Exception:
             self._defect()
@@ -181,7 +181,6 @@ class Ingress:
         publishable = None if permissions is None else permissions.publishable
         stamp, now = time_stamp(), trio.current_time()
         meter = self._session.meter
-        debt = None if meter is None else meter.debt(now)
         for topic, wide, tails, requests in runs:
             topic.tails = None
             if not tails:
@@ -190,7 +189,7 @@ class Ingress:
                 self._refuse(topic.name, len(tails), requests)
                 continue
             if requests and meter is not None:
-                if debt is not None:
+                if (debt := meter.debt(now)) is not None:
                     too_fast(self._session, debt, requests)
                     continue
                 meter.acknowledged += len(requests)
@@ -286,7 +285,7 @@ class Ingress:
             await trio.lowlevel.checkpoint()
             await self._hold()
             await self._wait_for_subscribers()
-            before = self._session.hub.fanout.published
+            before = self._session.hub.counters.published
             done = self._take_portion()
             if (slower := self._charge(before, None)) is not None:
                 await slower()
@@ -304,13 +303,12 @@ class Ingress:
         Returns:
             What to await before reading more: ``hold``, and a pause if more was published than it may.
         """
-        session, now = self._session, trio.current_time()
-        meter = session.meter
-        if meter is None:
+        session = self._session
+        meter, received = session.meter, session.stream.bytes_received
+        if meter is None or not meter.due(session.hub.counters.published - before, received):
             return hold
-        received = session.stream.bytes_received
-        size, meter.bytes_charged = received - meter.bytes_charged, received
-        bucket = meter.charge(session.hub.fanout.published - before, size, now)
+        now = trio.current_time()
+        bucket = meter.settle(received, now)
         if bucket is None or session.ending is not None:
             return hold
         owed = bucket.owed_s(now)

@@ -1,10 +1,12 @@
-"""What do permissions cost? Fan-out (W1) and a ticker (W2) with and without them, taking turns.
+"""What do permissions and limits cost? Fan-out (W1), a ticker (W2), one publisher and one subscriber (W3) and many
+publishers (W4), with and without them, taking turns.
 
     python -m tests.bench.permissions --wsload /path/to/wsload
 
-See `tests.bench.policies` for the two workloads and the load generator. With permissions, everybody is anonymous and
-may publish and subscribe by two patterns each, of which nothing matches the first. CPU time is compared: others on the
-machine change it less than throughput.
+See `tests.bench.policies` for the load generator. With permissions, everybody is anonymous and may publish and
+subscribe by two patterns each, of which nothing matches the first. With limits, all those of the defaults are on, and
+rates of publishing that nobody reaches; without, all are off that can be. CPU time is compared: others on the machine
+change it less than throughput.
 """
 
 from __future__ import annotations
@@ -21,7 +23,21 @@ from pathlib import Path
 from tests.bench.policies import WORKLOADS
 from tests.bench.program import fanwire, raise_open_files
 
-AIM = 1.05
+WORKS = {
+    **WORKLOADS,
+    "W3": "--mode tput --subs 1",
+    "W4": "--mode tput --subs 100 --pubs 100 --topics 10",
+}
+
+# Of CPU time, with beside without.
+AIMS = {"W1": 1.05, "W2": 1.05, "W3": 1.1, "W4": 1.1}
+
+_OFF = (
+    "max-connections-per-address", "max-connections-per-user", "max-opening", "connect-rate", "auth-failures",
+    "unlimited-addresses", "max-total-subscriptions", "max-patterns", "max-envelopes", "max-total-pending",
+)  # fmt: skip
+_WITHOUT_LIMITS = [word for name in _OFF for word in (f"--{name}", "none")]
+_WITH_LIMITS = ["--publish-rate", "100000000", "--publish-volume", "100GiB", "--idle-timeout", "60"]
 
 _TEMPLATE = Path(__file__).with_name("fanwire.tmpl")
 _AUTH = """
@@ -38,7 +54,8 @@ def main() -> None:
     """Measure, print one line for each workload."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--wsload", default=os.environ.get("WSLOAD"), help="the load generator (default: $WSLOAD)")
-    parser.add_argument("--work", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
+    parser.add_argument("--work", nargs="+", choices=WORKS, default=list(WORKS))
+    parser.add_argument("--of", nargs="+", choices=("permissions", "limits"), default=["permissions", "limits"])
     parser.add_argument("--pairs", type=int, default=5, help="pairs of runs")
     parser.add_argument("--seconds", type=float, default=4.0, help="of one run")
     wanted = parser.parse_args()
@@ -59,7 +76,10 @@ def _run(wanted: argparse.Namespace, work: str, on: bool) -> float:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "auth.toml"
         file.write_text(_AUTH)
-        with fanwire(*(("--auth-file", str(file)) if on else ())) as broker:
+        options = ["--auth-file", str(file)] if on and "permissions" in wanted.of else []
+        if "limits" in wanted.of:
+            options += _WITH_LIMITS if on else _WITHOUT_LIMITS
+        with fanwire(*options) as broker:
             command = [wanted.wsload, "--port", str(broker.port), "--pid", str(broker.pid), "--quiet", "--proto", "raw"]
             command += [
                 "--raw",
@@ -68,7 +88,7 @@ def _run(wanted: argparse.Namespace, work: str, on: bool) -> float:
                 str(wanted.seconds),
                 "--warm",
                 "1",
-                *shlex.split(WORKLOADS[work]),
+                *shlex.split(WORKS[work]),
             ]
             done = subprocess.run(command, capture_output=True, text=True, timeout=wanted.seconds + 60, check=True)
     result = json.loads(done.stdout.strip().splitlines()[-1])
@@ -82,7 +102,7 @@ def _told(work: str, pairs: list[tuple[float, float]]) -> str:
     off, on = (statistics.median(column) for column in zip(*pairs, strict=True))
     return (
         f"{work}: {off:.3f} CPU s for a million deliveries without, {on:.3f} with;"
-        f" paired {statistics.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f}; aim: {AIM})"
+        f" paired {statistics.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f}; aim: {AIMS[work]})"
     )
 
 

@@ -35,7 +35,7 @@ async def test_a_storm_from_one_address_disturbs_nobody() -> None:
 
         async def attack(number: int) -> None:
             peer = RawPeer(await here(local_address="127.0.0.2"))
-            await peer.say([(request(), b"\xff" * 100, b"")[number % 3]])
+            await peer.say([(request() + b"\xff" * 100, b"\xff" * 100, b"")[number % 3]])
             await peer.listen()
             await trio.aclose_forcefully(peer.stream)
 
