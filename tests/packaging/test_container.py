@@ -112,8 +112,8 @@ def test_the_commands_of_the_build_make_a_program(tmp_path: Path) -> None:
             ours = command.replace("/opt/fanwire", str(target)).replace("python3", sys.executable, 1)
             subprocess.run(["/bin/sh", "-c", ours], cwd=source, check=True, timeout=300)
 
-    version = [str(target / "bin" / "fanwire"), "--version"]
-    ended = subprocess.run(version, capture_output=True, text=True, timeout=60, check=True, cwd=tmp_path)
+    program = [str(target / "bin" / "fanwire"), "--version"]
+    ended = subprocess.run(program, capture_output=True, text=True, timeout=60, check=True, cwd=tmp_path)
     assert ended.stdout == f"fanwire {fanwire.__version__}\n"
 
 
