@@ -182,7 +182,7 @@ async def _drain(broker: Broker, signals: AsyncIterator[int]) -> int:
 def cannot_listen(config: Config, error: OSError) -> click.ClickException:
     """What to do about an address that cannot be had."""
     if error.filename is not None and error.filename == config.unix_path:
-        return click.ClickException(f"{config.unix_path}: {error.strerror}: another broker? choose with --unix-path")
+        return click.ClickException(f"{config.unix_path}: {error.strerror}; choose another file with --unix-path")
     where = f"{config.host}:{config.port}"
     if error.errno == errno.EADDRINUSE:
         return click.ClickException(f"{where} is in use: another broker? choose another with --port")
