@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from .door import TurnedAway
 from .log import log
 
 if TYPE_CHECKING:
-    from .limits import Limits
+    from .addresses import Address
+    from .door import Door
 
 # accept() fails with these when the process or the system is out of descriptors or memory. The waiting connection is
 # still there, so trying again at once would spin; wait for somebody to go. (trio does the same, for the same reason.)
@@ -28,10 +30,10 @@ _LONGEST_PAUSE_S = 1.0
 async def accept_connections(
     listener: trio.SocketListener,
     nursery: trio.Nursery,
-    handle: Callable[[trio.SocketStream], Awaitable[None]],
-    limits: Limits | None = None,
+    handle: Callable[[trio.SocketStream, Address | None], Awaitable[None]],
+    door: Door,
 ) -> None:
-    """Accept until cancelled; ``handle`` runs for each connection as a task of ``nursery``."""
+    """Accept until cancelled; ``handle`` runs for each connection that ``door`` lets in, as a task of ``nursery``."""
     pause = 0.0
     while True:
         try:
@@ -41,12 +43,15 @@ async def accept_connections(
                 raise
             if not pause:  # once for each time that it runs out
                 log.warning("cannot accept connections for now", error=error.strerror)
-            if limits is not None:
-                limits.count("open_files")
+            door.note_no_files()
             pause = min(2 * pause, _LONGEST_PAUSE_S) or _PAUSE_S
             await trio.sleep(pause)
         else:
             if pause:
                 log.info("accepting connections again")
                 pause = 0.0
-            nursery.start_soon(handle, stream)
+            try:
+                address = door.judge(stream)
+            except TurnedAway:
+                continue
+            nursery.start_soon(handle, stream, address)

@@ -46,7 +46,8 @@ class Door:
             Where it comes from, for `leave`; None: nothing is limited there.
 
         Raises:
-            TurnedAway: It is to be closed; its client has been told, as far as that goes without waiting.
+            TurnedAway: It is to be closed; a socket is already, and its client was told, as far as that goes without
+                waiting.
         """
         host = _host_of(stream)
         if host is not None and proxies_of(self._hub.config.trusted_proxies).trusts(host):
@@ -66,7 +67,7 @@ class Door:
             return address
         self._hub.limits.refuse(limit, address=address and address.key)
         if isinstance(stream, trio.SocketStream):
-            _tell(stream)
+            _close(stream, b"" if self._hub.tls is not None else _TOO_MANY)
         raise TurnedAway(limit)
 
     def move(self, session: Session, host: str | None) -> None:
@@ -75,7 +76,8 @@ class Door:
         Raises:
             TurnedAway: There are too many from there.
         """
-        self._let_go(session)
+        address, session.address = session.address, None
+        self.let_go(address)
         session.address = self._judge_host(host)
 
     def enter(self, session: Session, address: Address | None) -> None:
@@ -100,12 +102,17 @@ class Door:
     def leave(self, session: Session) -> None:
         """It has ended. Idempotent."""
         self._opening.pop(session, None)
-        self._let_go(session)
-
-    def _let_go(self, session: Session) -> None:
         address, session.address = session.address, None
+        self.let_go(address)
+
+    def let_go(self, address: Address | None) -> None:
+        """A connection from there has ended."""
         if address is not None:
             self._hub.addresses.leave(address, trio.current_time())
+
+    def note_no_files(self) -> None:
+        """None could be accepted: the process has no descriptors left, or the system no memory."""
+        self._hub.limits.count("open_files")
 
 
 def _host_of(stream: trio.abc.Stream) -> str | None:
@@ -118,7 +125,7 @@ def _host_of(stream: trio.abc.Stream) -> str | None:
     return name[0] if isinstance(name, tuple) else None  # a Unix socket's is text
 
 
-def _tell(stream: trio.SocketStream) -> None:
-    """Say why, without waiting, and close."""
+def _close(stream: trio.SocketStream, last: bytes) -> None:
+    """Say why, and close, without waiting."""
     with socket.socket(fileno=stream.socket.detach()) as plain, suppress(OSError):
-        plain.send(_TOO_MANY)
+        plain.send(last)

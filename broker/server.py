@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import trio
 
@@ -28,6 +28,9 @@ from .requests import check_publishable, message_tail, settle_retain
 from .session import Session
 from .statistics import BrokerStatistics
 from .tls_watch import watch_certificate
+
+if TYPE_CHECKING:
+    from .addresses import Address
 
 _PLAIN = PublishOptions()
 
@@ -133,20 +136,25 @@ class Broker:
             with trio.CancelScope() as self._accepting:
                 async with trio.open_nursery() as accepting:
                     for listener in listeners.all:
-                        accepting.start_soon(accept_connections, listener, nursery, self._handle, self._hub.limits)
+                        accepting.start_soon(accept_connections, listener, nursery, self._run, self._hub.door)
         finally:  # also when cancelled
             listeners.close()
 
     async def _handle(self, stream: trio.abc.Stream) -> None:
+        """As the accept loop does, for a stream that comes in another way."""
+        try:
+            address = self._hub.door.judge(stream)
+        except TurnedAway:
+            await trio.aclose_forcefully(stream)
+        else:
+            await self._run(stream, address)
+
+    async def _run(self, stream: trio.abc.Stream, address: Address | None) -> None:
         limit = self.config.max_connections
         if limit is not None and self._handled >= limit + _ROOM_TO_REFUSE:
             self._hub.counters.connections_refused += 1
             self._hub.limits.refuse("max_connections")
-            await trio.aclose_forcefully(stream)
-            return
-        try:
-            address = self._hub.door.judge(stream)
-        except TurnedAway:
+            self._hub.door.let_go(address)
             await trio.aclose_forcefully(stream)
             return
         self._handled += 1

@@ -60,7 +60,7 @@ class Conversation:
         self._idle: trio.CancelScope | None = None
         self._head_only = False
         self.draining = trio.Event()
-        self.caller = Caller(hub, peer, address, local=on_this_machine(stream) and peer.is_local)
+        self.caller = Caller(hub, peer, address, local=on_this_machine(stream, peer, hub.config))
 
     async def run(self) -> None:
         """Serve until either side has had enough. Raises what a stream raises that breaks."""

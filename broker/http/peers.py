@@ -5,16 +5,31 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping
 from ipaddress import ip_address
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import trio
+
+if TYPE_CHECKING:
+    from ..config import Config
+    from ..peer import Peer
 
 # A proxy in front of the broker says by these that it asks for somebody else.
 _FORWARDED = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 
 
-def on_this_machine(stream: trio.abc.Stream) -> bool:
-    """Whether the other end is: over loopback, a Unix socket, or in memory."""
+def on_this_machine(stream: trio.abc.Stream, peer: Peer, config: Config) -> bool:
+    """Whether who asks is here: over loopback, a Unix socket, or in memory.
+
+    A trusted proxy is not, since it asks for others; unless each of its connections says by the PROXY protocol for
+    whom, and this one for the proxy itself.
+    """
+    if peer.trusted and not config.proxy_protocol:
+        return False
+    return peer.is_local and _ends_here(stream)
+
+
+def _ends_here(stream: trio.abc.Stream) -> bool:
     while isinstance(stream, trio.SSLStream):
         stream = stream.transport_stream
     if not isinstance(stream, trio.SocketStream):

@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fanwire.broker import Auth, Broker, Config, Role
 from fanwire.broker.http.peers import on_this_machine
+from fanwire.broker.peer import Peer
 from tests.keys import known
 
 from .http_client import HttpClient, http, serving
@@ -211,7 +212,7 @@ async def test_over_tcp_loopback_is_this_machine_and_nothing_else_is(monkeypatch
         assert broker.port is not None
         client = HttpClient(await trio.open_tcp_stream("127.0.0.1", broker.port))
         assert (await client.get("/v1/stats")).status == 200
-        monkeypatch.setattr("fanwire.broker.http.conversation.on_this_machine", lambda _stream: False)
+        monkeypatch.setattr("fanwire.broker.http.conversation.on_this_machine", lambda *_: False)
         other = HttpClient(await trio.open_tcp_stream("127.0.0.1", broker.port))
 
         assert (await other.get("/v1/stats")).code == "forbidden"
@@ -220,10 +221,10 @@ async def test_over_tcp_loopback_is_this_machine_and_nothing_else_is(monkeypatch
         await other.stream.aclose()
 
 
-async def test_what_is_on_this_machine() -> None:
+def test_what_is_on_this_machine() -> None:
     """Loopback, also as IPv6 writes it; a Unix socket; and memory."""
 
-    class Peer:
+    class Socket:
         family = 2
 
         def __init__(self, address: str) -> None:
@@ -232,15 +233,24 @@ async def test_what_is_on_this_machine() -> None:
         def getpeername(self) -> tuple[str, int]:
             return self.address, 1
 
-    def stream(address: str) -> trio.SocketStream:
-        made = object.__new__(trio.SocketStream)
-        made.socket = Peer(address)  # type: ignore[assignment]
-        return made
+    def is_here(address: str) -> bool:
+        stream = object.__new__(trio.SocketStream)
+        stream.socket = Socket(address)  # type: ignore[assignment]
+        return on_this_machine(stream, Peer(), Config())
 
-    assert all(on_this_machine(stream(each)) for each in ("127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"))
-    assert not any(
-        on_this_machine(stream(each)) for each in ("10.0.0.1", "192.0.2.7", "::ffff:10.0.0.1", "fe80::1%eth0", "")
-    )
+    assert all(is_here(each) for each in ("127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"))
+    assert not any(is_here(each) for each in ("10.0.0.1", "192.0.2.7", "::ffff:10.0.0.1", "fe80::1%eth0", ""))
+
+
+async def test_a_trusted_proxy_is_not_this_machine_whatever_it_says_or_leaves_out() -> None:
+    """It asks for others, and may be one that names them only to some."""
+    async with Broker(Config(port=0, trusted_proxies=("127.0.0.1",))).serving() as broker:
+        assert broker.port is not None
+        async with await trio.open_tcp_stream("127.0.0.1", broker.port) as stream:
+            client = HttpClient(stream)
+
+            assert (await client.get("/v1/stats")).code == "forbidden"
+            assert (await client.get("/v1/stats", "X-Forwarded-For: 127.0.0.1")).code == "forbidden"
 
 
 # ----------------------------------------------------------------- browsers

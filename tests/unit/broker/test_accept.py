@@ -10,8 +10,13 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from fanwire.broker import Config
 from fanwire.broker.accept import accept_connections
+from fanwire.broker.addresses import Address
+from fanwire.broker.hub import Hub
 from fanwire.transport import memory_stream_pair
+
+DOOR = Hub(Config()).door
 
 
 class Listener:
@@ -46,11 +51,11 @@ async def test_without_descriptors_accepting_pauses_and_goes_on(
     listener = Listener(_failure(number), _failure(number), stream)
     handled: list[object] = []
 
-    async def handle(stream: trio.SocketStream) -> None:
+    async def handle(stream: trio.SocketStream, address: Address | None) -> None:
         handled.append(stream)
 
     began = trio.current_time()
-    nursery.start_soon(accept_connections, cast("trio.SocketListener", listener), nursery, handle)
+    nursery.start_soon(accept_connections, cast("trio.SocketListener", listener), nursery, handle, DOOR)
     await trio.sleep(1)
 
     assert handled == [stream]
@@ -61,9 +66,9 @@ async def test_without_descriptors_accepting_pauses_and_goes_on(
 async def test_other_failures_of_accept_are_not_hidden(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
     """A listener that is broken is a fault that somebody must see."""
 
-    async def handle(stream: trio.SocketStream) -> None:
+    async def handle(stream: trio.SocketStream, address: Address | None) -> None:
         raise AssertionError
 
     listener = cast("trio.SocketListener", Listener(_failure(errno.EBADF)))
     with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
-        await accept_connections(listener, nursery, handle)
+        await accept_connections(listener, nursery, handle, DOOR)
