@@ -17,7 +17,8 @@ class Peer:
     """Of one connection. What it says later (a token, a name) is not here."""
 
     address: str = "memory"
-    """The client's IP address; "unix": it came through the Unix socket; "memory": from inside the broker's program."""
+    """The client's IP address; "unix": it came through the Unix socket; "memory": from inside the broker's program;
+    "unknown": a proxy does not know."""
     remote: str = ""
     """The same for the log, with the port if it is known (`remote`); of a program's own connection nothing."""
     trusted: bool = False

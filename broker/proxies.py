@@ -11,6 +11,9 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 UNIX = "unix"
 """The address of whoever comes through the Unix socket; among trusted proxies: all of them."""
 
+UNKNOWN = "unknown"
+"""The address of somebody for whom a proxy speaks without knowing more: on no machine that would be ours."""
+
 # Proxies in a row whose addresses are looked at. Nobody has more.
 MOST_HOPS = 32
 

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 import trio
 
-from .proxies import UNIX, address_of
+from .proxies import UNKNOWN, address_of
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 
@@ -35,7 +35,8 @@ async def read_proxy_header(stream: trio.abc.ReceiveStream) -> str | None:
     """Read one, and not a byte more. The caller sets the deadline.
 
     Returns:
-        The client's address; None: the proxy speaks for itself, or does not know.
+        The client's address; "unknown": it has none of IP, or the proxy does not know; None: the proxy speaks for
+        itself.
 
     Raises:
         BadProxyHeader: It is none.
@@ -75,11 +76,11 @@ def parse(fixed: bytes, rest: bytes) -> str | None:
     if command != _PROXY:
         raise BadProxyHeader(f"a PROXY header with the unknown command {command}")
     if family == _UNSPECIFIED:
-        return None
+        return UNKNOWN
     if family not in _SIZES:
         raise BadProxyHeader(f"a PROXY header of the family 0x{family:02x}, which is none of TCP or Unix")
     if len(rest) < _SIZES[family]:
         raise BadProxyHeader(f"a PROXY header that is too short for its family: {len(rest)} bytes")
     if family == 0x11:
         return str(IPv4Address(rest[:4]))
-    return str(address_of(str(IPv6Address(rest[:16])))) if family == 0x21 else UNIX
+    return str(address_of(str(IPv6Address(rest[:16])))) if family == 0x21 else UNKNOWN

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import ssl
 import subprocess
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from fanwire.broker.tls import LoadedTls
 from tests.integration.http_client import http, serving
 
 from .pages import ROOT
@@ -41,6 +43,7 @@ async def _told() -> tuple[set[str], dict[str, set[str]]]:
     """Samples that /metrics has, also those that have not been counted yet; and labels by sample."""
     async with serving() as broker:
         counters = broker._hub.counters
+        broker._hub.tls = LoadedTls(ssl.create_default_context(), 0.0)
         for counted in (counters.lost, counters.slow_by_measure, counters.unauthenticated, counters.forbidden):
             counted["x"] = 1
         counters.count_close(1011)

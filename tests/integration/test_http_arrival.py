@@ -51,7 +51,8 @@ async def test_for_whom_a_proxy_speaks_is_not_on_this_machine() -> None:
     client_header = SIGNATURE + b"\x21\x11\x00\x0c" + bytes((192, 0, 2, 7)) + bytes(4) + b"\x12\x34\x56\x78"
     async with Broker(Config(port=0, trusted_proxies=here, proxy_protocol=True)).serving() as broker:
         assert broker.port is not None
-        for said, status in ((client_header, 403), (SIGNATURE + b"\x20\x00\x00\x00", 200)):
+        nobody = SIGNATURE + b"\x21\x00\x00\x00"
+        for said, status in ((client_header, 403), (nobody, 403), (SIGNATURE + b"\x20\x00\x00\x00", 200)):
             async with await trio.open_tcp_stream("127.0.0.1", broker.port) as stream:
                 await stream.send_all(said)
                 assert (await HttpClient(stream).get("/v1/stats")).status == status
