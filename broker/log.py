@@ -37,6 +37,7 @@ def log_of(session: Asker) -> structlog.stdlib.BoundLogger:
         "client": session.name[:_NAME],
         "user": session.identity and session.identity.user,
         "remote": session.remote,
+        "request": session.request_id,
     }
     return log.bind(session=session.id, **{key: value for key, value in facts.items() if value})
 

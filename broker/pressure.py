@@ -58,6 +58,11 @@ class Pressure(Watched):
                 self._disconnect(max(self._waiting(), key=_size))
         return now + EVERY_S
 
+    @property
+    def waiting_bytes(self) -> int:
+        """What waits for all, shared or not."""
+        return self._sum()
+
     def _waiting(self) -> list[Session]:
         return [session for session in self._behind if session.ending is None]
 

@@ -51,6 +51,10 @@ class Asker(Protocol):
         """Where it comes from, for the log."""
 
     @property
+    def request_id(self) -> str | None:
+        """What its HTTP request is called, if it sends one, for the log."""
+
+    @property
     def config(self) -> Config:
         """The settings that hold for it."""
 

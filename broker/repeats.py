@@ -15,8 +15,6 @@ from .log import debugging, log, log_of
 from .watchdog import Watched
 
 if TYPE_CHECKING:
-    from fanwire.protocol import Error
-
     from .publishers import Asker
     from .watchdog import Watchdog
 
@@ -57,10 +55,11 @@ class Repeats(Watched):
         if self._count((level, event, by)) <= BURST:
             getattr(log if session is None else log_of(session), level)(event, **facts)
 
-    def refused(self, session: Asker, error: Error) -> None:
-        """A request was answered with ERROR; ``req`` is the number that its client gave it."""
+    def refused(self, session: Asker, code: str, req: int | None = None) -> None:
+        """A request was answered with an error; ``req`` is the number that its client gave it."""
         if debugging():
-            self.say(session, "debug", "request refused", error.code, req=error.id or None, code=error.code)
+            number = {} if req is None else {"req": req}
+            self.say(session, "debug", "request refused", code, code=code, **number)
 
     def _count(self, kind: Kind) -> int:
         if self._watch is None:

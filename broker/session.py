@@ -103,6 +103,7 @@ class Session(Owner, Watched):
 
     outbox: Outbox
     stream: FrameStream
+    request_id = None
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
@@ -481,7 +482,7 @@ class Session(Owner, Watched):
     def reject(self, error: Error) -> None:
         """Answer with ERROR, and count it."""
         self.hub.counters.rejected += 1
-        self.hub.repeats.refused(self, error)
+        self.hub.repeats.refused(self, error.code, error.id or None)
         self.answer(encode(error))
 
     def welcome(self) -> None:

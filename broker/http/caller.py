@@ -40,6 +40,8 @@ class Caller:
         self.peer = peer
         """Who is at the other end, or for whom that one asks this time."""
         self._nearest = peer
+        self.request_id: str | None = None
+        """Of the request that it sends just now (`request_id`)."""
         self.id = f"http-{secrets.token_hex(4)}"
         self.identity: Identity | None = None
         self.permissions: Permissions | None = None

@@ -12,6 +12,7 @@ import trio
 
 from ..handshake import MAX_HEAD, Refused, fields_of, headers_of, parse_head, read_head
 from ..log import log_of
+from ..request_id import HEADER, request_id
 from .answers import HttpError, Reply, Stream
 from .caller import Caller
 from .endpoints import Endpoint, Who, find
@@ -81,12 +82,15 @@ class Conversation:
         """One request; whether there may be another."""
         exchange = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
         self._head_only = False
+        self.caller.request_id = None
         try:
             reply = await self._replied(exchange)
         except HttpError as error:
+            self._hub.repeats.refused(self.caller, error.code)
             reply = error.answer()
         except Refused as refusal:
             code = "too_large" if refusal.status == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE else "malformed"
+            self._hub.repeats.refused(self.caller, code)
             reply = HttpError(code, refusal.message, status=refusal.status).closing().answer()
         except trio.TooSlowError:
             reply = _too_late(exchange).answer()
@@ -122,6 +126,7 @@ class Conversation:
 
     async def _answered(self, exchange: h11.Connection, parsed: h11.Request) -> Reply:
         headers = headers_of(parsed)
+        self.caller.request_id = request_id(headers.get(HEADER.lower()))
         self._head_only = parsed.method == b"HEAD"
         _check_framing(parsed, headers)
         if not ("content-length" in headers or "transfer-encoding" in headers):
@@ -192,7 +197,7 @@ class Conversation:
             await self._send_stream(exchange, reply)
             return False
         last = reply.close or self._full or self.draining.is_set() or exchange.their_state is not h11.DONE
-        data = exchange.send(_head_of(reply.status, reply.media_type, reply.headers, last, len(reply.body))) or b""
+        data = exchange.send(_head_of(reply.status, reply.media_type, self._named(reply), last, len(reply.body))) or b""
         if not self._head_only:
             data += exchange.send(h11.Data(data=reply.body)) or b""
         data += exchange.send(h11.EndOfMessage()) or b""
@@ -204,7 +209,7 @@ class Conversation:
     async def _send_stream(self, exchange: h11.Connection, reply: Stream) -> None:
         """Send it to its end, or until the client hangs up."""
         self._hub.counters.count_answer(HTTPStatus.OK)
-        head = exchange.send(_head_of(HTTPStatus.OK, reply.media_type, reply.headers, True, None)) or b""
+        head = exchange.send(_head_of(HTTPStatus.OK, reply.media_type, self._named(reply), True, None)) or b""
         with trio.move_on_after(self._hub.config.http_request_timeout_s) as deadline:
             await self._stream.send_all(head)
         if deadline.cancelled_caught or self._head_only:
@@ -215,6 +220,11 @@ class Conversation:
             nursery.cancel_scope.cancel()
         with trio.move_on_after(self._hub.config.linger_s):
             await self._stream.send_all(exchange.send(h11.EndOfMessage()) or b"")
+
+    def _named(self, reply: Reply) -> dict[str, str]:
+        """Its headers, and the request's name, so that it can be found in the log."""
+        name = self.caller.request_id
+        return dict(reply.headers) if name is None else {**reply.headers, HEADER: name}
 
     async def _watch_for_the_end(self, scope: trio.CancelScope) -> None:
         """The client hangs up. What it sends meanwhile is passed over, up to a bound: there is no answer to it."""

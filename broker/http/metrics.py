@@ -87,6 +87,8 @@ class _Figures(Collector):
             yield family
         for field, (name, about, sum_field) in HISTOGRAMS.items():
             yield _histogram(name, about, getattr(figures, field), getattr(figures, sum_field) if sum_field else None)
+        pending = self._hub.pressure.waiting_bytes
+        yield GaugeMetricFamily("fanwire_pending_bytes", "Bytes that wait for all connections.", value=pending)
         yield GaugeMetricFamily("fanwire_draining", "1 while the broker shuts down.", value=int(self._hub.draining))
 
 

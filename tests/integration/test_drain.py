@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import trio
@@ -17,6 +19,7 @@ from fanwire.protocol import Message, PresenceEvent, Welcome
 
 from .cli_programs import DEADLINE_S
 from .cli_programs import serving as serving_program
+from .http_client import http
 from .raw import RawClient, connected, serving, subscribed
 
 
@@ -55,7 +58,8 @@ async def test_before_it_sends_anybody_away_a_broker_says_that_it_is_not_ready(a
         began = trio.current_time()
         nursery.start_soon(broker.drain)
         await wait_all_tasks_blocked()
-        assert broker._hub.draining
+        probe = await http(broker)
+        assert (await probe.get("/readyz")).status == 503
 
         await trio.sleep(9)
         assert broker.port is not None
@@ -124,3 +128,15 @@ def test_a_defect_ends_with_status_1_and_a_traceback() -> None:
 
     assert ended.returncode == 1
     assert "RuntimeError: defect" in ended.stderr
+
+
+def test_the_health_check_of_the_container_asks_this_broker() -> None:
+    """Healthy while it serves, and not when it is gone."""
+    script = str(Path(__file__).parents[2] / "deploy" / "healthcheck.py")
+    with serving_program() as (broker, url):
+        command, environment = [sys.executable, script], {**os.environ, "FANWIRE_PORT": url[:-1].split(":")[2]}
+        before = subprocess.run(command, env=environment, timeout=DEADLINE_S, check=False).returncode
+        broker.signalled(signal.SIGTERM)
+        after = subprocess.run(command, env=environment, timeout=DEADLINE_S, check=False, stdout=subprocess.DEVNULL)
+
+    assert (before, after.returncode) == (0, 1)
