@@ -126,8 +126,9 @@ def show(options: tuple[str, ...]) -> int:
     from .serve import serve
 
     with serve.make_context("fanwire serve", list(options)) as context:
+        misspelt = complain(serve)
         settings = resolved(context.params["config_file"], given_by(context))
-    if settings is None:
+    if settings is None or misspelt:
         return EX_CONFIG
     shown = list(_shown(settings))
     width = min(60, max(len(line) for line, _ in shown))

@@ -51,15 +51,14 @@ class LogWriter(logging.Handler):
                 self._untold += 1
                 self.dropped += 1
             return
-        try:
-            line = self._line(record)
-        except Exception:
-            self.handleError(record)
-            return
-        self._queue.put(line)
+        self._queue.put(self._line(record))
 
     def _line(self, record: logging.LogRecord) -> bytes:
-        return (self.format(record) + "\n").encode(errors="backslashreplace")
+        try:
+            text = self.format(record)
+        except Exception as error:  # a defect; `handleError` would write by itself, and wait
+            text = f"a line of the log could not be made: {record.msg!r:.200} {error!r:.200}"
+        return (text + "\n").encode(errors="backslashreplace")
 
     def _start(self) -> None:
         # A daemon: if nobody ever reads what it writes, the program ends all the same.

@@ -42,7 +42,8 @@ class Notifier:
 
     def reloaded(self, problem: str | None = None) -> None:
         """They hold now, or (``problem``) those from before."""
-        self.tell("READY=1", "STATUS=reloaded" if problem is None else f"STATUS=not reloaded: {problem}")
+        status = "reloaded" if problem is None else f"not reloaded: {problem}"
+        self.tell("READY=1", f"STATUS={' '.join(status.split())}")  # one line, whatever a file's mistake looks like
 
     def stopping(self, within_s: float) -> None:
         """The broker drains; it needs no longer than that."""

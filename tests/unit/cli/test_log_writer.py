@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections.abc import Iterator
 
 import pytest
@@ -77,7 +76,8 @@ def test_closing_waits_only_a_moment_for_a_pipe_that_nobody_reads(
     writer.close()
     writer.emit(_record("too late"))
 
-    (thread,) = [each for each in threading.enumerate() if each.name == "log writer"]
+    thread = writer._thread
+    assert thread is not None
     assert thread.daemon
     assert b"too late" not in _read_to_end(read, b"never")
     thread.join()
@@ -105,3 +105,21 @@ def test_a_descriptor_that_is_closed_ends_nothing() -> None:
     os.close(write)
 
     assert writer.dropped == 1
+
+
+def test_a_line_that_cannot_be_made_is_told_and_ends_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    """A defect of the formatter is a line itself, and the next one is written."""
+
+    class Broken(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            if record.msg == "bad":
+                raise KeyError("x")
+            return super().format(record)
+
+    writer = LogWriter(2)
+    writer.setFormatter(Broken())
+    writer.emit(_record("bad"))
+    writer.emit(_record("good"))
+    writer.close()
+
+    assert capfd.readouterr().err == "a line of the log could not be made: 'bad' KeyError('x')\ngood\n"
