@@ -325,7 +325,7 @@ class Ingress:
         if now >= meter.told_at + TELL_EVERY_S:
             meter.told_at = now
             session.hub.limits.refuse(bucket.name, session=session.id, user=session.user)
-            detail = {"about": "PUBLISH", "limit": bucket.name, "retry_after_ms": wait_ms(bucket)}
+            detail = {"about": "PUBLISH", "slowed": True, "limit": bucket.name, "retry_after_ms": wait_ms(bucket)}
             session.reject(Error(0, "rate_limited", f"{why(bucket)}, so it is not read from for a while", detail))
 
     async def _slow_down(self, hold: Hold | None, owed_s: float) -> None:

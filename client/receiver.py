@@ -203,14 +203,17 @@ class Receiver:
             self._feeds.renew(error.detail.get("epoch"))
         elif error.detail.get("about") == "BACKLOG":
             pass  # a broker that does not want to know
+        elif error.detail.get("slowed") is True:
+            self._log_once("the broker slows this connection", error)  # and has taken what was published
         elif not (
             self._feeds.request_failed(error.detail, error.code, error.message)
             or self._feeds.route_failed(error.detail, error.code, error.message)
         ):
             count = error.detail.get("count")
             self.rejected += count if type(count) is int else 1
-            if error.code not in self._logged:  # once a connection: there may be 100,000 a second
-                self._logged.add(error.code)
-                _log.warning(
-                    "the broker refused what needs no answer: %s (%s) %s", error.message, error.code, error.detail
-                )
+            self._log_once("the broker refused what needs no answer", error)
+
+    def _log_once(self, what: str, error: Error) -> None:
+        if error.code not in self._logged:  # once a connection: there may be 100,000 a second
+            self._logged.add(error.code)
+            _log.warning("%s: %s (%s) %s", what, error.message, error.code, error.detail)

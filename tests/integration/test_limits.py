@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fanwire.broker import Broker, door
+from fanwire.broker import Broker, Config, door
 from fanwire.broker.auth import Auth, AuthToken
 from fanwire.broker.meter import LONGEST_PAUSE_S
 from fanwire.broker.permissions import Role
@@ -28,6 +28,7 @@ from fanwire.protocol import (
     encode,
 )
 from fanwire.protocol.frames import Opcode
+from fanwire.testing import broker_in_memory, client_of
 
 from .raw import REQUEST, code_of, connected, serving, subscribed
 
@@ -424,6 +425,24 @@ async def test_who_is_slowed_is_pinged(autojump_clock: MockClock) -> None:
         assert heard.count(Opcode.PING) >= 30
         assert broker.statistics().connections == 1
         nursery.cancel_scope.cancel()
+
+
+async def test_the_sdk_is_slowed_and_loses_nothing(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
+    """It says so once, counts nothing as refused, and its acknowledged publishes come through behind the others."""
+    caplog.set_level("WARNING", "fanwire.client")
+    async with (
+        broker_in_memory(Config(publish_rate=100)) as broker,
+        client_of(broker) as client,
+        client.subscribe("t", buffer=5000) as subscription,
+    ):
+        for number in range(1000):
+            client.publish_nowait("t", number)
+        assert (await client.publish("t", 1000)).subscribers == 1
+
+        assert [(await anext(subscription)).data for _ in range(1001)] == list(range(1001))
+        told = [record.getMessage() for record in caplog.records if record.name == "fanwire.client"]
+        assert len(told) == 1
+        assert "slows this connection" in told[0]
 
 
 async def test_bytes_are_limited_too(autojump_clock: MockClock) -> None:
