@@ -3,7 +3,7 @@
 import pytest
 
 from fanwire.broker import Auth, Role, TopicRule
-from fanwire.protocol import Hello
+from fanwire.protocol import Hello, Welcome
 from tests.keys import known
 
 from .http_client import http, serving
@@ -120,7 +120,8 @@ async def test_only_operators_may(caplog: pytest.LogCaptureFixture) -> None:
             answer = await client.ask(method, target, "Authorization: Bearer fw_reader")
             assert (answer.status, answer.code) == (403, "forbidden")
             assert (await client.ask(method, target, OPS)).status in (200, 404)
-        await RawClient(await broker.open_stream()).open(Hello(1, token="fw_reader"))
+        victim = await RawClient(await broker.open_stream()).open(Hello(1, token="fw_reader"))
+        await victim.expect(Welcome)
         session = broker.connections()[0].session
         assert (await client.ask("DELETE", f"/v1/connections/{session}", OPS)).status == 200
 
