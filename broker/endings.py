@@ -115,6 +115,12 @@ def other_user() -> Ending:
     return Ending(4003, message, _goodbye("forbidden", message, 1.0), discard=True)
 
 
+def kicked() -> Ending:
+    """An operator has sent it away: 4003, which no SDK takes for a reason to come back."""
+    message = "disconnected by an operator"
+    return Ending(4003, message, _goodbye("forbidden", message, 1.0), discard=True)
+
+
 def malformed(message: str) -> Ending:
     """Bytes that cannot be resynchronised: ERROR id 0, then 1007."""
     return Ending(1007, message, encode(Error(0, "malformed", message)))

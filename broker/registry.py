@@ -98,6 +98,10 @@ class Registry:
         """As `topic`, by name."""
         return self.topic(msgpack.packb(check_topic(name)))
 
+    def topic_names(self) -> list[str]:
+        """Topics that were published on, as far as they are remembered; in no order."""
+        return list(self._by_name)
+
     def route(self, pattern: str, group: str | None = None) -> Route:
         """The route of a (valid) pattern and a queue group, made if there is none. Call `release` when a subscriber
         leaves it."""

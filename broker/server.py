@@ -21,6 +21,7 @@ from .drain import send_away
 from .exposure import check_host
 from .fanout import time_stamp
 from .hub import Hub
+from .kick import kick
 from .listeners import Listeners, open_listeners
 from .reload import reload, watch_expiry
 from .reports import ConnectionInfo, look_at
@@ -256,6 +257,18 @@ class Broker:
     def closed_connections(self) -> list[ClosedConnection]:
         """The last thousand connections that ended, and why; the newest first."""
         return list(self._hub.closed.newest_first())
+
+    def kick(self, session: str, *, by: str = "") -> bool:
+        """Send one client away: GOODBYE `forbidden`, close 4003, so that it does not come back by itself.
+
+        Args:
+            session: The connection, as `ConnectionInfo.session` names it.
+            by: Who wants that, for the log.
+
+        Returns:
+            Whether there is such a connection.
+        """
+        return kick(self._hub, session, by)
 
     async def watch_lag(self) -> None:
         """Look how late the event loop is, ten times a second, for `statistics`. Runs until cancelled.

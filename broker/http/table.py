@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import figures, health, publishing, remembered
+from . import figures, health, operating, publishing, remembered
 from .answers import JSON
 from .endpoints import Endpoint, Parameter, Who
 
@@ -83,6 +83,33 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         handle=figures.closed,
         parameters=(figures.LIMIT,),
         answers={200: "The newest first."},
+    ),
+    Endpoint(
+        method="DELETE",
+        path="/v1/connections/{session}",
+        who=Who.OPERATOR,
+        summary="Send a client away",
+        handle=operating.disconnect,
+        parameters=(operating.SESSION,),
+        answers={200: "It is told to go.", 404: "There is no such connection."},
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/subscriptions",
+        who=Who.OPERATOR,
+        summary="Who is subscribed to what, and how far behind",
+        handle=operating.subscriptions,
+        parameters=(operating.OF_TOPIC, operating.OF_SESSION, figures.LIMIT),
+        answers={200: "total, and the subscriptions asked for."},
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/topics",
+        who=Who.OPERATOR,
+        summary="Topics that were published on, or remember something",
+        handle=operating.topics,
+        parameters=(operating.PATTERN, operating.AFTER, figures.LIMIT),
+        answers={200: "A page of them, by name, and whether there are more."},
     ),
     Endpoint(
         method="GET",
