@@ -27,6 +27,7 @@ from .watching import watched
 if TYPE_CHECKING:
     from .auth import Auth
     from .hub import Hub
+    from .peer import Peer
     from .publishers import Asker
     from .session import Session
 
@@ -59,7 +60,7 @@ def admit(session: Session, opening: Opening) -> None:
         Refused: A bad token in the header, or a certificate of nobody who is known.
     """
     authenticator = session.hub.authenticator
-    if authenticator is None:
+    if authenticator is None or session.vouched:
         return
     owed = guesses_owed_s(session) if opening.authorization is not None or opening.tokens else 0.0
     if owed and opening.authorization is not None:
@@ -96,6 +97,14 @@ def _admit_by_certificate(session: Session, authenticator: Authenticator) -> Non
     except AuthenticationFailed as failure:
         note_unauthenticated(session, "certificate", failure)
         raise Refused(HTTPStatus.FORBIDDEN, "the client certificate is not accepted") from None
+
+
+def vouch(session: Session, peer: Peer, identity: Identity | None) -> None:
+    """Who a session is going to be was asked before it began. The settings may be others by now: `look_again`."""
+    session.vouched, session.peer = True, peer
+    if identity is not None:
+        _accept(session, identity)
+        session.accepted_by = None
 
 
 def token_of(authorization: str) -> str:

@@ -42,6 +42,8 @@ async def arrive(session: Session, raw: trio.abc.Stream, due: float) -> trio.abc
     Raises:
         Refused: It speaks HTTP where TLS is spoken.
     """
+    if session.vouched:
+        return raw
     proxies = proxies_of(session.config.trusted_proxies)
     session.peer = peer_of(raw, proxies)
     if not isinstance(raw, trio.SocketStream):

@@ -79,7 +79,9 @@ class Wish:
             return Start(max(kept.first, begun - replay.last), lost)
         if replay.since is None:
             return Start(kept.first, lost)
-        if lost is None and kept.gone_us >= replay.since:  # of what was asked for; nobody knows any more how many
+        if (
+            lost is None and kept.gone_us and kept.gone_us >= replay.since
+        ):  # of what was asked for; nobody knows any more how many
             lost = Lost(route, None, "evicted", kept.name)
         return Start(max(kept.first, min(begun, kept.first_since(replay.since))), lost)
 

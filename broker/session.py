@@ -97,6 +97,7 @@ class Session(Owner, Watched):
         "peer",
         "permissions",
         "stream",
+        "vouched",
         "welcomed",
         "writing",
     )
@@ -112,6 +113,8 @@ class Session(Owner, Watched):
         self.inbox = new_inbox()
         """What it may subscribe to for replies, and nobody else."""
         self.peer = Peer()
+        self.vouched = False
+        """Whether who it is was asked before it began (`vouch`)."""
         """Who is at the other end, as far as the network knows (see `arrival`)."""
         self.name = ""
         self.agent = ""

@@ -12,7 +12,7 @@ import trio
 
 JSON = "application/json"
 
-_STATUS_OF = {
+STATUS_OF = {
     "malformed": HTTPStatus.BAD_REQUEST,
     "bad_envelope": HTTPStatus.BAD_REQUEST,
     "bad_topic": HTTPStatus.BAD_REQUEST,
@@ -59,12 +59,22 @@ class Outlet(Protocol):
     """Set when the broker shuts down: say what is to be said, and return."""
 
     async def send(self, data: bytes) -> None:
-        """Send some of it. Waits as long as the client does; a deadline is the caller's."""
+        """Send some of it; before that, the first time, the head. Waits as long as the client does; a deadline is the
+        caller's."""
+
+    def hand_over(self) -> None:
+        """From now on a session counts among the clients, and the connection does no more."""
+
+    def acknowledged(self) -> tuple[int, int]:
+        """Bytes that have reached the client's machine, and bytes that have yet to, as far as is known."""
+
+    def buffer_little(self, size: int) -> None:
+        """See `FrameStream.buffer_little`."""
 
 
 @attrs.frozen
 class Stream:
-    """An answer without a known end. Its status is 200."""
+    """An answer without a known end. Its status is 200, unless `body` raises `HttpError` before it has sent any."""
 
     media_type: str
     body: Callable[[Outlet], Awaitable[None]]
@@ -104,7 +114,7 @@ class HttpError(Exception):
         """
         super().__init__(message)
         self.code = code
-        self.status = _STATUS_OF[code] if status is None else status
+        self.status = STATUS_OF[code] if status is None else status
         self.detail = dict(detail or {})
         self.headers: dict[str, str] = {}
         self.close = False

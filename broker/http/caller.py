@@ -52,6 +52,11 @@ class Caller:
         self._local = local
 
     @property
+    def is_forwarded(self) -> bool:
+        """Whether a trusted proxy asks for it this time."""
+        return self.peer is not self._nearest
+
+    @property
     def remote(self) -> str:
         """See `Asker`."""
         return self.peer.remote

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import h11
 import trio
 
+from fanwire.transport import buffer_little, unacknowledged
+
 from ..handshake import MAX_HEAD, Refused, fields_of, headers_of, parse_head, read_head
 from ..log import log_of
 from ..request_id import HEADER, request_id
@@ -53,7 +55,7 @@ class Conversation:
     ) -> None:
         """``full``: the broker has no room for more clients; status is told all the same, and nothing else."""
         self._hub = hub
-        self._stream = stream
+        self.stream = stream
         self._received = bytearray(received)
         self._endpoints = endpoints
         self._full = full
@@ -103,7 +105,7 @@ class Conversation:
         if self.draining.is_set():
             return False
         with trio.move_on_after(self._hub.config.http_idle_timeout_s) as self._idle:
-            self._received += await self._stream.receive_some(_READ)
+            self._received += await self.stream.receive_some(_READ)
         self._idle = None
         return bool(self._received)
 
@@ -116,7 +118,7 @@ class Conversation:
         """
         config = self._hub.config
         with trio.fail_after(config.handshake_timeout_s):
-            end = await read_head(self._stream, self._received)
+            end = await read_head(self.stream, self._received)
         if end is None:
             return None
         head = bytes(self._received[:end])
@@ -178,9 +180,9 @@ class Conversation:
                 return event
             if exchange.they_are_waiting_for_100_continue and not self._received:
                 go_on = exchange.send(h11.InformationalResponse(status_code=100, headers=[]))
-                await self._stream.send_all(go_on or b"")
+                await self.stream.send_all(go_on or b"")
             if not self._received:
-                self._received += await self._stream.receive_some(_READ)
+                self._received += await self.stream.receive_some(_READ)
             data = bytes(self._received)
             self._received.clear()
             exchange.receive_data(data)  # an empty one is its end: the next event is an error then
@@ -194,8 +196,7 @@ class Conversation:
     async def _send(self, exchange: h11.Connection, reply: Reply) -> bool:
         """Send it; whether there may be another request."""
         if isinstance(reply, Stream):
-            await self._send_stream(exchange, reply)
-            return False
+            return await self._send_stream(exchange, reply)
         last = reply.close or self._full or self.draining.is_set() or exchange.their_state is not h11.DONE
         data = exchange.send(_head_of(reply.status, reply.media_type, self._named(reply), last, len(reply.body))) or b""
         if not self._head_only:
@@ -203,23 +204,40 @@ class Conversation:
         data += exchange.send(h11.EndOfMessage()) or b""
         self._hub.counters.count_answer(reply.status)
         with trio.move_on_after(self._hub.config.http_request_timeout_s) as deadline:
-            await self._stream.send_all(data)
+            await self.stream.send_all(data)
         return not deadline.cancelled_caught and exchange.our_state is h11.DONE
 
-    async def _send_stream(self, exchange: h11.Connection, reply: Stream) -> None:
-        """Send it to its end, or until the client hangs up."""
+    async def _send_stream(self, exchange: h11.Connection, reply: Stream) -> bool:
+        """Send it to its end, or until the client hangs up; who wants the head alone gets that."""
+        refusal: HttpError | None = None
+        if self._head_only:
+            await self.send_stream_head(exchange, reply)
+            return False
+        async with trio.open_nursery() as nursery:
+            outlet = _Outlet(self, exchange, reply, nursery.cancel_scope)
+            nursery.start_soon(self._watch_for_the_end, nursery.cancel_scope)
+            try:
+                await reply.body(outlet)
+            except HttpError as error:
+                refusal = error
+            nursery.cancel_scope.cancel()
+        if refusal is not None:
+            return await self._send(exchange, refusal.closing().answer())
+        with trio.move_on_after(self._hub.config.linger_s):
+            await self.stream.send_all(exchange.send(h11.EndOfMessage()) or b"")
+        return False
+
+    async def send_stream_head(self, exchange: h11.Connection, reply: Stream) -> bool:
+        """Whether the client took it in time."""
         self._hub.counters.count_answer(HTTPStatus.OK)
         head = exchange.send(_head_of(HTTPStatus.OK, reply.media_type, self._named(reply), True, None)) or b""
         with trio.move_on_after(self._hub.config.http_request_timeout_s) as deadline:
-            await self._stream.send_all(head)
-        if deadline.cancelled_caught or self._head_only:
-            return
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._watch_for_the_end, nursery.cancel_scope)
-            await reply.body(_Outlet(self._stream, exchange, self.draining))
-            nursery.cancel_scope.cancel()
-        with trio.move_on_after(self._hub.config.linger_s):
-            await self._stream.send_all(exchange.send(h11.EndOfMessage()) or b"")
+            await self.stream.send_all(head)
+        return not deadline.cancelled_caught
+
+    def hand_over(self) -> None:
+        """See `Outlet`."""
+        self._hub.http.hand_over(self)
 
     def _named(self, reply: Reply) -> dict[str, str]:
         """Its headers, and the request's name, so that it can be found in the log."""
@@ -231,7 +249,7 @@ class Conversation:
         passed_over = 0
         while passed_over <= _MAX_AHEAD:
             try:
-                data = await self._stream.receive_some(_READ)
+                data = await self.stream.receive_some(_READ)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 data = b""
             if not data:
@@ -242,22 +260,48 @@ class Conversation:
     async def _linger(self) -> None:
         """Let the client read to the end: closing with input unread would reset the answer away."""
         with trio.move_on_after(self._hub.config.linger_s):
-            if isinstance(self._stream, trio.abc.HalfCloseableStream):
-                await self._stream.send_eof()
-            while await self._stream.receive_some(_READ):
+            if isinstance(self.stream, trio.abc.HalfCloseableStream):
+                await self.stream.send_eof()
+            while await self.stream.receive_some(_READ):
                 pass
 
 
 class _Outlet:
     """See `answers.Outlet`."""
 
-    def __init__(self, stream: trio.abc.SendStream, exchange: h11.Connection, draining: trio.Event) -> None:
-        self._stream = stream
+    def __init__(
+        self, conversation: Conversation, exchange: h11.Connection, reply: Stream, scope: trio.CancelScope
+    ) -> None:
+        """``scope``: what to cancel if the body is of no use."""
+        self._conversation = conversation
+        self._stream = conversation.stream
         self._exchange = exchange
-        self.draining = draining
+        self._reply = reply
+        self._scope = scope
+        self._begun = False
+        self._sent = 0
+        self.draining = conversation.draining
+        self.hand_over = conversation.hand_over
 
     async def send(self, data: bytes) -> None:
-        await self._stream.send_all(self._exchange.send(h11.Data(data=data)) or b"")
+        if not self._begun:
+            await self._begin()
+        framed = self._exchange.send(h11.Data(data=data)) or b""
+        self._sent += len(framed)
+        await self._stream.send_all(framed)
+
+    async def _begin(self) -> None:
+        self._begun = True
+        if not await self._conversation.send_stream_head(self._exchange, self._reply):
+            self._scope.cancel()
+            await trio.lowlevel.checkpoint()
+
+    def acknowledged(self) -> tuple[int, int]:
+        waiting = unacknowledged(self._stream)
+        return self._sent - waiting, waiting
+
+    def buffer_little(self, size: int) -> None:
+        buffer_little(self._stream, size)
 
 
 def _check_framing(parsed: h11.Request, headers: dict[str, str]) -> None:

@@ -4,6 +4,8 @@ requests are judged by it, and a document for others can be made from it."""
 from __future__ import annotations
 
 import enum
+import math
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import unquote_to_bytes
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     Handler: TypeAlias = Callable[[Hub, Request], Awaitable[Reply]]
 
 MAX_VALUE = 2**63 - 1
+
+_decimal = re.compile(r"[0-9]{1,20}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?").fullmatch
 
 
 class Who(enum.Enum):
@@ -41,11 +45,11 @@ class Parameter:
     about: str
     """In a few words."""
     type: str = "string"
-    """As JSON Schema calls it: string, integer or boolean."""
+    """As JSON Schema calls it: string, integer, number or boolean."""
     where: str = "query"
     """query or path."""
-    least: int | None = None
-    most: int | None = None
+    least: float | None = None
+    most: float | None = None
     choices: tuple[str, ...] = ()
 
     def read(self, text: str) -> Any:
@@ -56,6 +60,8 @@ class Parameter:
             return text == "true"
         if self.type == "integer":
             return self._number(text)
+        if self.type == "number":
+            return self._fraction(text)
         if self.choices and text not in self.choices:
             raise self._bad(text, " or ".join(self.choices))
         return text
@@ -66,6 +72,14 @@ class Parameter:
         value = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else -1
         if not least <= value <= most:
             raise self._bad(text, f"a whole number from {least} to {most}")
+        return value
+
+    def _fraction(self, text: str) -> float:
+        assert self.least is not None
+        assert self.most is not None
+        value = float(text) if _decimal(text) else math.nan
+        if not self.least <= value <= self.most:
+            raise self._bad(text, f"a number from {self.least:g} to {self.most:g}")
         return value
 
     def _bad(self, text: str, wanted: str) -> HttpError:

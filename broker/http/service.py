@@ -26,7 +26,7 @@ class HttpService:
 
     @property
     def connections(self) -> int:
-        """How many there are: they count against ``max_connections``."""
+        """How many there are, without those that a session is attached to: they count against ``max_connections``."""
         return len(self._conversations)
 
     async def serve(
@@ -58,6 +58,10 @@ class HttpService:
             self._hub.repeats.say(conversation.caller, "error", "connection failed", exc_info=group)
         finally:
             self._conversations.discard(conversation)
+
+    def hand_over(self, conversation: Conversation) -> None:
+        """A session has been attached to it, and counts in its place."""
+        self._conversations.discard(conversation)
 
     def drain(self) -> None:
         """Nobody is kept waiting for another request; what is under way is answered."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import figures, health, operating, publishing, remembered
+from . import figures, health, operating, publishing, remembered, streaming
 from .answers import JSON
 from .endpoints import Endpoint, Parameter, Who
+from .events import MEDIA_TYPE
 
 if TYPE_CHECKING:
     from ..hub import Hub
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from .request import Request
 
 TOPIC = Parameter("topic", "a topic, percent-encoded where it has to be", where="path")
+
+PATTERN = Parameter("pattern", "a topic, or a pattern with wildcards, percent-encoded where it has to be", where="path")
 
 
 async def _metrics(hub: Hub, _request: Request) -> Answer:
@@ -128,6 +131,22 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         handle=remembered.history,
         parameters=(TOPIC, *remembered.HISTORY),
         answers={200: "Messages, and whether there are more of them.", **_OF_A_TOPIC},
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/topics/{pattern}/stream",
+        who=Who.PERMITTED,
+        summary="A topic, or a pattern, as Server-Sent Events",
+        handle=streaming.stream,
+        parameters=(PATTERN, *streaming.PARAMETERS),
+        answers={
+            200: "Events, until either side ends it.",
+            400: "It is no pattern, or a parameter is wrong.",
+            404: "The topic keeps no history, so nothing can be replayed.",
+            429: "This user has as many connections as one may have.",
+            503: "The broker is full, or shuts down.",
+        },
+        produces=MEDIA_TYPE,
     ),
     Endpoint(
         method="POST",

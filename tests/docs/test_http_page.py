@@ -3,9 +3,12 @@
 import re
 
 from fanwire.broker.http.answers import CODES_OF_HTTP
+from fanwire.broker.http.attached import CAPACITY
 from fanwire.broker.http.conversation import MAX_CHUNKS
+from fanwire.broker.http.events import EVENTS, RETRY_MS
 from fanwire.broker.http.payloads import MAX_DECODED, MAX_DEPTH
 from fanwire.broker.http.publishing import ENCODING_OF, MAX_ITEMS, OPTIONS
+from fanwire.broker.http.streaming import PARAMETERS
 from fanwire.broker.http.table import ENDPOINTS
 
 from .pages import ROOT
@@ -29,6 +32,9 @@ def test_numbers_and_names_stand_in_the_text() -> None:
     for number in (MAX_CHUNKS, MAX_ITEMS, MAX_DEPTH):
         assert f"{number:,}" in TEXT
     assert f"{MAX_DECODED // 1024} KiB" in TEXT
+    assert f"{CAPACITY // 1024} KiB in front of the socket" in TEXT
+    assert f"retry: {RETRY_MS}" in TEXT
     named = set(code_in(re.sub(r"^```.*?^```$", "", TEXT, flags=re.MULTILINE | re.DOTALL)))
     assert {each.name for each in OPTIONS} | set(CODES_OF_HTTP) <= named
+    assert {each.name for each in PARAMETERS} | set(EVENTS) <= named
     assert {name for name in ENCODING_OF if "msgpack" not in name} <= named

@@ -9,3 +9,5 @@ from __future__ import annotations
 from .framestream import FrameStream as FrameStream
 from .memory import MemoryStream as MemoryStream
 from .memory import memory_stream_pair as memory_stream_pair
+from .writers import buffer_little as buffer_little
+from .writers import unacknowledged as unacknowledged

@@ -103,11 +103,7 @@ class SocketWriter:
 
     def in_flight(self) -> int:
         """The send queue of the socket (Linux: SIOCOUTQ, the same number as TIOCOUTQ)."""
-        try:
-            answer = fcntl.ioctl(self._plain.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
-        except (OSError, ValueError):
-            return 0
-        return int.from_bytes(answer, sys.byteorder)
+        return _in_flight(self._plain.fileno())
 
 
 class MemoryWriter:
@@ -155,14 +151,39 @@ class TaskWriter:
         return len(part)
 
     def buffer_little(self, size: int) -> None:
-        below = self._stream
-        while isinstance(below, trio.SSLStream):
-            below = below.transport_stream
-        if isinstance(below, trio.SocketStream):
-            _buffer_little(below.socket, size)
+        buffer_little(self._stream, size)
 
     def in_flight(self) -> int:
         return 0
+
+
+def _in_flight(descriptor: int) -> int:
+    try:
+        answer = fcntl.ioctl(descriptor, termios.TIOCOUTQ, b"\0\0\0\0")
+    except (OSError, ValueError):
+        return 0
+    return int.from_bytes(answer, sys.byteorder)
+
+
+def _below_tls(stream: trio.abc.Stream) -> trio.abc.Stream:
+    while isinstance(stream, trio.SSLStream):
+        stream = stream.transport_stream
+    return stream
+
+
+def unacknowledged(stream: trio.abc.Stream) -> int:
+    """See `FrameStream.in_flight`, for a stream that is no such one."""
+    below = _below_tls(stream)
+    if isinstance(below, trio.SocketStream):
+        return _in_flight(below.socket.fileno())
+    return below.in_flight() if isinstance(below, MemoryStream) else 0
+
+
+def buffer_little(stream: trio.abc.Stream, size: int) -> None:
+    """See `FrameStream.buffer_little`, for a stream that is no such one."""
+    below = _below_tls(stream)
+    if isinstance(below, trio.SocketStream):
+        _buffer_little(below.socket, size)
 
 
 def _buffer_little(of: socket.socket | trio.socket.SocketType, size: int) -> None:
