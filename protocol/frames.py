@@ -44,8 +44,8 @@ _OPCODES = frozenset(Opcode)
 MAX_FRAGMENTS = 1024
 
 # Pings and pongs of one client that are passed on one by one. Afterwards of each read only the last ping is: it alone
-# needs an answer (RFC 6455 section 5.5.3), and each answer costs a write to the socket. (A broker may send as many as it
-# likes: a client waits for certain pongs.)
+# needs an answer (RFC 6455 section 5.5.3), and each answer costs a write to the socket. A broker may send as many as
+# it likes: a client waits for certain pongs.
 MAX_PINGS = 16
 
 

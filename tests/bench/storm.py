@@ -3,9 +3,10 @@
     python -m tests.bench.storm --pairs 5 --seconds 60
 
 The broker wants a token of everybody. 1,000 subscribers have one and get 20,000 deliveries a second; what the others
-say is in `tests.bench.attackers`: they come from as many addresses as `--addresses` says, and for those all limits are
-the defaults. With one address nearly all are closed unread; with 65,536 no limit on addresses helps. After the storm the healthy stay, and the broker's memory is watched until it is back
-at its level: what it held before, and 5 % for what the allocator keeps.
+say is in `tests.bench.attackers`. They come from as many addresses as `--addresses` says, and for those all limits are
+the defaults: from one address nearly all are closed unread; from 65,536 no limit on addresses helps. After the storm the
+healthy stay, and the broker's memory is watched until it is back at its level: what it held before, and 5 % for what
+the allocator keeps.
 """
 
 from __future__ import annotations
