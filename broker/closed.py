@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 # Kept: 1,000 × at most about 1.5 KiB (three texts of 64 characters, and the few numbers of a slow consumer's facts).
 KEPT = 1_000
+
+# Of those that had never been welcomed: strangers, however many, must not push out what became of clients. Short-lived
+# as they are, each that is kept also keeps CPython from giving back the memory that they all had.
+KEPT_STRANGERS = 100
 
 # Characters of a text that a client chose: its own could be as long as a message.
 SHOWN = 64
@@ -53,15 +58,17 @@ class ClosedConnection:
 
 
 class ClosedConnections:
-    """A ring of the last ones."""
+    """A ring of the last ones, and another one of those that had never been welcomed."""
 
     def __init__(self) -> None:
-        self._ring: deque[ClosedConnection] = deque(maxlen=KEPT)
+        self._clients: deque[ClosedConnection] = deque(maxlen=KEPT)
+        self._strangers: deque[ClosedConnection] = deque(maxlen=KEPT_STRANGERS)
 
     def add(self, session: Session, code: int, reason: str, facts: dict[str, object]) -> None:
         """A connection that had been entered has ended."""
         lost, replaced = session.totals()
-        self._ring.append(
+        ring = self._clients if session.welcomed else self._strangers
+        ring.append(
             ClosedConnection(
                 session=session.id,
                 name=shown(session.name),
@@ -78,4 +85,5 @@ class ClosedConnections:
 
     def newest_first(self) -> Iterator[ClosedConnection]:
         """All that are kept."""
-        return reversed(self._ring)
+        rings = (reversed(self._clients), reversed(self._strangers))
+        return heapq.merge(*rings, key=lambda each: each.closed_time_us, reverse=True)

@@ -43,6 +43,11 @@ _OPCODES = frozenset(Opcode)
 # greatest size in TCP-segment-sized fragments has about 750. Each fragment costs the slow road some 50 bytes of memory.
 MAX_FRAGMENTS = 1024
 
+# Pings and pongs of one client that are passed on one by one. Afterwards of each read only the last ping is: it alone
+# needs an answer (RFC 6455 section 5.5.3), and each answer costs a write to the socket. A broker may send as many as
+# it likes: a client waits for certain pongs.
+MAX_PINGS = 16
+
 
 def frame_header(size: int, opcode: int = Opcode.BINARY) -> bytes:
     """The header of an unmasked, final frame with ``size`` bytes of payload."""
@@ -161,7 +166,8 @@ class FrameSplitter:
     After `feed` call `take` again and again until it returns nothing; stop when `fault` is set (send its close code,
     read no more) or when the bytes returned hold the peer's close frame (`peer_closed`).
 
-    Once a fragmented or a text message was seen, everything goes to the implementation: there is only one order.
+    Once a fragmented or a text message was seen, everything goes to the implementation: there is only one order. But
+    for what means nothing: empty fragments in the middle of a message, and pings without end (see `MAX_PINGS`).
     """
 
     __slots__ = (
@@ -169,6 +175,7 @@ class FrameSplitter:
         "_data",
         "_fast",
         "_fragments",
+        "_last_ping",
         "_limit",
         "_mask",
         "_masked",
@@ -176,8 +183,10 @@ class FrameSplitter:
         "_need",
         "_open",
         "_passing",
+        "_pings",
         "_rest",
         "_size",
+        "_skipped",
         "_slow",
         "_text",
         "closing",
@@ -223,6 +232,14 @@ class FrameSplitter:
         self._open = False  # inside a fragmented message
         self._size = 0
         self._fragments = 0
+        self._pings = 0  # and pongs, passed on so far
+        self._skipped = 0  # of the last read, not passed on one by one
+        self._last_ping = b""  # of those
+
+    @property
+    def flooded(self) -> bool:
+        """Whether in the last read there were several pings or pongs that nobody needs."""
+        return self._skipped > 1
 
     @property
     def unfinished(self) -> bool:
@@ -231,7 +248,7 @@ class FrameSplitter:
 
     def feed(self, data: bytes) -> None:
         """Take in what was read. Call only after `take` has returned nothing."""
-        rest = self._rest
+        rest, self._skipped = self._rest, 0
         if rest is None:
             self._data, self._at = data, 0
         elif len(rest) + len(data) < self._need:
@@ -246,7 +263,8 @@ class FrameSplitter:
                 self._take_whole(messages)
             if passed := self._pass_on(self._at):
                 return passed
-        return b""
+        passed, self._last_ping = self._last_ping, b""
+        return b"" if self.fault or self.peer_closed else passed
 
     def _take_whole(self, messages: list[bytes]) -> None:
         before = len(messages)
@@ -282,6 +300,9 @@ class FrameSplitter:
                 self._keep(at, stop - at)  # for the fast road, once it is whole
                 return data[start:at]
             self._begin_slow(header)
+            if header.first == Opcode.CONTINUATION and not header.size:  # adds nothing; what is before it goes first
+                self._at = header.payload
+                return data[start:at]
             at = header.payload
         self._data, self._at = b"", 0
         return data[start:at]
@@ -292,6 +313,13 @@ class FrameSplitter:
             self.peer_closed = True
             self._data, self._at = b"", 0
         elif self.closing:  # trio-websocket would answer a ping after its close frame, and fall over that
+            return data[start:at]
+        elif self._pings < MAX_PINGS or not self._masked:
+            self._pings += 1
+        else:
+            self._skipped += 1
+            if opcode == Opcode.PING:
+                self._last_ping = data[at:stop]
             return data[start:at]
         return data[start:stop]
 

@@ -147,8 +147,7 @@ class Caller:
                 raise HttpError("unauthenticated", "a token is needed here").with_header(
                     "WWW-Authenticate", "Bearer"
                 ) from None
-            error = HttpError(failure.code, failure.message).closing()  # each guess costs a connection
-            raise error.with_header("WWW-Authenticate", 'Bearer error="invalid_token"') from None
+            raise _bad_token(failure) from None
 
     def _accept(self, identity: Identity) -> None:
         self.identity, self.permissions = identity, identity.permissions
@@ -177,3 +176,9 @@ class Caller:
     def _forbid(self, action: str, text: str) -> HttpError:
         count_forbidden(self, action, "")
         return HttpError("forbidden", text)
+
+
+def _bad_token(failure: AuthenticationFailed) -> HttpError:
+    """Each guess costs a connection. Made here: a frame that holds the error it raises is left to the collector."""
+    error = HttpError(failure.code, failure.message).closing()
+    return error.with_header("WWW-Authenticate", 'Bearer error="invalid_token"')

@@ -12,7 +12,9 @@ from tests.bench.receiving import Subscribers
 class PacedPublisher:
     """Publishes at a rate, whatever the broker does; times count from the moment a publish was due."""
 
-    def __init__(self, broker: Program, everybody: Subscribers, topic: str, rate: float, size: int) -> None:
+    def __init__(
+        self, broker: Program, everybody: Subscribers, topic: str, rate: float, size: int, token: str | None = None
+    ) -> None:
         self.published = 0
         self.acks_ns: list[int] = []
         self.most_memory = 0
@@ -22,7 +24,7 @@ class PacedPublisher:
         self._topic = topic
         self._every_ns = int(1e9 / rate)
         self._size = size
-        [self._connection] = wire.connect(broker.address, 1)
+        [self._connection] = wire.connect(broker.address, 1, token=token)
         self._sent: dict[int, int] = {}  # by request number: when it was due
 
     def run(self, seconds: float) -> None:

@@ -73,6 +73,7 @@ def subscribers(
     latencies: bool = False,
     looking: bool = True,
     report_s: float = 0.0002,
+    token: str | None = None,
     **options: Any,
 ) -> Iterator[Subscribers]:
     """``count`` subscribers in a process of their own, all subscribed.
@@ -84,11 +85,12 @@ def subscribers(
         latencies: Whether all look at each message's number and time; otherwise only the first looks at the numbers.
         looking: False: not even the first does, because more than one series of numbers comes.
         report_s: How often they report, in seconds. Reports that are not followed fill a pipe, and then they stop.
+        token: Whose they are, where the broker asks.
         options: Of SUBSCRIBE.
     """
     context = multiprocessing.get_context("spawn")
     reports, theirs = context.Pipe(duplex=False)
-    work = (address, pattern, count, latencies, looking, report_s, options, theirs)
+    work = (address, pattern, count, latencies, looking, report_s, token, options, theirs)
     process = context.Process(target=_run, args=work, daemon=True)
     process.start()
     theirs.close()
@@ -109,10 +111,11 @@ def _run(
     latencies: bool,
     looking: bool,
     report_s: float,
+    token: str | None,
     options: dict[str, Any],
     reports: Connection,
 ) -> None:
-    connections = wire.connect(address, count)
+    connections = wire.connect(address, count, token=token)
     wire.subscribe_all(connections, pattern, **options)
     for connection in connections:
         connection.setblocking(False)

@@ -15,7 +15,7 @@ import msgpack
 _REQUEST = (
     b"GET / HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
-    b"Sec-WebSocket-Protocol: fanwire.v1\r\n\r\n"
+    b"Sec-WebSocket-Protocol: fanwire.v1\r\n"
 )
 OK = b"\x93\x11"
 """How an OK begins: an array of three, type 17."""
@@ -66,12 +66,15 @@ def _string(text: str) -> bytes:
     return (bytes((0xA0 | len(data),)) if len(data) < 32 else bytes((0xD9, len(data)))) + data
 
 
-def connect(address: tuple[str, int], count: int, receive_buffer: int | None = None) -> list[socket.socket]:
+def connect(
+    address: tuple[str, int], count: int, receive_buffer: int | None = None, token: str | None = None
+) -> list[socket.socket]:
     """Open ``count`` connections, `TOGETHER` at a time, each through its handshake."""
+    request = _REQUEST + (f"Authorization: Bearer {token}\r\n".encode() if token else b"") + b"\r\n"
     opened: list[socket.socket] = []
     while len(opened) < count:
         group = [_open(address, receive_buffer) for _ in range(min(TOGETHER, count - len(opened)))]
-        _ask(group, _REQUEST, b"\r\n\r\n")
+        _ask(group, request, b"\r\n\r\n")
         opened += group
     return opened
 

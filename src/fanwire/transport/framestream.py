@@ -216,6 +216,8 @@ class FrameStream(trio.abc.Stream):
                 return passed
             if splitter.fault:
                 return await self._refuse(splitter.fault)
+            if splitter.flooded:
+                self.read_little()
             data = await self._read()
             if not data:
                 return b""

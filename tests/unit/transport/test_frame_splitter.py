@@ -5,8 +5,17 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 
-from fanwire.protocol.frames import FrameSplitter, close_frame, close_payload, end_of_frame, frame_header, masked_frame
-from tests.peers.frames import BINARY, CLOSE, CONTINUATION, PING, TEXT, close, frame, read_frames
+from fanwire.protocol.frames import (
+    MAX_FRAGMENTS,
+    MAX_PINGS,
+    FrameSplitter,
+    close_frame,
+    close_payload,
+    end_of_frame,
+    frame_header,
+    masked_frame,
+)
+from tests.peers.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close, frame, read_frames
 from tests.property.frame_streams import LIMIT, arriving
 
 
@@ -168,3 +177,46 @@ def test_end_of_frame() -> None:
     ends = [end_of_frame(first + second, position) for position in range(len(first + second) + 1)]
 
     assert ends == [0, *[len(first)] * len(first), *[len(first + second)] * len(second)]
+
+
+def test_of_pings_without_end_only_the_last_is_passed_on() -> None:
+    """Each of the first; then of each read the last one, behind everything else that came in it."""
+    splitter = _splitter()
+    pings = [frame(PING, b"%d" % number) for number in range(3 * MAX_PINGS)]
+    first, second = pings[: 2 * MAX_PINGS], pings[2 * MAX_PINGS :]
+
+    messages, passed = _split(splitter, [b"".join(first) + frame(BINARY, b"m"), b"".join(second), frame(PING, b"one")])
+
+    assert messages == [b"m"]
+    assert passed == b"".join([*pings[:MAX_PINGS], first[-1], second[-1], frame(PING, b"one")])
+
+
+def test_pongs_without_end_are_passed_on_to_a_client_only() -> None:
+    """A client waits for certain ones; a broker asks for none of them."""
+    for client, most in ((False, MAX_PINGS), (True, 1000)):
+        pong = frame(PONG, b"?", masked=not client)
+        splitter = FrameSplitter(client=client, max_message=LIMIT)
+
+        assert _split(splitter, [pong * 1000]) == ([], pong * most)
+        assert splitter.flooded is not client
+
+
+def test_pings_beyond_the_last_word_are_not_passed_on() -> None:
+    """Neither after a close frame nor after a fault: nothing may be answered any more."""
+    flood = frame(PING, b"x") * (MAX_PINGS + 5)
+
+    assert _split(_splitter(), [flood + close(1000)]) == ([], frame(PING, b"x") * MAX_PINGS + close(1000))
+    assert _split(_splitter(), [flood + b"\xff" * 20]) == ([], frame(PING, b"x") * MAX_PINGS)
+
+
+def test_empty_fragments_are_not_passed_on_but_count() -> None:
+    """They add nothing to a message; the first and the last one say where it begins and ends."""
+    first, middle, last = frame(BINARY, fin=False), frame(CONTINUATION, fin=False), frame(CONTINUATION)
+    some = frame(CONTINUATION, b"x", fin=False)
+
+    assert _split(_splitter(), [first + middle * 3 + some + middle + last]) == ([], first + some + last)
+
+    splitter = _splitter()
+    assert _split(splitter, [first + middle * MAX_FRAGMENTS]) == ([], first)
+    assert splitter.fault is not None
+    assert splitter.fault.code == 1009
