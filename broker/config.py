@@ -113,6 +113,13 @@ class Config:
     unix_mode: str = attrs.field(default="0660", validator=_mode, metadata=RESTART)
     """Who may connect to it: the permissions of its file, in octal."""
 
+    admin_host: str = attrs.field(default="127.0.0.1", metadata=RESTART)
+    """Address of the operators' own port."""
+
+    admin_port: int | None = attrs.field(default=None, validator=attrs.validators.optional(_port), metadata=RESTART)
+    """A second TCP port, for HTTP only, on which everything is served; what is for operators is then served on no
+    other. 0 takes any free one (`Broker.admin_port`); None: there is none."""
+
     tls: Tls | None = None
     """What TLS is spoken with, on TCP. None: none is."""
 

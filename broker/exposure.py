@@ -13,26 +13,24 @@ if TYPE_CHECKING:
 
 
 def check_host(config: Config) -> None:
-    """Raise ValueError if ``config.host`` is an address of the network, and nobody must say who they are.
+    """Raise ValueError if an address to listen on is one of the network, and nobody must say who they are.
 
     Names are looked up when the broker listens: see `check_bound`.
     """
-    if (
-        config.host is not None
-        and config.listen
-        and _is_open(config.host)
-        and not (_is_asked(config) or config.insecure)
-    ):
-        raise ValueError(why(config.host))
+    if not config.listen or _is_asked(config) or config.insecure:
+        return
+    for host in (config.host, config.admin_host if config.admin_port is not None else None):
+        if host is not None and _is_open(host):
+            raise ValueError(why(host))
 
 
-def check_bound(config: Config, addresses: Iterable[str]) -> None:
-    """The same for what it has become; where the operator allows it, that is logged."""
+def check_bound(config: Config, host: str, addresses: Iterable[str]) -> None:
+    """The same for what ``host`` has become; where the operator allows it, that is logged."""
     opened = [address for address in addresses if _is_open(address)]
     if not opened or _is_asked(config):
         return
     if not config.insecure:
-        raise ValueError(why(str(config.host)))
+        raise ValueError(why(host))
     log.warning("open to the network, and nobody must authenticate", addresses=" ".join(opened))
 
 

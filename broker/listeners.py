@@ -12,31 +12,42 @@ from .unix_socket import UnixSocket, listen_on
 class Listeners:
     """Open ones. Close them."""
 
-    def __init__(self, tcp: list[trio.SocketListener], unix: UnixSocket | None) -> None:
+    def __init__(self, tcp: list[trio.SocketListener]) -> None:
         self._tcp = tcp
-        self._unix = unix
+        self.admin: list[trio.SocketListener] = []
+        """To accept operators on."""
+        self.unix: UnixSocket | None = None
 
     @property
     def all(self) -> list[trio.SocketListener]:
-        """To accept on."""
-        return self._tcp if self._unix is None else [*self._tcp, self._unix.listener]
+        """To accept clients on."""
+        return self._tcp if self.unix is None else [*self._tcp, self.unix.listener]
 
     @property
     def port(self) -> int | None:
         """The TCP port, if there is one."""
-        return self._tcp[0].socket.getsockname()[1] if self._tcp else None
+        return _port_of(self._tcp)
+
+    @property
+    def admin_port(self) -> int | None:
+        """That of the operators, if they have one."""
+        return _port_of(self.admin)
 
     @property
     def unix_path(self) -> str | None:
         """The Unix socket, if there is one."""
-        return None if self._unix is None else self._unix.path
+        return None if self.unix is None else self.unix.path
 
     def close(self) -> None:
         """Synchronous: `aclose` would pass a checkpoint after the first of them. Idempotent."""
-        for listener in self._tcp:
+        for listener in (*self._tcp, *self.admin):
             listener.socket.close()
-        if self._unix is not None:
-            self._unix.close()
+        if self.unix is not None:
+            self.unix.close()
+
+
+def _port_of(listeners: list[trio.SocketListener]) -> int | None:
+    return listeners[0].socket.getsockname()[1] if listeners else None
 
 
 async def open_listeners(config: Config) -> Listeners:
@@ -47,16 +58,27 @@ async def open_listeners(config: Config) -> Listeners:
         ValueError: It would be open to the network, where nobody must say who they are.
     """
     if not config.listen:
-        return Listeners([], None)
-    tcp: list[trio.SocketListener] = []
-    if config.host is not None:
-        tcp = await trio.open_tcp_listeners(config.port, host=config.host, backlog=config.backlog)
-    opened = Listeners(tcp, None)
+        return Listeners([])
+    opened = Listeners([])
     try:
-        check_bound(config, [listener.socket.getsockname()[0] for listener in tcp])
-        if config.unix_path is None:
-            return opened
-        return Listeners(tcp, listen_on(config.unix_path, config.unix_mode, config.backlog))
+        if config.host is not None:
+            opened = Listeners(await _listen(config, config.host, config.port))
+        if config.admin_port is not None:
+            opened.admin = await _listen(config, config.admin_host, config.admin_port)
+        if config.unix_path is not None:
+            opened.unix = listen_on(config.unix_path, config.unix_mode, config.backlog)
     except BaseException:
         opened.close()
         raise
+    return opened
+
+
+async def _listen(config: Config, host: str, port: int) -> list[trio.SocketListener]:
+    listeners = await trio.open_tcp_listeners(port, host=host, backlog=config.backlog)
+    try:
+        check_bound(config, host, [listener.socket.getsockname()[0] for listener in listeners])
+    except ValueError:
+        for listener in listeners:
+            listener.socket.close()
+        raise
+    return listeners

@@ -63,6 +63,8 @@ class Broker:
         self._started = False
         self.port: int | None = None
         """The TCP port it listens on, while it does."""
+        self.admin_port: int | None = None
+        """That of the operators, while there is one (`Config.admin_port`)."""
         self._unix_path: str | None = None
 
     @property
@@ -125,11 +127,11 @@ class Broker:
         finally:
             self._connections = None
             self._hub.repeats.tell()
-            self.port = self._unix_path = None
+            self.port = self.admin_port = self._unix_path = None
 
     async def _listen(self) -> Listeners:
         listeners = await open_listeners(self.config)
-        self.port, self._unix_path = listeners.port, listeners.unix_path
+        self.port, self.admin_port, self._unix_path = listeners.port, listeners.admin_port, listeners.unix_path
         return listeners
 
     async def _accept(self, listeners: Listeners, nursery: trio.Nursery) -> None:
@@ -138,6 +140,8 @@ class Broker:
                 async with trio.open_nursery() as accepting:
                     for listener in listeners.all:
                         accepting.start_soon(accept_connections, listener, nursery, self._run, self._hub.door)
+                    for listener in listeners.admin:
+                        accepting.start_soon(accept_connections, listener, nursery, self._run_admin, self._hub.door)
         finally:  # also when cancelled
             listeners.close()
 
@@ -150,7 +154,10 @@ class Broker:
         else:
             await self._run(stream, address)
 
-    async def _run(self, stream: trio.abc.Stream, address: Address | None) -> None:
+    async def _run_admin(self, stream: trio.abc.Stream, address: Address | None) -> None:
+        await self._run(stream, address, admin=True)
+
+    async def _run(self, stream: trio.abc.Stream, address: Address | None, *, admin: bool = False) -> None:
         limit = self.config.max_connections
         if limit is not None and self._handled >= limit + _ROOM_TO_REFUSE:
             self._hub.counters.connections_refused += 1
@@ -162,7 +169,7 @@ class Broker:
         session = Session(self._hub)
         self._hub.door.enter(session, address)
         try:
-            await session.run(stream)
+            await session.run(stream, admin=admin)
         finally:
             self._handled -= 1
             self._gone.unpark_all()

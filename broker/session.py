@@ -187,12 +187,15 @@ class Session(Owner, Watched):
 
     # -------------------------------------------------------------- its life
 
-    async def run(self, raw: trio.abc.Stream) -> None:
+    async def run(self, raw: trio.abc.Stream, *, admin: bool = False) -> None:
         """Serve one client to the end. Whatever it does, only its own connection ends; ``raw`` is closed afterwards."""
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                await self._serve(raw, nursery)
+                if admin:
+                    await self._serve_admin(raw)
+                else:
+                    await self._serve(raw, nursery)
                 nursery.cancel_scope.cancel()
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the peer is gone, or we cut it off
@@ -204,6 +207,15 @@ class Session(Owner, Watched):
             self._nursery = None
             await trio.aclose_forcefully(self.stream if hasattr(self, "stream") else raw)
             self._let_go()
+
+    async def _serve_admin(self, raw: trio.abc.Stream) -> None:
+        """On the operators' port HTTP is all that is spoken."""
+        entered = await self._enter(raw, trio.current_time() + self.config.handshake_timeout_s)
+        if entered is None:
+            self.hub.counters.connections_refused += 1
+            return
+        self.hub.door.welcomed(self)
+        await self.hub.http.serve(entered, address=self.address, admin=True, peer=self.peer)
 
     async def _serve(self, raw: trio.abc.Stream, nursery: trio.Nursery) -> None:
         due = trio.current_time() + self.config.handshake_timeout_s

@@ -108,7 +108,7 @@ async def _serve(settings: Settings, again: Callable[[], Settings], from_file: b
         async with trio.open_nursery() as nursery:
             await _start(broker, nursery)
             click.echo(f"listening on {' '.join(broker.urls)}")
-            log.info("listening", urls=" ".join(broker.urls))
+            log.info("listening", urls=" ".join(broker.urls), **_admin(broker))
             nursery.start_soon(broker.watch_lag)
             systemd.ready()
             nursery.start_soon(systemd.keep_telling, partial(_status, broker))
@@ -120,6 +120,14 @@ async def _serve(settings: Settings, again: Callable[[], Settings], from_file: b
             status = await _drain(broker, signals)
             nursery.cancel_scope.cancel()
     return status
+
+
+def _admin(broker: Broker) -> dict[str, str]:
+    """Where operators ask, if they have a port of their own; for the log."""
+    if broker.admin_port is None:
+        return {}
+    host, scheme = broker.config.admin_host, "https" if broker.config.tls else "http"
+    return {"admin": f"{scheme}://{f'[{host}]' if ':' in host else host}:{broker.admin_port}/"}
 
 
 def _status(broker: Broker) -> str:

@@ -223,6 +223,11 @@ SETTINGS = (
     Setting("backlog", _COUNT, "N", "Connections that the kernel keeps until they are accepted"),
     Setting("unix_path", click.STRING, "FILE", "Unix socket to listen on, too", may_be_none=True, none="none"),
     Setting("unix_mode", click.STRING, "MODE", "Who may connect to the Unix socket: permissions of its file, in octal"),
+    Setting("admin_host", click.STRING, "ADDRESS", "Address of the operators' own port"),
+    Setting(
+        "admin_port", click.IntRange(0, 65535), "PORT",
+        "A second TCP port, for HTTP: what is for operators is served on no other", may_be_none=True, none="none",
+    ),
     Setting(
         "allowed_origins", texts_of, "ORIGINS",
         "Web pages that may connect: https://app.example, https://*.app.example, null or *, with commas between them."

@@ -9,7 +9,7 @@ import trio
 from ..peer import Peer, peer_of
 from ..proxies import proxies_of
 from .conversation import Conversation
-from .table import ENDPOINTS
+from .table import ENDPOINTS, FOR_CLIENTS
 
 if TYPE_CHECKING:
     from ..addresses import Address
@@ -34,8 +34,9 @@ class HttpService:
         stream: trio.abc.Stream,
         received: bytes = b"",
         address: Address | None = None,
-        endpoints: tuple[Endpoint, ...] = ENDPOINTS,
+        endpoints: tuple[Endpoint, ...] | None = None,
         *,
+        admin: bool = False,
         peer: Peer | None = None,
     ) -> None:
         """Serve one connection to its end. Whatever happens, only that ends; the caller closes the stream.
@@ -44,9 +45,12 @@ class HttpService:
             stream: Where requests come from.
             received: What has come already.
             address: Where it comes from, if something is limited there.
-            endpoints: What is served there.
+            endpoints: What is served there; None: what there is for it.
+            admin: Whether it came to the operators' own port.
             peer: Who is at the other end; None: whom the stream leads to.
         """
+        if endpoints is None:
+            endpoints = ENDPOINTS if admin or self._hub.config.admin_port is None else FOR_CLIENTS
         peer = peer or peer_of(stream, proxies_of(self._hub.config.trusted_proxies))
         conversation = Conversation(self._hub, stream, received, address, endpoints, peer, full=self._hub.full)
         self._conversations.add(conversation)

@@ -173,3 +173,6 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         consumes=(JSON, publishing.LINES),
     ),
 )
+
+FOR_CLIENTS = tuple(each for each in ENDPOINTS if each.who is not Who.OPERATOR)
+"""What is served beside an operators' port."""

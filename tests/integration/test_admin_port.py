@@ -1,0 +1,90 @@
+"""The operators' own port: what is served there, and no more on the other one."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+
+from fanwire.broker import Auth, Broker, Config, Role
+from tests.keys import known
+
+from .http_client import HttpClient, http
+from .raw import REQUEST
+
+OPERATORS = ("/metrics", "/v1/stats", "/v1/connections", "/v1/connections/closed", "/v1/topics", "/v1/subscriptions")
+
+
+@asynccontextmanager
+async def _serving(**settings: Any) -> AsyncIterator[Broker]:
+    config = Config(port=0, admin_port=0, linger_s=0.05, drain_timeout_s=0.2, **settings)
+    async with Broker(config).serving() as broker:
+        yield broker
+
+
+@asynccontextmanager
+async def _to(port: int | None) -> AsyncIterator[HttpClient]:
+    assert port is not None
+    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        yield HttpClient(stream)
+
+
+async def test_what_is_for_operators_is_served_on_their_port_only() -> None:
+    """Also what changes something; and health is told on both."""
+    async with _serving() as broker, _to(broker.port) as clients, _to(broker.admin_port) as admin:
+        inside = await http(broker)
+        for path in OPERATORS:
+            assert (await admin.get(path)).status == 200
+            assert (await clients.get(path)).code == "not_found"
+            assert (await inside.get(path)).code == "not_found"
+        assert (
+            (await clients.ask("DELETE", "/v1/connections/x")).json["error"]["message"].startswith("nothing is served")
+        )
+        assert (await admin.ask("DELETE", "/v1/connections/x")).json["error"]["message"].startswith("there is no conn")
+        for client in (clients, admin):
+            assert (await client.get("/healthz")).status == (await client.get("/readyz")).status == 200
+            assert (await client.ask("POST", "/v1/publish/a", body=b"x")).status == 200
+
+
+async def test_no_websocket_is_spoken_there() -> None:
+    """A handshake is a request for a path that is not served."""
+    async with _serving() as broker, _to(broker.admin_port) as admin:
+        await admin.send(REQUEST)
+
+        assert (await admin.answer()).status == 404
+
+
+async def test_operators_have_to_say_who_they_are_there_too() -> None:
+    """Where that is asked for."""
+    auth = Auth(roles=(Role(name="ops", operator=True),), tokens=[known("fw_ops", "o", "ops")])
+    async with _serving(auth=auth) as broker, _to(broker.admin_port) as admin:
+        assert (await admin.get("/metrics")).status == 401
+        assert (await admin.get("/metrics", "Authorization: Bearer fw_ops")).status == 200
+
+
+async def test_without_such_a_port_all_is_served_on_the_one_there_is() -> None:
+    """As it was."""
+    async with Broker(Config(port=0)).serving() as broker:
+        assert broker.admin_port is None
+        assert (await (await http(broker)).get("/v1/stats")).status == 200
+
+
+async def test_it_ends_with_the_broker() -> None:
+    """And is closed when the other port cannot be had."""
+    async with _serving() as broker:
+        port = broker.admin_port
+        with pytest.raises(OSError, match="in use"):
+            await Broker(Config(port=0, admin_port=port)).serve()
+    assert port is not None
+    assert broker.admin_port is None
+    with pytest.raises(OSError, match="failed"):
+        await trio.open_tcp_stream("127.0.0.1", port)
+
+
+def test_open_to_the_network_and_nobody_asked() -> None:
+    """Refused, as for the other port; unless it is wanted."""
+    with pytest.raises(ValueError, match=r"^0\.0\.0\.0 is open to the network"):
+        Broker(Config(admin_host="0.0.0.0", admin_port=0))
+    Broker(Config(admin_host="0.0.0.0", admin_port=0, insecure=True))
+    Broker(Config(admin_host="0.0.0.0"))
