@@ -161,6 +161,8 @@ def find(endpoints: Iterable[Endpoint], method: str, path: str) -> tuple[Endpoin
     there = [(endpoint, found) for endpoint in endpoints if (found := endpoint.match(parts)) is not None]
     if not there:
         raise HttpError("not_found", "nothing is served at this path")
+    least = min(len(found) for _, found in there)  # a path in so many words, before one that has a variable there
+    there = [(endpoint, found) for endpoint, found in there if len(found) == least]
     wanted = "GET" if method == "HEAD" else method
     for endpoint, found in there:
         if endpoint.method == wanted:

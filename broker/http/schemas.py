@@ -53,6 +53,9 @@ SCHEMAS: dict[str, Schema] = {
     "Stats": {"type": "object"},
     "Connections": _map({"total": _COUNT, "lagging": _COUNT, "connections": _LIST}),
     "Closed": _map({"closed": _LIST}),
+    "Disconnected": _map({"disconnected": _TEXT}),
+    "Subscriptions": _map({"total": _COUNT, "subscriptions": _LIST}),
+    "Topics": _map({"topics": _LIST, "more": {"type": "boolean"}}),
     "Message": _map(_MESSAGE, *_META),
     "Last": _map({**_NAMED, **_MESSAGE}, *_META),
     "History": _map(

@@ -132,3 +132,11 @@ async def test_alternatives_exclude_each_other() -> None:
         answer = await (await http(broker)).get("/v1/topics/a/history?last=1&from=1")
 
         assert (answer.code, answer.json["error"]["detail"]) == ("bad_option", {"option": "last"})
+
+
+async def test_a_path_in_so_many_words_is_no_variable_one() -> None:
+    """There is no connection that is called `closed`."""
+    async with serving() as broker:
+        answer = await (await http(broker)).ask("DELETE", "/v1/connections/closed")
+
+        assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD")
