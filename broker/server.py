@@ -255,7 +255,7 @@ class Broker:
         return [look_at(session) for session in self._hub.sessions if hasattr(session, "outbox")]
 
     def closed_connections(self) -> list[ClosedConnection]:
-        """The last thousand connections that ended, and why, and of those never welcomed a hundred; the newest first."""
+        """The last thousand connections that ended, and a hundred of those never welcomed; the newest first."""
         return list(self._hub.closed.newest_first())
 
     def kick(self, session: str, *, by: str = "") -> bool:
