@@ -18,11 +18,11 @@ MAX_NAME_BYTES: Final = 255
 
 # Unicode's control characters (Cc) and separators (Zs, Zl, Zp), written out: one regular expression in C instead of a
 # look-up for each character. A test compares the list with the Unicode database. Surrogates have no UTF-8 at all.
-_BLANK: Final = r"\x00-\x20\x7f-\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-_LITERAL: Final = rf"[^.*>{_BLANK}\ud800-\udfff]+"
+BLANK: Final = r"\x00-\x20\x7f-\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_LITERAL: Final = rf"[^.*>{BLANK}\ud800-\udfff]+"
 _is_topic = re.compile(rf"{_LITERAL}(?:\.{_LITERAL})*").fullmatch
 _is_pattern = re.compile(rf"(?:{_LITERAL}|\*)(?:\.(?:{_LITERAL}|\*))*(?:\.>)?|>").fullmatch
-_find_bad = re.compile(rf"[{_BLANK}\ud800-\udfff]").search
+_find_bad = re.compile(rf"[{BLANK}\ud800-\udfff]").search
 
 
 def check_topic(topic: str) -> str:

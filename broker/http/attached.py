@@ -112,9 +112,12 @@ class Attached:
         await self._send(b"", Opcode.PONG)
 
     async def close(self) -> None:
-        """The client wants no more, or agrees to that."""
+        """The client wants no more, or agrees to that. Nothing follows: the session need not wait for it."""
         await self._send(b"", Opcode.CLOSE)
+        await self._stream.send_eof()
 
     async def _send(self, payload: bytes, opcode: int = Opcode.BINARY) -> None:
-        with suppress(trio.BrokenResourceError):  # it has ended, and tells why by what can still be received
+        with suppress(
+            trio.BrokenResourceError, trio.ClosedResourceError
+        ):  # it has ended, and tells why by what can still be received
             await self._stream.send_all(masked_frame(payload, _KEY, opcode=opcode))

@@ -51,6 +51,8 @@ class Parameter:
     least: float | None = None
     most: float | None = None
     choices: tuple[str, ...] = ()
+    schema: Mapping[str, Any] | None = None
+    """For the document (`openapi`), where the above does not say it all; the handler judges by itself."""
 
     def read(self, text: str) -> Any:
         """The value that a text stands for. Raises `HttpError` (`bad_option`)."""
@@ -97,12 +99,20 @@ class Endpoint:
     summary: str
     handle: Handler
     parameters: tuple[Parameter, ...] = ()
+    alternatives: tuple[str, ...] = ()
+    """Parameters of which at most one may be given."""
     answers: Mapping[int, str]
     """What a status says here. `errors_of` adds those that every endpoint may answer."""
     produces: str = JSON
     """The media type of a good answer."""
     consumes: tuple[str, ...] = ()
     """Media types that a body may have; none: there is no body."""
+    schema: str = ""
+    """What a good answer looks like: a name in `schemas.SCHEMAS`, for the document. Nothing: it is not JSON."""
+    body: str = ""
+    """The same of a body in JSON. Nothing: it may be anything."""
+    shaped: tuple[int, ...] = ()
+    """Statuses that are no good ones, and whose answers look like one all the same."""
     parts: tuple[str, ...] = attrs.field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -133,7 +143,12 @@ class Endpoint:
             if name in values:
                 raise HttpError("bad_option", f"{name!r} is given twice", {"option": name})
             values[name] = known[name].read(text)
+        self._check_alternatives([name for name in self.alternatives if name in values])
         return values
+
+    def _check_alternatives(self, given: list[str]) -> None:
+        if len(given) > 1:
+            raise HttpError("bad_option", f"{' and '.join(map(repr, given))} exclude each other", {"option": given[1]})
 
 
 def find(endpoints: Iterable[Endpoint], method: str, path: str) -> tuple[Endpoint, dict[str, str]]:
@@ -146,6 +161,8 @@ def find(endpoints: Iterable[Endpoint], method: str, path: str) -> tuple[Endpoin
     there = [(endpoint, found) for endpoint in endpoints if (found := endpoint.match(parts)) is not None]
     if not there:
         raise HttpError("not_found", "nothing is served at this path")
+    least = min(len(found) for _, found in there)  # a path in so many words, before one that has a variable there
+    there = [(endpoint, found) for endpoint, found in there if len(found) == least]
     wanted = "GET" if method == "HEAD" else method
     for endpoint, found in there:
         if endpoint.method == wanted:

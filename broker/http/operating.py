@@ -10,6 +10,7 @@ from fanwire.protocol import LocalProtocolError, check_pattern, check_topic
 
 from ..kick import kick
 from ..listings import subscriptions_now, topics_page
+from . import schemas
 from .answers import Answer, HttpError, json_answer
 from .endpoints import Parameter
 from .remembered import failed
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
     from ..hub import Hub
     from .request import Request
 
-PATTERN = Parameter("pattern", "only topics that match it")
+PATTERN = Parameter("pattern", "only topics that match it", schema=schemas.PATTERN)
 AFTER = Parameter("after", "only topics behind this name: the last one of the page before")
-OF_TOPIC = Parameter("topic", "only who gets what is published on it")
+OF_TOPIC = Parameter("topic", "only who gets what is published on it", schema=schemas.TOPIC)
 OF_SESSION = Parameter("session", "only those of this connection")
 SESSION = Parameter("session", "the connection, as WELCOME and /v1/connections call it", where="path")
 

@@ -12,6 +12,7 @@ from fanwire.protocol import Encoding, LocalProtocolError, Publish, PublishOptio
 
 from ..publishers import wait_for_subscribers
 from ..requests import RequestError, publish
+from . import schemas
 from .answers import JSON, Answer, HttpError, json_answer
 from .endpoints import Parameter
 from .payloads import parsed, read
@@ -35,15 +36,12 @@ ENCODING_OF = {
 LINES = "application/x-ndjson"
 
 OPTIONS = (
-    Parameter("key", "conflation key within the topic"),
+    Parameter("key", "conflation key within the topic", schema=schemas.WORD),
     Parameter("retain", "whether it is the topic's last value from now on", type="boolean"),
-    Parameter("msg_id", "a repeated one is answered, and not delivered again"),
+    Parameter("msg_id", "a repeated one is answered, and not delivered again", schema=schemas.WORD),
     Parameter("expect", "the offset that must be the topic's head, or nothing is published", type="integer"),
-    Parameter("reply_to", "topic for answers"),
+    Parameter("reply_to", "topic for answers", schema=schemas.TOPIC),
 )
-
-# Of one batch.
-MAX_ITEMS = 1_000
 
 # Published before others get their turn.
 _PORTION = 64
@@ -63,8 +61,8 @@ async def publish_one(hub: Hub, request: Request) -> Answer:
 async def publish_batch(hub: Hub, request: Request) -> Answer:
     """Each item by itself, in order: what one is answered with says nothing of the others."""
     items = _items(request)
-    if len(items) > MAX_ITEMS:
-        text = f"a batch may have {MAX_ITEMS} messages, not {len(items)}"
+    if len(items) > schemas.MAX_ITEMS:
+        text = f"a batch may have {schemas.MAX_ITEMS} messages, not {len(items)}"
         raise HttpError("too_many", text, status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
     results = []
     for number, item in enumerate(items, 1):

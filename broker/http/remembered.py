@@ -26,6 +26,8 @@ HISTORY = (
     Parameter("limit", "how many at most", type="integer", least=1, most=MAX_PAGE),
 )
 
+BEGINNINGS = ("from", "since", "last")
+
 # Messages put into JSON before others get their turn.
 _PORTION = 20
 

@@ -28,6 +28,7 @@ from .attached import Attached
 from .endpoints import Parameter
 from .events import KEEP_ALIVE, MEDIA_TYPE, Events, Place
 from .remembered import failed
+from .schemas import EVENT_ID
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,8 +52,10 @@ PARAMETERS = (
     Parameter(
         "heartbeat", "seconds of silence on a topic after which quiet is told", type="number", least=0.1, most=MAX_RATE
     ),
-    Parameter("last_event_id", "go on behind this event; else the header Last-Event-ID says that"),
+    Parameter("last_event_id", "go on behind this event; the header Last-Event-ID counts more", schema=EVENT_ID),
 )
+
+BEGINNINGS = ("last", "since")
 
 # Envelopes made to events before others get their turn, and the client has to take them: some 15 µs each.
 _PORTION = 20

@@ -4,25 +4,33 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import figures, health, operating, publishing, remembered, streaming
-from .answers import JSON
+from . import figures, health, operating, publishing, remembered, schemas, streaming
+from .answers import JSON, json_answer
 from .endpoints import Endpoint, Parameter, Who
 from .events import MEDIA_TYPE
+from .openapi import describe
 
 if TYPE_CHECKING:
     from ..hub import Hub
     from .answers import Answer
     from .request import Request
 
-TOPIC = Parameter("topic", "a topic, percent-encoded where it has to be", where="path")
+TOPIC = Parameter("topic", "a topic, percent-encoded where it has to be", where="path", schema=schemas.TOPIC)
 
-PATTERN = Parameter("pattern", "a topic, or a pattern with wildcards, percent-encoded where it has to be", where="path")
+PATTERN = Parameter(
+    "pattern", "a topic, or a pattern with wildcards, percent-encoded where it has to be", where="path",
+    schema=schemas.PATTERN,
+)  # fmt: skip
 
 
 async def _metrics(hub: Hub, _request: Request) -> Answer:
     from .metrics import exposition  # 20 ms, and 3 MiB, for those who scrape
 
     return exposition(hub)
+
+
+async def _openapi(_hub: Hub, _request: Request) -> Answer:
+    return json_answer(describe(ENDPOINTS))
 
 
 _OF_A_TOPIC = {400: "It is no topic, or a parameter is wrong.", 404: "The topic remembers nothing of the kind."}
@@ -42,6 +50,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         who=Who.EVERYBODY,
         summary="Whether the broker lives",
         handle=health.healthz,
+        schema="Status",
         answers={200: "It does."},
     ),
     Endpoint(
@@ -50,6 +59,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         who=Who.EVERYBODY,
         summary="Whether to send clients here",
         handle=health.readyz,
+        schema="Status",
+        shaped=(503,),
         answers={200: "Clients can come.", 503: "The broker drains."},
     ),
     Endpoint(
@@ -63,10 +74,20 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         method="GET",
+        path="/v1/openapi.json",
+        who=Who.EVERYBODY,
+        summary="This description",
+        handle=_openapi,
+        schema="OpenApi",
+        answers={200: "OpenAPI 3.1."},
+    ),
+    Endpoint(
+        method="GET",
         path="/v1/stats",
         who=Who.OPERATOR,
         summary="What $sys.stats says",
         handle=figures.stats,
+        schema="Stats",
         answers={200: "The figures."},
     ),
     Endpoint(
@@ -75,6 +96,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         who=Who.OPERATOR,
         summary="Who is connected, and how far behind",
         handle=figures.connections,
+        schema="Connections",
         parameters=(figures.SORT, figures.LIMIT),
         answers={200: "total, lagging, and the connections asked for."},
     ),
@@ -84,6 +106,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         who=Who.OPERATOR,
         summary="The last connections that ended, and why",
         handle=figures.closed,
+        schema="Closed",
         parameters=(figures.LIMIT,),
         answers={200: "The newest first."},
     ),
@@ -93,6 +116,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         who=Who.OPERATOR,
         summary="Send a client away",
         handle=operating.disconnect,
+        schema="Disconnected",
         parameters=(operating.SESSION,),
         answers={200: "It is told to go.", 404: "There is no such connection."},
     ),
@@ -102,6 +126,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         who=Who.OPERATOR,
         summary="Who is subscribed to what, and how far behind",
         handle=operating.subscriptions,
+        schema="Subscriptions",
         parameters=(operating.OF_TOPIC, operating.OF_SESSION, figures.LIMIT),
         answers={200: "total, and the subscriptions asked for."},
     ),
@@ -111,6 +136,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         who=Who.OPERATOR,
         summary="Topics that were published on, or remember something",
         handle=operating.topics,
+        schema="Topics",
         parameters=(operating.PATTERN, operating.AFTER, figures.LIMIT),
         answers={200: "A page of them, by name, and whether there are more."},
     ),
@@ -120,6 +146,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         who=Who.PERMITTED,
         summary="The last value of a topic",
         handle=remembered.last,
+        schema="Last",
         parameters=(TOPIC,),
         answers={200: "The message.", **_OF_A_TOPIC},
     ),
@@ -129,7 +156,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         who=Who.PERMITTED,
         summary="A page of the history of a topic",
         handle=remembered.history,
+        schema="History",
         parameters=(TOPIC, *remembered.HISTORY),
+        alternatives=remembered.BEGINNINGS,
         answers={200: "Messages, and whether there are more of them.", **_OF_A_TOPIC},
     ),
     Endpoint(
@@ -139,6 +168,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         summary="A topic, or a pattern, as Server-Sent Events",
         handle=streaming.stream,
         parameters=(PATTERN, *streaming.PARAMETERS),
+        alternatives=streaming.BEGINNINGS,
         answers={
             200: "Events, until either side ends it.",
             400: "It is no pattern, or a parameter is wrong.",
@@ -154,6 +184,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         who=Who.PERMITTED,
         summary="Publish one message",
         handle=publishing.publish_one,
+        schema="Published",
         parameters=(TOPIC, *publishing.OPTIONS),
         answers={200: "Published: offset, subscribers, lagging.", **_OF_A_PUBLISH},
         consumes=tuple(publishing.ENCODING_OF),
@@ -164,6 +195,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         who=Who.PERMITTED,
         summary="Publish a batch of messages",
         handle=publishing.publish_batch,
+        schema="Results",
+        body="Batch",
         answers={
             200: "All are published; the results stand in the order of the messages.",
             207: "Some are not: their results have an error.",

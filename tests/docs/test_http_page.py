@@ -7,7 +7,8 @@ from fanwire.broker.http.attached import CAPACITY
 from fanwire.broker.http.conversation import MAX_CHUNKS
 from fanwire.broker.http.events import EVENTS, RETRY_MS
 from fanwire.broker.http.payloads import MAX_DECODED, MAX_DEPTH
-from fanwire.broker.http.publishing import ENCODING_OF, MAX_ITEMS, OPTIONS
+from fanwire.broker.http.publishing import ENCODING_OF, OPTIONS
+from fanwire.broker.http.schemas import MAX_ITEMS
 from fanwire.broker.http.streaming import PARAMETERS
 from fanwire.broker.http.table import ENDPOINTS
 
