@@ -10,6 +10,7 @@ import click
 import h11
 import trio
 
+from fanwire.broker.http.endpoints import NOTHING_SERVED
 from fanwire.client.cli.options import environment_token
 from fanwire.client.config import Options
 from fanwire.client.connection import open_stream
@@ -86,6 +87,8 @@ def _content(address: Address, status: int, body: bytes) -> Any:
         return content
     error = content.get("error") if isinstance(content, dict) else None
     text = error.get("message") if isinstance(error, dict) else None
+    if status == HTTPStatus.NOT_FOUND and text == NOTHING_SERVED:
+        text = f"{text}; if operators have a port of their own (admin_port), say it with --url"
     if status == HTTPStatus.UNAUTHORIZED:
         text = f"{text}; set FANWIRE_TOKEN to an operator's token"
     raise click.ClickException(f"{address}: {text or HTTPStatus(status).phrase}")

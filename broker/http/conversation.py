@@ -140,7 +140,7 @@ class Conversation:
         self.caller.identify(endpoint.who, headers, tuple(value for name, value in fields if name == "token"))
         body = await self._read_body(exchange, headers)  # also if something is wrong: the connection goes on then
         values = endpoint.read_query(fields)
-        request = Request(endpoint, self.caller, found, values, headers, body)
+        request = Request(endpoint, self.caller, found, values, headers, body, self._endpoints)
         _check_media(request)
         try:
             return await endpoint.handle(self._hub, request)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MAX_VALUE = 2**63 - 1
 
+NOTHING_SERVED = "nothing is served at this path"
+
 _decimal = re.compile(r"[0-9]{1,20}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?").fullmatch
 
 
@@ -160,7 +162,7 @@ def find(endpoints: Iterable[Endpoint], method: str, path: str) -> tuple[Endpoin
     parts = path.split("/")
     there = [(endpoint, found) for endpoint in endpoints if (found := endpoint.match(parts)) is not None]
     if not there:
-        raise HttpError("not_found", "nothing is served at this path")
+        raise HttpError("not_found", NOTHING_SERVED)
     least = min(len(found) for _, found in there)  # a path in so many words, before one that has a variable there
     there = [(endpoint, found) for endpoint, found in there if len(found) == least]
     wanted = "GET" if method == "HEAD" else method

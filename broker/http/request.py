@@ -30,6 +30,8 @@ class Request:
     headers: Mapping[str, str]
     """By lower-case names."""
     body: bytes = attrs.field(repr=False)
+    served: tuple[Endpoint, ...] = attrs.field(default=(), repr=False)
+    """All that is served where it came."""
 
     @property
     def topic(self) -> str:

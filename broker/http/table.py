@@ -29,8 +29,8 @@ async def _metrics(hub: Hub, _request: Request) -> Answer:
     return exposition(hub)
 
 
-async def _openapi(_hub: Hub, _request: Request) -> Answer:
-    return json_answer(describe(ENDPOINTS))
+async def _openapi(_hub: Hub, request: Request) -> Answer:
+    return json_answer(describe(request.served))
 
 
 _OF_A_TOPIC = {400: "It is no topic, or a parameter is wrong.", 404: "The topic remembers nothing of the kind."}

@@ -47,6 +47,16 @@ async def test_what_is_for_operators_is_served_on_their_port_only() -> None:
             assert (await client.ask("POST", "/v1/publish/a", body=b"x")).status == 200
 
 
+async def test_the_description_is_of_what_is_served_there() -> None:
+    """On either port."""
+    async with _serving() as broker, _to(broker.port) as clients, _to(broker.admin_port) as admin:
+        ours = (await clients.get("/v1/openapi.json")).json["paths"]
+        theirs = (await admin.get("/v1/openapi.json")).json["paths"]
+
+    assert not set(OPERATORS) & ours.keys()
+    assert set(OPERATORS) | ours.keys() <= theirs.keys()
+
+
 async def test_no_websocket_is_spoken_there() -> None:
     """A handshake is a request for a path that is not served."""
     async with _serving() as broker, _to(broker.admin_port) as admin:

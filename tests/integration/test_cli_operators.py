@@ -77,6 +77,18 @@ def test_no_broker(command: tuple[str, ...]) -> None:
     assert err.count("\n") == 1
 
 
+def test_operators_have_a_port_of_their_own() -> None:
+    """What to do is said on the other one."""
+    with serving("--admin-port", "0", "--log-format", "json") as (broker, url):
+        status, out, err = ran("topics", url=url)
+        admin = json.loads(broker.heard('"admin"', broker.stderr).string)["admin"]
+        told = ran("topics", url=admin.replace("http:", "ws:"))
+
+    assert (status, out) == (1, "")
+    assert "admin_port" in err
+    assert told[:2] == (0, "TOPIC  SUBSCRIPTIONS  LAGGING  OFFSET  MESSAGES  RETAINED\n")
+
+
 def test_who_is_no_operator_is_told_so(tmp_path: Path) -> None:
     """And what to set."""
     file = tmp_path / "auth.toml"

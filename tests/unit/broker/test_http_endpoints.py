@@ -26,9 +26,11 @@ def test_every_path_and_method_is_there_once() -> None:
     assert len(served) == len(set(served))
 
 
-def test_only_health_is_for_everybody() -> None:
+def test_only_health_and_the_description_are_for_everybody() -> None:
     """What is new is so only on purpose."""
-    assert {each.path for each in ENDPOINTS if each.who is Who.EVERYBODY} == {"/healthz", "/readyz"}
+    open_ones = {each.path for each in ENDPOINTS if each.who is Who.EVERYBODY}
+
+    assert open_ones == {"/healthz", "/readyz", "/v1/openapi.json"}
 
 
 def test_who_must_be_known_may_be_refused() -> None:
