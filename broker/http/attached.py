@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import trio
 
 from fanwire.protocol import BrokerEnvelope, Hello, Subscribe, decode_from_broker, encode
-from fanwire.protocol.frames import FrameSplitter, Opcode, masked_frame
+from fanwire.protocol.frames import FrameSplitter, Opcode, close_payload, masked_frame
 from fanwire.transport import memory_stream_pair
 
 from ..access import vouch
@@ -113,7 +113,7 @@ class Attached:
 
     async def close(self) -> None:
         """The client wants no more, or agrees to that. Nothing follows: the session need not wait for it."""
-        await self._send(b"", Opcode.CLOSE)
+        await self._send(close_payload(1000), Opcode.CLOSE)
         await self._stream.send_eof()
 
     async def _send(self, payload: bytes, opcode: int = Opcode.BINARY) -> None:

@@ -167,7 +167,7 @@ class _Flow:
             self._begun = True
             return self._events.subscribed(envelope, self._attached.session.id)
         if isinstance(envelope, Error):
-            raise HttpError(envelope.code, envelope.message, envelope.detail)
+            raise HttpError(_known(envelope.code), envelope.message, envelope.detail)
         if isinstance(envelope, Goodbye):
             raise _turned_away(envelope)
         return b""  # WELCOME, and OK to HELLO
@@ -190,9 +190,14 @@ class _Flow:
             await self._attached.pong()
 
 
+def _known(code: str) -> str:
+    """A code that has a status."""
+    return code if code in STATUS_OF else "unavailable"
+
+
 def _turned_away(goodbye: Goodbye) -> HttpError:
     """The session was ended before it was subscribed to anything."""
-    code = goodbye.code if goodbye.code in STATUS_OF else "unavailable"
+    code = _known(goodbye.code)
     status = HTTPStatus.SERVICE_UNAVAILABLE if code == "too_many" else None
     refusal = HttpError(code, goodbye.message, goodbye.detail, status=status)
     return refusal.with_header("Retry-After", str(math.ceil(goodbye.retry_after_ms / 1000)))

@@ -327,6 +327,8 @@ async def test_unsubscribed_for_being_slow_is_the_end_of_a_stream() -> None:
 
         assert (goodbye.kind, goodbye.data["code"]) == ("goodbye", "slow_consumer")
         assert broker.statistics().slow_unsubscribed == 1
+        await wait_all_tasks_blocked()
+        assert [each.code for each in broker.closed_connections()] == [1000]
 
 
 async def test_comments_keep_proxies_awake_and_find_the_dead(autojump_clock: MockClock) -> None:
