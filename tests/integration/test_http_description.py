@@ -140,3 +140,12 @@ async def test_a_path_in_so_many_words_is_no_variable_one() -> None:
         answer = await (await http(broker)).ask("DELETE", "/v1/connections/closed")
 
         assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD")
+
+
+async def test_beside_a_port_for_operators_only_the_rest_is_described() -> None:
+    """What is served there, and no more."""
+    async with serving(admin_port=0) as broker:
+        document = (await (await http(broker)).get("/v1/openapi.json")).json
+
+        assert "/v1/stats" not in document["paths"]
+        assert "/healthz" in document["paths"]
