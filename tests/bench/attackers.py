@@ -190,7 +190,7 @@ class _Storm:
         try:
             if event & select.EPOLLOUT:
                 self._write(attacker)
-            if event & ~select.EPOLLOUT:
+            if event & ~select.EPOLLOUT and attacker.connection.fileno() >= 0:  # it may have left
                 self._read(attacker)
         except OSError as error:
             self._end(attacker, _outcome(attacker) or type(error).__name__)
