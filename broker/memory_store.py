@@ -29,6 +29,9 @@ _EACH = 48
 # And a block beside its messages: two tuples, two numbers, a stamp, and the place of all that.
 _BLOCK = 280
 
+# A block of one message, and of two, without their bytes.
+_ONE, _TWO = _BLOCK + _EACH, _BLOCK + 2 * _EACH
+
 Block: TypeAlias = tuple[int, bytes, int, tuple[bytes, ...], int]
 """Messages of one run: the offset after the last one, their stamp, elements and tails (see `Stored`), and what all of
 it takes in memory. (A plain tuple: one is made for every publish that comes alone, and the garbage collector does not
@@ -40,33 +43,53 @@ _end_of = itemgetter(0)
 class MemoryKept:
     """See `Kept`."""
 
-    __slots__ = ("_gone", "blocks", "count", "head", "ids", "keeping", "last", "name", "serial", "size", "store")
+    __slots__ = (
+        "_gone",
+        "_limit",
+        "_most",
+        "_retains",
+        "blocks",
+        "head",
+        "ids",
+        "keeping",
+        "last",
+        "name",
+        "serial",
+        "size",
+        "store",
+    )
 
     def __init__(self, store: MemoryStore, name: str, serial: int, keeping: Keeping) -> None:
         self.store = store
         self.name = name
         self.serial = serial
-        self.keeping = keeping
+        self._go_by(keeping)
         self.head = 0
         self._gone = bytes(8)  # stamp of the newest block that has gone, or lost some of its messages
         self.last: Stored | None = None
         self.blocks: deque[Block] = deque()
-        self.count = 0
-        """Messages kept."""
         self.size = 0
-        """Their bytes."""
+        """Bytes of the messages kept."""
         self.ids: OrderedDict[str, int] | None = None
         """`msg_id` of the last few publishes that had one, and their offsets."""
+
+    def _go_by(self, keeping: Keeping) -> None:
+        """Note what `take` asks for each time: a look-up less, of what is in no cache on many topics."""
+        self.keeping = keeping
+        self._most, self._limit, self._retains = keeping.messages, keeping.bytes, keeping.retain
 
     @property
     def has_history(self) -> bool:
         """See `Kept.has_history`."""
-        return self.keeping.messages is not None
+        return self._most is not None
 
     @property
     def first(self) -> int:
         """See `Kept.first`."""
-        return self.head + 1 - self.count
+        if not self.blocks or self._most is None:
+            return self.head + 1
+        end, _, _, tails, _ = self.blocks[0]
+        return max(end - len(tails), self.head + 1 - self._most)
 
     @property
     def gone_us(self) -> int:
@@ -78,31 +101,34 @@ class MemoryKept:
 
     def take(self, elements: int, tails: list[bytes], stamp: bytes, retain: bool | None = None) -> int:
         """See `Kept.take`."""
-        first, keeping, store = 0, self.keeping, self.store
-        most = keeping.messages
-        if most is not None:  # in line here: a call costs as much as a third of it
+        most, store = self._most, self.store
+        if most is None:
+            first = 0
+        else:  # in line here: a call costs as much as a third of it
             first, count = self.head + 1, len(tails)
-            size = _BLOCK + _EACH * count + (len(tails[0]) if count == 1 else sum(map(len, tails)))
-            self.head += count
-            self.count += count
-            self.size += size
-            store.size += size
-            blocks = self.blocks
-            blocks.append((self.head + 1, stamp, elements, tuple(tails), size))
-            if len(blocks) == 1:
-                store.begun(self)
-            if self.count > most:
-                self.count = most
-                oldest = self.head + 1 - most
+            end = first + count
+            self.head = end - 1
+            if count == 1:
+                size = _ONE + len(tails[0])
+            elif count == 2:
+                one, other = tails
+                size = _TWO + len(one) + len(other)
+            else:
+                size = _BLOCK + _EACH * count + sum(map(len, tails))
+            blocks, before = self.blocks, self.size
+            blocks.append((end, stamp, elements, tuple(tails), size))
+            if before:
+                oldest = end - most
                 while blocks[0][0] <= oldest:
-                    _, gone, _, _, size = blocks.popleft()
-                    self.size -= size
-                    store.size -= size
-                    if gone > self._gone:
-                        self._gone = gone
-            if self.size > keeping.bytes:
-                self._keep_within(keeping.bytes)
-        if retain if retain is not None else keeping.retain:
+                    _, self._gone, _, _, gone = blocks.popleft()
+                    size -= gone
+            else:
+                store.begun(self)
+            store.size += size
+            self.size = size = before + size
+            if size > self._limit:
+                self._keep_within(self._limit)
+        if retain or (retain is None and self._retains):
             self._retain(Stored(self.head, stamp, elements, tails[-1]))
         if store.size > store.limit:
             store.shrink()
@@ -111,7 +137,7 @@ class MemoryKept:
     def _keep_within(self, limit: int) -> None:
         """The oldest messages go until the others take at most so many bytes; the newest stays in any case."""
         while self.size > limit and self.blocks:
-            end, stamp, elements, tails, size = self.blocks[0]
+            end, _, _, tails, size = self.blocks[0]
             newest = len(self.blocks) == 1
             if not newest and self.size - size >= limit:
                 self.forget_block()
@@ -127,19 +153,14 @@ class MemoryKept:
                 continue
             if not skip:
                 return
-            self._gone = max(self._gone, stamp)
-            self.blocks[0] = (end, stamp, elements, tails[skip:], size - spared)
-            self.size -= spared
-            self.store.size -= spared
-            self.count = self.head + 1 - (end - len(tails) + skip)
+            self._cut(end - len(tails) + skip)
             return
 
     def forget_block(self) -> int:
         """The oldest block goes; how many messages that are."""
-        end, stamp, _, _, size = self.blocks.popleft()
-        self._gone = max(self._gone, stamp)
-        gone = end - self.first
-        self.count -= gone
+        gone = -self.first
+        end, self._gone, _, _, size = self.blocks.popleft()
+        gone += end
         self.size -= size
         self.store.size -= size
         return gone
@@ -152,14 +173,26 @@ class MemoryKept:
         if self.keeping.messages is None and keeping.messages is not None and self.head:
             self.head += 1  # never used: what was published in between had no offset
             self._gone = (time.time_ns() // 1000).to_bytes(8, "big")
-        self.keeping = keeping
-        while self.blocks and (keeping.messages is None or self.blocks[0][0] <= self.head + 1 - keeping.messages):
+        before, most = self.first, keeping.messages
+        while self.blocks and (most is None or self.blocks[0][0] <= self.head + 1 - most):
             self.forget_block()
-        self.count = min(self.count, keeping.messages or 0)
+        self._go_by(keeping)
+        if self.first < before:
+            self._cut(before)  # or more messages allowed would bring back what had gone
         if self.size > keeping.bytes:
             self._keep_within(keeping.bytes)
         if keeping.retain is False:
             self.store.replace_last(self, None)
+
+    def _cut(self, first: int) -> None:
+        """Of the oldest block, whatever comes before an offset within it goes."""
+        end, stamp, elements, tails, size = self.blocks[0]
+        gone = tails[: first - end]
+        freed = sum(map(len, gone)) + _EACH * len(gone)
+        self._gone = stamp
+        self.blocks[0] = (end, stamp, elements, tails[first - end :], size - freed)
+        self.size -= freed
+        self.store.size -= freed
 
     def newest(self) -> Stored | None:
         """See `Kept.newest`."""

@@ -180,6 +180,7 @@ class Route:
         "_appends",
         "_prefix",
         "_silent",
+        "_starts",
         "direct",
         "gathered_in",
         "lagging",
@@ -212,6 +213,8 @@ class Route:
         self._appends: list[Append] | None = None
         self._silent = False  # whether anybody may have asked for no echo
         self._prefix: bytes = _MESSAGE + _pack(number)
+        # By the number of elements: up to the topic's name, or with the nil in its place.
+        self._starts = _starts(self._prefix if wildcard else self._prefix + _NIL)
 
     def add(self, outbox: Outbox, subscription: Subscription) -> None:
         """From now on messages go to this outbox too; if they did, it may have got (or lost) a limiter."""
@@ -275,25 +278,28 @@ class Route:
             key: The conflation key within the topic, if there is one (then there is one message).
             first: The offset of the first of them; 0: they have none.
         """
-        name = topic.packed if self.wildcard else _NIL
-        if len(tails) == 1:  # in line here: most come alone, and calls would cost more than they do
+        start = self._starts[elements]
+        if self.wildcard:
+            start += topic.packed
+        count = len(tails)
+        if count == 1:  # in line here: most come alone, and calls would cost more than they do
             offset = _NO_OFFSET
             if first:
                 offset = (
                     _pack_uint32(_UINT32_CODE, first) if first <= _MAX_UINT32 else _UINT64 + first.to_bytes(8, "big")
                 )
-            data = b"".join((_ARRAYS[elements], self._prefix, name, offset, _UINT64, stamp, tails[0]))
+            data = b"".join((start, offset, _UINT64, stamp, tails[0]))
             if key is not None:
                 return [KeyedChunk(self, topic.name, data, born, key)]
             return [Chunk(self, topic.name, data, 1, born)]
         if first:
-            data = _numbered(b"".join((_ARRAYS[elements], self._prefix, name)), _UINT64 + stamp, tails, first)
+            data = _numbered(start, _UINT64 + stamp, tails, first)
         else:
-            head = b"".join((_ARRAYS[elements], self._prefix, name, _NO_OFFSET, _UINT64, stamp))
+            head = b"".join((start, _NO_OFFSET, _UINT64, stamp))
             data = head + head.join(tails)
         if len(data) <= MAX_BATCH:
-            return [Chunk(self, topic.name, data, len(tails), born)]
-        return [Chunk(self, topic.name, part, count, born) for part, count in _parts(data, tails)]
+            return [Chunk(self, topic.name, data, count, born)]
+        return [Chunk(self, topic.name, part, some, born) for part, some in _parts(data, tails)]
 
     def _around_offset(self, packed: bytes, elements: int, stamp: bytes) -> tuple[bytes, bytes]:
         name = packed if self.wildcard else _NIL
@@ -339,6 +345,10 @@ class Route:
         return ends
 
 
+def _starts(rest: bytes) -> dict[int, bytes]:
+    return {elements: _ARRAYS[elements] + rest for elements in range(_PLAIN_ELEMENTS, _MOST_ELEMENTS + 1)}
+
+
 def _numbered(before: bytes, after: bytes, tails: list[bytes], first: int) -> bytes:
     """Messages with offsets. These have one width within a run, so that its messages can be told apart later.
 
@@ -348,9 +358,14 @@ def _numbered(before: bytes, after: bytes, tails: list[bytes], first: int) -> by
     pieces: list[bytes] = []
     done, count = 0, len(tails)
     small = first + count <= _MAX_UINT32
-    if count < _LONG and small:
-        for offset, tail in enumerate(tails, first):
-            pieces += (before, _pack_uint32(_UINT32_CODE, offset), after, tail)
+    low = first & 0xFF
+    if count < _LONG and small and low + count <= len(_BYTES):
+        before += _UINT32 + (first >> 8).to_bytes(3, "big")
+        if count == 2:  # the shortest run is the most frequent one where topics are many
+            return b"".join((before, _BYTES[low], after, tails[0], before, _BYTES[low + 1], after, tails[1]))
+        for tail in tails:
+            pieces += (before, _BYTES[low], after, tail)
+            low += 1
         return b"".join(pieces)
     width, code = (4, _UINT32) if small else (8, _UINT64)
     before += code
