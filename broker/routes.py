@@ -180,7 +180,7 @@ class Route:
         "_appends",
         "_prefix",
         "_silent",
-        "_starts",
+        "_start",
         "direct",
         "gathered_in",
         "lagging",
@@ -213,8 +213,7 @@ class Route:
         self._appends: list[Append] | None = None
         self._silent = False  # whether anybody may have asked for no echo
         self._prefix: bytes = _MESSAGE + _pack(number)
-        # By the number of elements: up to the topic's name, or with the nil in its place.
-        self._starts = _starts(self._prefix if wildcard else self._prefix + _NIL)
+        self._start = self._start_of(_PLAIN_ELEMENTS)
 
     def add(self, outbox: Outbox, subscription: Subscription) -> None:
         """From now on messages go to this outbox too; if they did, it may have got (or lost) a limiter."""
@@ -278,7 +277,7 @@ class Route:
             key: The conflation key within the topic, if there is one (then there is one message).
             first: The offset of the first of them; 0: they have none.
         """
-        start = self._starts[elements]
+        start = self._start if elements == _PLAIN_ELEMENTS else self._start_of(elements)
         if self.wildcard:
             start += topic.packed
         count = len(tails)
@@ -300,6 +299,10 @@ class Route:
         if len(data) <= MAX_BATCH:
             return [Chunk(self, topic.name, data, count, born)]
         return [Chunk(self, topic.name, part, some, born) for part, some in _parts(data, tails)]
+
+    def _start_of(self, elements: int) -> bytes:
+        """What a MESSAGE begins with, up to the topic's name; with the nil in its place where the pattern is one."""
+        return _ARRAYS[elements] + self._prefix + (b"" if self.wildcard else _NIL)
 
     def _around_offset(self, packed: bytes, elements: int, stamp: bytes) -> tuple[bytes, bytes]:
         name = packed if self.wildcard else _NIL
@@ -343,10 +346,6 @@ class Route:
             at += 1 + width + int.from_bytes(data[at + 1 : at + 1 + width], "big") + behind
             ends.append(at)
         return ends
-
-
-def _starts(rest: bytes) -> dict[int, bytes]:
-    return {elements: _ARRAYS[elements] + rest for elements in range(_PLAIN_ELEMENTS, _MOST_ELEMENTS + 1)}
 
 
 def _numbered(before: bytes, after: bytes, tails: list[bytes], first: int) -> bytes:
