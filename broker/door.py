@@ -50,8 +50,6 @@ class Door:
                 waiting.
         """
         host = _host_of(stream)
-        if host is not None and proxies_of(self._hub.config.trusted_proxies).trusts(host):
-            return None  # for whom it speaks is judged as soon as it has said so
         try:
             return self._judge_host(host, stream)
         except TurnedAway:
@@ -60,6 +58,8 @@ class Door:
 
     def _judge_host(self, host: str | None, stream: trio.abc.Stream | None = None) -> Address | None:
         """The same by the address that a trusted proxy says."""
+        if host is not None and proxies_of(self._hub.config.trusted_proxies).trusts(host):
+            return None  # for whom it speaks is judged as soon as it has said so
         now = trio.current_time()
         address = self._hub.addresses.find(host, now)
         limit = None if address is None else self._hub.addresses.refusal(address, now)

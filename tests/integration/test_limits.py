@@ -135,6 +135,23 @@ async def test_an_address_that_a_proxy_tells_counts_instead_of_the_proxys(
         await client.close()
 
 
+async def test_a_proxy_behind_a_proxy_is_not_limited_either(
+    autojump_clock: MockClock, come_from: Callable[[str | None], None]
+) -> None:
+    """All its clients would be one."""
+    async with serving(max_connections_per_address=1, trusted_proxies=(THERE,)) as broker:
+        await connected(broker)
+        (session,) = broker._hub.sessions
+
+        broker._hub.door.move(session, THERE)
+        broker._hub.door.move(session, THERE)
+        come_from(THERE)
+        await connected(broker)
+
+        assert session.address is None
+        assert _limited(broker) == {}
+
+
 async def test_connections_of_a_user(autojump_clock: MockClock) -> None:
     """In the header or by HELLO: one too many is told so, 4029; others are let in."""
     auth = _auth("alice", "bob")
