@@ -13,7 +13,6 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
@@ -38,6 +37,7 @@ from fanwire.protocol import (
     matches,
 )
 from tests.property.slow_stage import Player, Stage
+from tests.property.walks import walk
 
 RULES = (
     TopicRule(pattern="h.s", history=50, history_s=2.0),
@@ -551,5 +551,4 @@ async def pause() -> None:
     await trio.lowlevel.checkpoint()
 
 
-TestMemoryOfTopics = MemoryOfTopics.TestCase
-TestMemoryOfTopics.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestMemoryOfTopics = walk(MemoryOfTopics, examples=40, steps=25)

@@ -8,7 +8,6 @@ from typing import Any, TypeAlias
 
 import attrs
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -28,6 +27,7 @@ from fanwire.protocol import (
 )
 from tests.property.slow_model import Expected, Losses, Place, Wanted, matching
 from tests.property.slow_stage import Player, Stage
+from tests.property.walks import walk
 
 PATTERNS = ["a", "t.*", "t.x", ">"]
 TOPICS = ["a", "t.x", "t.y", "t.z"]
@@ -445,5 +445,4 @@ class Policies(RuleBasedStateMachine):
             self.stage.close()
 
 
-Policies.TestCase.settings = settings(max_examples=150, stateful_step_count=30)
-TestPolicies = Policies.TestCase
+TestPolicies = walk(Policies, examples=150, steps=30)
