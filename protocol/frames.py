@@ -188,6 +188,7 @@ class FrameSplitter:
         "_size",
         "_skipped",
         "_slow",
+        "_steps",
         "_text",
         "closing",
         "fault",
@@ -216,7 +217,7 @@ class FrameSplitter:
         self.fault: Fault | None = None
         self.peer_closed = False
         self.closing = False  # set by the owner when it sends a close frame: only the peer's matters from then on
-        self.messages = 0  # begun so far: tells whether an unfinished message is still the same one
+        self.messages = 0  # begun so far
         self._masked = not client
         self._fast = _take_unmasked if client else _take_masked
         self._limit = max_message
@@ -234,7 +235,8 @@ class FrameSplitter:
         self._fragments = 0
         self._pings = 0  # and pongs, passed on so far
         self._skipped = 0  # of the last read, not passed on one by one
-        self._last_ping = b""  # of those
+        self._last_ping = b""  # the last of those; it may go out between two frames only
+        self._steps = 0  # messages begun and finished on the slow road, and control frames outside of messages
 
     @property
     def flooded(self) -> bool:
@@ -245,6 +247,12 @@ class FrameSplitter:
     def unfinished(self) -> bool:
         """Whether the peer owes us the rest of a frame or message."""
         return self._open or self._passing > 0 or self._rest is not None
+
+    @property
+    def steps(self) -> int:
+        """Grows with each message, and each control frame outside of a message: while `unfinished` and this stay the
+        same, the peer owes the rest of one and the same frame or message."""
+        return self.messages + self._steps
 
     def feed(self, data: bytes) -> None:
         """Take in what was read. Call only after `take` has returned nothing."""
@@ -263,8 +271,12 @@ class FrameSplitter:
                 self._take_whole(messages)
             if passed := self._pass_on(self._at):
                 return passed
+        return self._take_last_ping()
+
+    def _take_last_ping(self) -> bytes:
+        """The ping that stands for all that were skipped. Call between two frames only: it must not land inside one."""
         passed, self._last_ping = self._last_ping, b""
-        return b"" if self.fault or self.peer_closed else passed
+        return b"" if self.fault or self.peer_closed or self.closing else passed
 
     def _take_whole(self, messages: list[bytes]) -> None:
         before = len(messages)
@@ -281,6 +293,7 @@ class FrameSplitter:
                 step = min(self._passing, end - at)
                 self._passing -= step
                 at += step
+                self._steps += not (self._passing or self._open)
                 continue
             header = _read_header(data, at)
             if header is None:
@@ -299,6 +312,9 @@ class FrameSplitter:
             if not self._slow and header.first == _WHOLE_BINARY:
                 self._keep(at, stop - at)  # for the fast road, once it is whole
                 return data[start:at]
+            if stop > end and self._last_ping:  # all pings of this read stand before this frame, which outlasts it
+                self._at = at
+                return data[start:at] + self._take_last_ping()
             self._begin_slow(header)
             if header.first == Opcode.CONTINUATION and not header.size:  # adds nothing; what is before it goes first
                 self._at = header.payload
@@ -309,6 +325,7 @@ class FrameSplitter:
 
     def _control(self, opcode: int, start: int, at: int, stop: int) -> bytes:
         data, self._at = self._data, stop
+        self._steps += not self._open
         if opcode == Opcode.CLOSE:
             self.peer_closed = True
             self._data, self._at = b"", 0
@@ -332,6 +349,7 @@ class FrameSplitter:
         self._fragments += 1
         self._open = not header.first & _FIN
         self._passing = header.size
+        self._steps += not (self._open or self._passing)
 
     def _keep(self, at: int, need: int) -> None:
         self._rest, self._need = bytearray(self._data[at:]), need

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from hypothesis import strategies as st
 
+from fanwire.protocol.frames import MAX_PINGS
 from tests.peers.frames import BINARY, CONTINUATION, PING, PONG, TEXT, close, frame
 
 LIMIT = 200
@@ -99,3 +100,29 @@ def arriving(draw: st.DrawFn, *, masked: bool) -> list[bytes]:
         cuts = list(range(len(data)))
     edges = [0, *cuts, len(data)]
     return [piece for start, stop in pairwise(edges) if (piece := data[start:stop])]
+
+
+@st.composite
+def flooding(draw: st.DrawFn) -> list[bytes]:
+    """Legal bytes of a client with whole and fragmented messages, and many numbered pings and pongs anywhere between.
+
+    Cut anywhere; the cuts are few, so that many pings come in one read.
+    """
+    out, number = b"", 0
+    for _ in range(draw(st.integers(1, 12))):
+        for _ in range(draw(st.integers(0, 2 * MAX_PINGS))):
+            number += 1
+            out += frame(draw(st.sampled_from((PING, PING, PONG))), b"%d" % number)
+        size = draw(st.integers(0, LIMIT))
+        if draw(st.booleans()):
+            out += frame(BINARY, b"w" * size)
+            continue
+        part = size // 3
+        out += frame(BINARY, b"f" * part, fin=False)
+        for last in (False, True):
+            for _ in range(draw(st.integers(0, 3))):
+                number += 1
+                out += frame(PING, b"%d" % number)
+            out += frame(CONTINUATION, b"c" * part, fin=last)
+    cuts = sorted(draw(st.lists(st.integers(0, len(out)), max_size=8)))
+    return [piece for start, stop in pairwise([0, *cuts, len(out)]) if (piece := out[start:stop])]

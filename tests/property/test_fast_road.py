@@ -11,14 +11,14 @@ import attrs
 import pytest
 import trio
 import trio_websocket
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fanwire.protocol.frames import MAX_FRAGMENTS, Fault
+from fanwire.protocol.frames import MAX_FRAGMENTS, Fault, FrameSplitter
 from fanwire.transport import FrameStream
 from tests.peers.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close, frame, read_frames
 from tests.peers.raw import request
-from tests.property.frame_streams import LIMIT, arriving
+from tests.property.frame_streams import LIMIT, arriving, flooding
 from tests.property.websocket_model import Verdict, judge
 
 _END_OF_HEAD = b"\r\n\r\n"
@@ -36,6 +36,39 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 def test_what_a_broker_reads(pieces: list[bytes]) -> None:
     """A broker's end agrees with trio-websocket's and with RFC 6455, and says so in its close frame."""
     _compare(pieces, _as_server_alone, _as_server, masked=True)
+
+
+@given(flooding())
+@settings(max_examples=300)
+def test_control_frames_of_a_flood_stay_between_frames(pieces: list[bytes]) -> None:
+    """Many more pings and pongs than are passed on one by one, between fragments, in whatever cuts.
+
+    What is passed on are whole frames: all data frames as they came, and of the pings a part, in order, the last of
+    all among them.
+    """
+    data = b"".join(pieces)
+    splitter = FrameSplitter(client=False, max_message=LIMIT)
+    messages: list[bytes] = []
+    passed = bytearray()
+    for piece in pieces:
+        splitter.feed(piece)
+        while more := splitter.take(messages):
+            passed += more
+    sent, _ = read_frames(data)
+    kept, rest = read_frames(bytes(passed))
+
+    assert splitter.fault is None
+    assert not rest
+    data_sent = [each for each in sent if each.opcode not in (PING, PONG)]
+    taken, said = data_sent[: len(messages)], data_sent[len(messages) :]
+    assert messages == [each.payload for each in taken]
+    assert [each for each in kept if each.opcode not in (PING, PONG)] == [
+        each for each in said if each.payload or each.fin or each.opcode
+    ]
+    pings = [each.payload for each in sent if each.opcode == PING]
+    heard = iter(pings)
+    assert all(each.payload in heard for each in kept if each.opcode == PING)  # a part of them, in order
+    assert not pings or [each.payload for each in kept if each.opcode == PING][-1] == pings[-1]
 
 
 @given(arriving(masked=False), st.booleans())

@@ -191,6 +191,17 @@ def test_of_pings_without_end_only_the_last_is_passed_on() -> None:
     assert passed == b"".join([*pings[:MAX_PINGS], first[-1], second[-1], frame(PING, b"one")])
 
 
+def test_a_ping_that_was_kept_back_never_lands_inside_a_frame() -> None:
+    """It goes out before a frame whose end has yet to come, and not at the end of the read, which is inside of it."""
+    splitter = _splitter()
+    begun = frame(BINARY, b"a", fin=False) + frame(CONTINUATION, b"b")  # from here on everything is passed on
+    flood, whole = frame(PONG, b"x") * MAX_PINGS, frame(BINARY, b"y" * 100)
+
+    _, passed = _split(splitter, [begun, flood, frame(PING, b"?") + whole[:50], whole[50:]])
+
+    assert passed == begun + flood + frame(PING, b"?") + whole
+
+
 def test_pongs_without_end_are_passed_on_to_a_client_only() -> None:
     """A client waits for certain ones; a broker asks for none of them."""
     for client, most in ((False, MAX_PINGS), (True, 1000)):
