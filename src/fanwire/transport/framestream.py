@@ -56,6 +56,7 @@ class FrameStream(trio.abc.Stream):
         "_closed",
         "_closing",
         "_head",
+        "_kept_back",
         "_key",
         "_linger_s",
         "_lock",
@@ -66,8 +67,8 @@ class FrameStream(trio.abc.Stream):
         "_receive",
         "_splitter",
         "_stream",
-        "_unfinished_message",
         "_unfinished_since",
+        "_unfinished_step",
         "_writer",
         "before_close",
         "bytes_received",
@@ -121,13 +122,14 @@ class FrameStream(trio.abc.Stream):
         self._linger_s = linger_s
         self._opened: trio.Event | None = None if client else trio.Event()
         self._ask = LEAST_READ
+        self._kept_back = b""
         self._more = False  # whether the last read was a full one: there may be more already
         self._lock: trio.StrictFIFOLock | None = None
         self._closed = False
         self._closing: trio.Event | None = None
         self.close_sent = False
         """Whether a close frame was sent: no data frame may follow it (RFC 6455 section 5.5.1)."""
-        self._unfinished_message = _NONE
+        self._unfinished_step = _NONE
         self._unfinished_since = 0.0
         # Functions, not methods bound to this object: that would be a circle, and only the collector could free it.
         self._receive: Callable[[FrameStream], Coroutine[Any, Any, bytes]] = (
@@ -170,7 +172,7 @@ class FrameStream(trio.abc.Stream):
 
     def unfinished_since(self) -> float | None:
         """Since when (trio's clock) the peer owes us the rest of one and the same message; None: it owes nothing."""
-        return None if self._unfinished_message == _NONE else self._unfinished_since
+        return None if self._unfinished_step == _NONE else self._unfinished_since
 
     # -------------------------------------------------------------- receiving
 
@@ -204,33 +206,49 @@ class FrameStream(trio.abc.Stream):
     async def _receive_frames(self) -> bytes:
         splitter = self._splitter
         while True:
-            messages: list[bytes] = []
-            passed = splitter.take(messages)
-            if messages:
-                hold = self._on_messages(messages)
+            if self._kept_back:
+                passed, self._kept_back = self._kept_back, b""
+            else:
+                messages: list[bytes] = []
+                passed = splitter.take(messages)
+                hold = self._on_messages(messages) if messages else None
+                messages = []  # while this waits, for as long as that may be, it keeps nothing of what was read
                 if hold is not None:
-                    self._unfinished_message = _NONE  # it is not the peer who makes us wait now
+                    self._unfinished_step = _NONE  # it is not the peer who makes us wait now
                     await hold()
+                    hold = None
             if passed:
                 await trio.lowlevel.checkpoint()  # a read full of pongs must not keep everybody else waiting
-                return passed
+                return self._in_two(passed)
             if splitter.fault:
                 return await self._refuse(splitter.fault)
             if splitter.flooded:
                 self.read_little()
-            data = await self._read()
-            if not data:
+            if not await self._feed():
                 return b""
-            if not splitter.peer_closed:
-                splitter.feed(data)
+
+    def _in_two(self, passed: bytes) -> bytes:
+        """Of much that is for trio-websocket the last byte comes by itself: its reader, and wsproto, keep what they
+        were given last until there is more, and a connection at rest must not cost a whole read."""
+        if len(passed) <= LEAST_READ:
+            return passed
+        self._kept_back = passed[-1:]
+        return passed[:-1]
+
+    async def _feed(self) -> bool:
+        """Read, for the splitter. False: that was the end."""
+        data = await self._read()
+        if not self._splitter.peer_closed:
+            self._splitter.feed(data)
+        return bool(data)
 
     async def _read(self) -> bytes:
         """One read, as large as the last ones suggest."""
         splitter = self._splitter
         if not splitter.unfinished:
-            self._unfinished_message = _NONE
-        elif self._unfinished_message != splitter.messages:
-            self._unfinished_message, self._unfinished_since = splitter.messages, trio.current_time()
+            self._unfinished_step = _NONE
+        elif self._unfinished_step != splitter.steps:
+            self._unfinished_step, self._unfinished_since = splitter.steps, trio.current_time()
         receive = self._stream.receive_some if self._more else self._writer.receive
         data = await receive(self._ask)
         size = len(data)
@@ -319,7 +337,15 @@ class FrameStream(trio.abc.Stream):
         self.clear = not (self.left or self.queued or self._closed or self.close_sent or held)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Called by trio-websocket, always with whole frames: they wait for their turn, never inside another frame."""
+        """Send whole frames: they wait for their turn, never inside another frame. trio-websocket calls this, too.
+
+        Cancelled, nothing of ``data`` was written, or it was begun and its rest is `left`: what was written as a whole
+        is never reported as cancelled.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        await self._send(data)
+
+    async def _send(self, data: bytes | bytearray | memoryview) -> None:
         if self._closed:
             raise trio.ClosedResourceError("this stream was closed")
         if self.close_sent:  # pongs, and trio-websocket's own answer to the peer's close frame
@@ -331,7 +357,7 @@ class FrameStream(trio.abc.Stream):
             self.write_nowait(whole)
             if self.clear:
                 self.settle()
-                await trio.lowlevel.checkpoint()
+                await trio.lowlevel.cancel_shielded_checkpoint()
                 return
             whole = b""
         try:
@@ -389,9 +415,9 @@ class FrameStream(trio.abc.Stream):
         payload = close_payload(*fault)
         try:
             if self._client:
-                await self.send_all(masked_frame(payload, self._make_key(), opcode=Opcode.CLOSE))
+                await self._send(masked_frame(payload, self._make_key(), opcode=Opcode.CLOSE))
             else:
-                await self.send_all(frame_header(len(payload), Opcode.CLOSE) + payload)
+                await self._send(frame_header(len(payload), Opcode.CLOSE) + payload)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # whom should we tell
 

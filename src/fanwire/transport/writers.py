@@ -79,6 +79,8 @@ class SocketWriter:
 
     async def push(self, rest: Rest) -> int:
         while True:
+            if self._plain.fileno() < 0:  # trio would wait for descriptor -1, and remember that it does
+                raise trio.ClosedResourceError("this socket was closed")
             await trio.lowlevel.wait_writable(self._socket)
             data = rest()
             if (taken := self.accept(data)) or not data:
@@ -87,9 +89,9 @@ class SocketWriter:
     async def receive(self, most: int) -> bytes:
         """Waits before it reads. trio tries first, and goes through more layers, which a single message waits for."""
         plain = self._plain
-        if plain.fileno() < 0:
-            raise trio.ClosedResourceError("this socket was closed")
         while True:
+            if plain.fileno() < 0:
+                raise trio.ClosedResourceError("this socket was closed")
             await trio.lowlevel.wait_readable(plain)
             try:
                 return plain.recv(most)

@@ -48,6 +48,19 @@ async def test_a_closed_socket_is_told(nursery: trio.Nursery) -> None:
     await theirs.aclose()
 
 
+async def test_nobody_waits_to_write_to_a_closed_socket() -> None:
+    """Between two pieces that go out the socket may be closed: trio must not be asked to wait for descriptor -1."""
+    stream, writer, theirs = await _pair()
+    await stream.aclose()
+
+    for _ in range(2):
+        with pytest.raises(trio.ClosedResourceError):
+            await writer.push(lambda: b"more")
+        with pytest.raises(trio.ClosedResourceError):
+            await writer.receive(100)
+    await theirs.aclose()
+
+
 async def test_a_broken_connection_is_told() -> None:
     """A peer that resets it."""
     stream, writer, theirs = await _pair()
