@@ -15,7 +15,7 @@ from .fanout import wall_clock_us
 if TYPE_CHECKING:
     from .session import Session
 
-# Kept: 1,000 × at most about 1.5 KiB (three texts of 64 characters, and the few numbers of a slow consumer's facts).
+# Kept: 1,000 × at most about 1.5 KiB (four texts of 64 characters, and the few numbers of a slow consumer's facts).
 KEPT = 1_000
 
 # Of those that had never been welcomed: strangers, however many, must not push out what became of clients. Short-lived
@@ -31,6 +31,12 @@ def shown(text: str) -> str:
     return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
 
 
+def shown_user(session: Session) -> str | None:
+    """The user whose token the connection presented, cut like other texts; None: anonymous, or nobody asks."""
+    user = None if session.identity is None else session.identity.user
+    return None if user is None else shown(user)
+
+
 @attrs.frozen
 class ClosedConnection:
     """One of them."""
@@ -39,6 +45,8 @@ class ClosedConnection:
     """The broker's name for it (`session` in WELCOME)."""
     name: str
     """As the client called itself in HELLO."""
+    user: str | None
+    """The user whose token it had presented; None: anonymous, or the broker did not ask."""
     address: str
     """Its IP address, as far as that was known; "unix" or "memory" for other ways in."""
     code: int
@@ -72,6 +80,7 @@ class ClosedConnections:
             ClosedConnection(
                 session=session.id,
                 name=shown(session.name),
+                user=shown_user(session),
                 address=session.peer.address,
                 code=code,
                 reason=shown(reason),

@@ -25,13 +25,19 @@ def check_host(config: Config) -> None:
 
 
 def check_bound(config: Config, host: str, addresses: Iterable[str]) -> None:
-    """The same for what ``host`` has become; where the operator allows it, that is logged."""
-    opened = [address for address in addresses if _is_open(address)]
-    if not opened or _is_asked(config):
-        return
-    if not config.insecure:
+    """The same for what ``host`` has become."""
+    if not (config.insecure or _is_asked(config)) and any(map(_is_open, addresses)):
         raise ValueError(why(host))
-    log.warning("open to the network, and nobody must authenticate", addresses=" ".join(opened))
+
+
+def warn_of(config: Config, addresses: Iterable[str]) -> None:
+    """Log which of the addresses that the broker listens on are open to the network without authentication.
+
+    Only where the operator allows that: see `check_bound`.
+    """
+    opened = [address for address in addresses if _is_open(address)]
+    if opened and not _is_asked(config):
+        log.warning("open to the network, and nobody must authenticate", addresses=" ".join(opened))
 
 
 def why(host: str) -> str:

@@ -24,6 +24,11 @@ class Listeners:
         return self._tcp if self.unix is None else [*self._tcp, self.unix.listener]
 
     @property
+    def addresses(self) -> list[str]:
+        """The IP addresses, clients' and operators'."""
+        return [listener.socket.getsockname()[0] for listener in (*self._tcp, *self.admin)]
+
+    @property
     def port(self) -> int | None:
         """The TCP port, if there is one."""
         return _port_of(self._tcp)

@@ -12,7 +12,7 @@ import trio
 
 from fanwire.protocol import matches
 
-from .closed import shown
+from .closed import shown, shown_user
 from .inbox import is_inbox, without_inbox
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def _subscription(session: Session, subscription: Subscription) -> SubscriptionI
     return SubscriptionInfo(
         session=session.id,
         name=shown(session.name),
-        user=None if session.identity is None else session.identity.user,
+        user=shown_user(session),
         pattern=shown(without_inbox(subscription.route.pattern)),
         group=None if subscription.route.group is None else shown(subscription.route.group),
         on_slow=subscription.on_slow,

@@ -13,8 +13,9 @@ import msgpack
 import trio
 
 from fanwire.protocol import matches
+from fanwire.version import VERSION
 
-from .closed import shown
+from .closed import shown, shown_user
 from .fanout import time_stamp
 from .inbox import without_inbox
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 STATS = "$sys.stats"
 CONNECTIONS = "$sys.connections"
 
-# Connections in one report, those furthest behind: at most 660 bytes each, so that a report stays under 64 KiB.
+# Connections in one report, those furthest behind: at most some 800 bytes each, so that a report stays under 64 KiB.
 MOST_LISTED = 80
 
 # Closed ones in a report, newest first. `Broker.closed_connections` has all that are kept.
@@ -50,6 +51,8 @@ class ConnectionInfo:
     """The broker's name for it (`session` in WELCOME)."""
     name: str
     """As the client called itself in HELLO."""
+    user: str | None
+    """The user whose token it presented; None: anonymous, or the broker does not ask."""
     agent: str
     """Its library, as it says."""
     address: str
@@ -92,6 +95,7 @@ def look_at(session: Session) -> ConnectionInfo:
     return ConnectionInfo(
         session=session.id,
         name=shown(session.name),
+        user=shown_user(session),
         agent=shown(session.agent),
         address=session.peer.address,
         connected_s=round(trio.current_time() - session.opened_at, 3),
@@ -156,7 +160,8 @@ class Reports:
         """What `$sys.stats` says, now."""
         uptime_s = round(trio.current_time() - self._began, 3)
         interval_s = self._hub.config.report_interval_s
-        return {**attrs.asdict(self._hub.statistics()), "uptime_s": uptime_s, "interval_s": interval_s}
+        figures = attrs.asdict(self._hub.statistics())
+        return {**figures, "uptime_s": uptime_s, "interval_s": interval_s, "version": VERSION}
 
     async def _connections(self) -> dict[str, Any]:
         total, lagging, listed = await connections_now(self._hub, MOST_LISTED)

@@ -10,6 +10,7 @@ import trio
 
 from fanwire.protocol import Encoding, PublishOptions
 from fanwire.transport import memory_stream_pair
+from fanwire.version import VERSION
 
 from .accept import accept_connections
 from .access import change_auth
@@ -18,11 +19,12 @@ from .closed import ClosedConnection
 from .config import Config
 from .door import TurnedAway
 from .drain import send_away
-from .exposure import check_host
+from .exposure import check_host, warn_of
 from .fanout import time_stamp
 from .hub import Hub
 from .kick import kick
 from .listeners import Listeners, open_listeners
+from .log import log
 from .reload import reload, watch_expiry
 from .reports import ConnectionInfo, look_at
 from .requests import check_publishable, message_tail, settle_retain
@@ -111,6 +113,8 @@ class Broker:
         self._started = True
         listeners = await self._listen()
         try:
+            log.info("starting", version=VERSION)
+            warn_of(self.config, listeners.addresses)
             async with trio.open_nursery() as nursery:
                 watch_expiry(self._hub)
                 watch_certificate(self._hub)

@@ -13,6 +13,7 @@ from typing import Any
 import trio
 
 from fanwire.protocol import Hello, encode
+from fanwire.version import VERSION
 
 from .config import Options
 from .connection import Connection, Ending
@@ -27,7 +28,7 @@ from .states import State, States
 from .tokens import Renewal, token_of
 from .url import Address
 
-AGENT = "fanwire-python"
+AGENT = f"fanwire-python/{VERSION}"
 
 
 class Link:

@@ -15,8 +15,9 @@ from .operator_table import table
 
 MOST = 1000
 
-_OPEN = ("SESSION", "CLIENT", "ADDRESS", "STATE", "QUEUED", "BYTES", "OLDEST_MS", "LOST", "REPLACED", "SUBSCRIPTIONS")
-_CLOSED = ("SESSION", "CLIENT", "CODE", "LASTED_S", "REASON")
+_STATE = ("STATE", "QUEUED", "BYTES", "OLDEST_MS", "LOST", "REPLACED", "SUBSCRIPTIONS")
+_OPEN = ("SESSION", "CLIENT", "USER", "ADDRESS", *_STATE)
+_CLOSED = ("SESSION", "CLIENT", "USER", "CODE", "LASTED_S", "REASON")
 _NUMBERS = ("QUEUED", "BYTES", "OLDEST_MS", "LOST", "REPLACED", "SUBSCRIPTIONS", "CODE", "LASTED_S")
 
 
@@ -58,6 +59,7 @@ async def _open(sort: str, limit: int, as_json: bool, url: str) -> int:
         (
             each["session"],
             each["name"],
+            each.get("user"),  # a broker of an older version does not tell it
             each["address"],
             "lagging" if each["lagging"] else "ok",
             each["queued"],
@@ -77,7 +79,10 @@ async def _open(sort: str, limit: int, as_json: bool, url: str) -> int:
 
 async def _closed(_sort: str, limit: int, as_json: bool, url: str) -> int:
     listed = (await ask(url, "GET", "/v1/connections/closed", {"limit": limit}))["closed"]
-    rows = [(each["session"], each["name"], each["code"], f"{each['lasted_s']:.1f}", each["reason"]) for each in listed]
+    rows = [
+        (each["session"], each["name"], each.get("user"), each["code"], f"{each['lasted_s']:.1f}", each["reason"])
+        for each in listed
+    ]
     await _print(listed, _CLOSED, rows, as_json)
     return 0
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from fanwire.version import VERSION
+
 from .answers import Answer, json_answer
 
 if TYPE_CHECKING:
@@ -13,8 +15,8 @@ if TYPE_CHECKING:
 
 
 async def healthz(_hub: Hub, _request: Request) -> Answer:
-    """It lives: an answer is all that there is to say."""
-    return json_answer({"status": "ok"})
+    """It lives: that it answers is what counts. It also says which release it is."""
+    return json_answer({"status": "ok", "version": VERSION})
 
 
 async def readyz(hub: Hub, _request: Request) -> Answer:

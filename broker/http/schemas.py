@@ -49,7 +49,7 @@ _ERROR: Schema = {"code": _TEXT, "message": _TEXT, "detail": {"type": "object"}}
 
 SCHEMAS: dict[str, Schema] = {
     "Error": _map({"error": _map(_ERROR, "detail")}),
-    "Status": _map({"status": {"type": "string", "enum": ["ok", "ready", "draining"]}}),
+    "Status": _map({"status": {"type": "string", "enum": ["ok", "ready", "draining"]}, "version": _TEXT}, "version"),
     "Stats": {"type": "object"},
     "Connections": _map({"total": _COUNT, "lagging": _COUNT, "connections": _LIST}),
     "Closed": _map({"closed": _LIST}),

@@ -44,12 +44,12 @@ from fanwire.client import State as State
 from fanwire.client import Subscription as Subscription
 from fanwire.client import Undecodable as Undecodable
 from fanwire.client import connect as connect
+from fanwire.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from fanwire.broker import Broker as Broker
     from fanwire.broker import Config as Config
 
-__version__ = "0.1.0"
 
 __all__ = [
     "Broker",

@@ -20,6 +20,7 @@ from fanwire.broker.permissions import Role
 from fanwire.broker.session import Session
 from fanwire.protocol import Error, Hello, Message, Ok, Ping, Publish, Subscribe, Welcome
 from fanwire.testing import client_of
+from fanwire.version import VERSION
 from tests.integration.raw import REQUEST, RawClient, code_of, connected, serving, subscribed
 from tests.keys import HS256, bearer, in_query, known
 
@@ -459,3 +460,16 @@ async def test_a_query_of_very_many_fields_is_refused(autojump_clock: MockClock)
         request = in_query("x" + "&a=1" * 200)
 
         assert (await _status(broker, request)).startswith(b"HTTP/1.1 400 ")
+
+
+async def test_operators_see_whose_connection_it_is(autojump_clock: MockClock) -> None:
+    """While it lives and afterwards; nobody in particular is None. The SDK says its release, too."""
+    async with serving(auth=_auth(anonymous_roles=("all",))) as broker:
+        async with client_of(broker, name="desk", token="fw_good"), client_of(broker, name="guest"):
+            listed = {each.name: (each.user, each.agent) for each in broker.connections()}
+        await wait_all_tasks_blocked()
+        gone = {each.name: each.user for each in broker.closed_connections()}
+
+    agent = f"fanwire-python/{VERSION}"
+    assert listed == {"desk": ("alice", agent), "guest": (None, agent)}
+    assert gone == {"desk": "alice", "guest": None}

@@ -26,6 +26,7 @@ from fanwire.protocol import (
     Unsubscribe,
     Welcome,
 )
+from fanwire.version import VERSION
 from tests.integration.raw import RawClient, code_of, connected, serving, subscribed
 
 
@@ -42,6 +43,7 @@ async def test_welcome_comes_first(autojump_clock: MockClock) -> None:
             == [
                 {
                     "server": "here",
+                    "server_version": VERSION,
                     "version": 1,
                     "max_message": 5000,
                     "max_batch": MAX_BATCH,
@@ -275,5 +277,5 @@ async def test_with_logs_everything_is_as_without(
         assert (await client.ended()).code == 1007
 
     events = [(record.getMessage(), record.levelname) for record in caplog.records]
-    assert events == [("handshake refused", "INFO"), ("closing", "INFO")]
-    assert vars(caplog.records[1]).get("client", "") == name
+    assert events == [("starting", "INFO"), ("handshake refused", "INFO"), ("closing", "INFO")]
+    assert vars(caplog.records[2]).get("client", "") == name

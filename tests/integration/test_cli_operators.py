@@ -28,13 +28,13 @@ def test_a_client_is_found_and_sent_away(url: str) -> None:
 
     assert status == 0
     headings, *rows = [line.split() for line in table.splitlines()]
-    assert headings[:4] == ["SESSION", "CLIENT", "ADDRESS", "STATE"]
-    assert [session, "fanwire_sub", "127.0.0.1", "ok"] in [row[:4] for row in rows]
+    assert headings[:4] == ["SESSION", "CLIENT", "USER", "ADDRESS"]
+    assert [session, "fanwire_sub", "-", "127.0.0.1", "ok"] in [row[:5] for row in rows]
     assert kicked == (0, f"{session} disconnected\n", "")
     assert ended == 1
     assert "disconnected by an operator" in said
     closed = ran("connections", "--closed", url=url)[1]
-    assert [session, "fanwire_sub", "4003"] in [line.split()[:3] for line in closed.splitlines()]
+    assert [session, "fanwire_sub", "-", "4003"] in [line.split()[:4] for line in closed.splitlines()]
 
 
 def test_all_of_several_are_tried(url: str) -> None:

@@ -4,6 +4,8 @@ import socket
 
 import pytest
 
+from fanwire.version import VERSION
+
 from .cli_programs import ran, serving, started
 
 
@@ -70,7 +72,8 @@ def test_the_log_can_be_json() -> None:
     with serving("--log-format", "json") as (broker, _url):
         _, _, err = broker.signalled(signal.SIGTERM)
 
-    assert [json.loads(line)["event"] for line in err.splitlines()] == ["listening", "draining", "drained"]
+    events = [json.loads(line)["event"] for line in err.splitlines()]
+    assert events == ["starting", "listening", "draining", "drained"]
 
 
 def test_the_log_can_be_quiet() -> None:
@@ -88,3 +91,11 @@ def test_limits_reach_the_broker() -> None:
 
     assert status == 1
     assert "the broker takes 1024 at most" in err
+
+
+def test_the_first_line_of_the_log_says_which_release_begins() -> None:
+    """Before anything else that it may have to say."""
+    with serving() as (broker, _url):
+        first = broker.heard("event=", broker.stderr).string
+
+    assert f"event=starting version={VERSION}" in first

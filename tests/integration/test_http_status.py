@@ -9,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from fanwire.broker import Auth, Broker, Config, Role
 from fanwire.broker.http.peers import on_this_machine
 from fanwire.broker.peer import Peer
+from fanwire.version import VERSION
 from tests.keys import known
 
 from .http_client import HttpClient, http, serving
@@ -83,6 +84,15 @@ async def test_stats_are_those_of_sys_stats() -> None:
         stats = (await (await http(broker)).get("/v1/stats")).json
 
         assert {"connections", "published", "uptime_s", "http_answers"} <= stats.keys()
+        assert stats["version"] == VERSION
+
+
+async def test_the_release_is_a_label() -> None:
+    """As others tell it: a figure that is always 1."""
+    async with serving() as broker:
+        families = await _families(await http(broker))
+
+        assert families["fanwire_build_info"] == {("fanwire_build_info", VERSION): 1}
 
 
 async def test_connections_can_be_sorted_and_limited() -> None:
