@@ -7,6 +7,8 @@ tokens (`patterns`). Nothing here calls back; nothing is called while a publish 
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import msgpack
 
 from fanwire.protocol import check_topic, is_wildcard
@@ -27,9 +29,19 @@ from .watching import is_watch
 # topics without end. About 500 bytes each, so 64 MiB.
 MAX_TOPICS = 131_072
 
+# Routes in the lists of all these topics, 8 bytes each: 32 MiB. Topics that the same wildcards match share a list, so
+# mostly there are a few hundred. Beyond that, too, all topics are forgotten: lists that nobody needs go with them.
+MAX_LISTED = 4 * 1024 * 1024
+
+# What a route that is gone counts as: topics that nobody publishes on any more keep it (half a KiB) until then.
+GONE = 64
+
 # Beginnings of PUBLISH remembered, with and without an encoding. A publisher who writes id 0 and the name in all the
 # forms that msgpack has could have twenty for each topic.
 MAX_HEADS = 2 * MAX_TOPICS
+
+Routes: TypeAlias = dict[str | None, Route]
+"""Those of one pattern, by queue group; None: without one."""
 
 
 class Registry:
@@ -42,12 +54,15 @@ class Registry:
         self.publishers_wait = any(rule.publisher_wait_s is not None for rule in rules)
         """Whether a publish may have to wait for subscribers on some topic."""
         self.routes: dict[int, Route] = {}
-        # By queue group; None: without one.
-        self._by_pattern: dict[str, dict[str | None, Route]] = {}
-        self._wildcards: PatternTree[dict[str | None, Route]] = PatternTree()
+        self._by_pattern: dict[str, Routes] = {}
+        self._wildcards: PatternTree[Routes] = PatternTree()
         self.heads: Heads[Topic] = {}
         """For `take_publishes`. Only fresh topics are in it: there is another one when wildcard patterns change."""
+        self.work = 0
+        """How often a topic had to be matched with the patterns: what took longer than a look-up."""
         self._retired = Retired()
+        self._shared: dict[tuple[int, ...], list[Route]] = {}  # lists of routes, by the wildcards that matched
+        self._listed = 0  # in lists made since all topics were forgotten
         self._topics: dict[bytes, Topic] = {}
         self._by_name: dict[str, Topic] = {}
         self._version = 0
@@ -70,14 +85,12 @@ class Registry:
             LocalProtocolError: The name is no topic (`bad_topic`).
         """
         topic = self._topics.get(packed)
-        if topic is None:
-            topic = self._learn(packed)
+        if topic is None or topic.fresh != self._version:
+            topic = self._renew(packed)
         if len(self.heads) >= MAX_HEADS:
             self._forget_heads()
         if self._retired:
             self._retired.free_some()
-        if topic.fresh != self._version:
-            self._refresh(topic)
         return topic
 
     def keeping(self, topic: Topic) -> Keeping:
@@ -133,6 +146,8 @@ class Registry:
             del self._by_pattern[route.pattern]
             if route.wildcard:
                 self._wildcards.remove(route.pattern)
+        if route.wildcard:
+            self._listed += GONE
         self._changed(route)
 
     def _changed(self, route: Route) -> None:
@@ -140,9 +155,19 @@ class Registry:
             return  # no topic that it matches is remembered
         if route.wildcard:
             self._version += 1
+            self._shared = {}
             self._forget_heads()
         elif topic := self._by_name.get(route.pattern):
             self._refresh(topic)  # an exact pattern concerns one topic; the others stay fresh
+
+    def _renew(self, packed: bytes) -> Topic:
+        """Match a topic with the patterns as they are now."""
+        if self._listed > MAX_LISTED:
+            self._begin_anew()
+        topic = self._topics.get(packed) or self._learn(packed)
+        if topic.fresh != self._version:
+            self._refresh(topic)
+        return topic
 
     def _learn(self, packed: bytes) -> Topic:
         try:
@@ -166,6 +191,7 @@ class Registry:
         self._retired.add(self._topics)
         self._retired.add(self._by_name)
         self._topics, self._by_name = {}, {}
+        self._shared, self._listed = {}, 0
         self._forget_heads()
 
     def _forget_heads(self) -> None:
@@ -177,9 +203,25 @@ class Registry:
         return self.store.topic(name, wanted) if wanted.anything else self.store.find(name)
 
     def _refresh(self, topic: Topic) -> None:
-        routes = [route for each in self._wildcards.match(topic.name) for route in each.values()]
+        self.work += 1
+        wildcards = self._wildcards.match(topic.name)
+        routes = _listed(wildcards) if topic.passing else self._shared_by(wildcards)
         if exact := self._by_pattern.get(topic.name):
-            routes += exact.values()
+            routes = [*routes, *exact.values()]
+            self._listed += len(routes)
         topic.routes = routes
-        topic.in_order = any(route.wildcard for route in routes)
+        topic.in_order = bool(wildcards)
         topic.fresh = self._version
+
+    def _shared_by(self, wildcards: list[Routes]) -> list[Route]:
+        """One list for all topics that the same wildcards match: a pattern may have very many routes, of its groups."""
+        key = tuple(map(id, wildcards))
+        routes = self._shared.get(key)
+        if routes is None:
+            routes = self._shared[key] = _listed(wildcards)
+            self._listed += len(routes) + len(key)
+        return routes
+
+
+def _listed(patterns: list[Routes]) -> list[Route]:
+    return [route for routes in patterns for route in routes.values()]

@@ -8,15 +8,16 @@ from hypothesis import strategies as st
 from fanwire.broker.patterns import PatternTree
 from fanwire.protocol import matches
 
-# Few names, so that patterns and topics meet; `$` where it is special (first) and where it is not.
-tokens = st.sampled_from(["a", "b", "$a", "$sys"])
-topics = st.lists(tokens, min_size=1, max_size=4).map(".".join)
+# Few names, so that patterns and topics meet; `$` where it is special (first) and where it is not. Paths of up to seven
+# tokens, so that labels are parted and joined in many places.
+tokens = st.sampled_from(["a", "a", "b", "$a", "$sys"])
+topics = st.lists(tokens, min_size=1, max_size=7).map(".".join)
 
 
 @st.composite
 def patterns(draw: st.DrawFn) -> str:
     """A pattern with at least one wildcard."""
-    parts = draw(st.lists(tokens | st.just("*"), max_size=4))
+    parts = draw(st.lists(tokens | st.just("*"), max_size=6))
     if draw(st.booleans()) or "*" not in parts:
         parts.append(">")
     return ".".join(parts)
@@ -83,8 +84,9 @@ class _Counted(dict[str, object]):
 def _looks(tree: PatternTree[str], topic: str) -> int:
     nodes = [tree._root]
     for node in nodes:
-        nodes.extend(node.children.values())
-        node.children = _Counted(node.children)  # type: ignore[assignment]
+        if node.children is not None:
+            nodes.extend(node.children.values())
+            node.children = _Counted(node.children)  # type: ignore[assignment]
     _Counted.looked = 0
     tree.match(topic)
     return _Counted.looked
@@ -98,3 +100,40 @@ def test_the_cost_does_not_grow_with_unrelated_patterns() -> None:
     alone, among = _looks(_tree(related), "a.b.c"), _looks(_tree(related | unrelated), "a.b.c")
 
     assert 0 < alone == among
+
+
+def _nodes(tree: PatternTree[str]) -> int:
+    nodes = [tree._root]
+    for node in nodes:
+        nodes.extend((node.children or {}).values())
+    return len(nodes)
+
+
+@given(st.sets(patterns(), max_size=12), st.data())
+def test_the_tree_has_two_nodes_for_each_pattern_at_most(held: set[str], data: st.DataObject) -> None:
+    """Memory goes by patterns, not by their tokens; after some were removed, too."""
+    tree = _tree(held)
+    assert _nodes(tree) <= 2 * len(held) + 1
+
+    gone = data.draw(st.sets(st.sampled_from(sorted(held)))) if held else set()
+    for pattern in sorted(gone):
+        tree.remove(pattern)
+    assert _nodes(tree) <= 2 * len(held - gone) + 1
+
+
+def test_matching_a_deep_topic_looks_at_each_pattern_twice_at_most() -> None:
+    """A thousand patterns that part at each of their first ten tokens, and never meet again for a hundred more."""
+    first = [["*" if number >> bit & 1 else "a" for bit in range(10)] for number in range(1000)]
+    tree = _tree({".".join([*each, *["a"] * 100, "no"]) for each in first})
+
+    assert 0 < _looks(tree, ".".join(["a"] * 111)) <= 4 * 1000
+
+
+def test_a_pattern_is_matched_across_the_whole_of_a_long_label() -> None:
+    """A label is compared token by token: neither a longer token nor a shorter path passes for it."""
+    tree = _tree({"a.*.c.d.e", "a.b.>", "x.bb.c.>"})
+
+    assert tree.match("a.q.c.d.e") == ["a.*.c.d.e"]
+    assert tree.match("a.q.c.d.f") == tree.match("a.q.c.d") == tree.match("a.q.c.d.e.f") == []
+    assert tree.match("x.bb.c.d") == ["x.bb.c.>"]
+    assert tree.match("x.bb.cc.d") == tree.match("x.b.bc.d") == tree.match("x.bb.c") == []

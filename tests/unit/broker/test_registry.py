@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from unittest.mock import Mock
 
@@ -14,7 +15,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from fanwire.broker import registry as registry_module
 from fanwire.broker.outbox import Outbox
 from fanwire.broker.registry import Registry
-from fanwire.broker.routes import Topic
+from fanwire.broker.routes import Route, Topic
 from fanwire.broker.subscription import Subscription
 from fanwire.protocol import LocalProtocolError, encode, is_wildcard, matches
 from fanwire.protocol.envelopes import Publish
@@ -190,3 +191,49 @@ class Churn(RuleBasedStateMachine):
 
 TestChurn = Churn.TestCase
 TestChurn.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_topics_that_the_same_wildcards_match_share_their_list_of_routes() -> None:
+    """A pattern of a thousand queue groups costs a topic nothing, however many topics it matches."""
+    registry = Registry()
+    routes = [registry.route("a.>", f"g{number}") for number in range(1000)]
+    lists = {id(registry.topic_named(f"a.{number}").routes) for number in range(100)}
+
+    assert len(lists) == 1
+    assert registry.topic_named("a.0").routes == routes
+
+
+def test_topics_do_not_keep_routes_that_are_gone_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of patterns that come and go a bounded number stays in memory, also where nobody publishes again."""
+    monkeypatch.setattr(registry_module, "MAX_LISTED", 1000)
+    registry = Registry()
+    for number in range(200):
+        route = registry.route(f"*.gone{number}")
+        registry.topic_named(f"a.gone{number}")
+        registry.release(route)
+    for number in range(100):  # what was forgotten is freed a few at a time
+        registry.topic_named(f"b.{number}")
+    kept = [each for each in gc.get_objects() if type(each) is Route and ".gone" in each.pattern]
+
+    assert len(kept) <= 1000 // registry_module.GONE + 1
+
+
+def test_lists_of_routes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Topics with subscribers of their own have lists of their own: of these, too, only so many are remembered."""
+    monkeypatch.setattr(registry_module, "MAX_LISTED", 100)
+    registry = Registry()
+    wide = [registry.route(">", f"g{number}") for number in range(10)]
+    for number in range(50):
+        own = registry.route(f"t.{number}")
+        assert registry.topic_named(f"t.{number}").routes == [*wide, own]
+        assert sum({id(each.routes): len(each.routes) for each in registry._topics.values()}.values()) <= 150
+
+
+def test_inboxes_that_come_and_go_never_get_the_routes_of_others() -> None:
+    """Patterns of inboxes do not make topics stale, and are never taken for others that were in their place."""
+    registry = Registry()
+    for number in range(100):
+        route = registry.route(f"$inbox.{number}.>")
+        assert registry.topic_named(f"$inbox.{number}.x").routes == [route]
+        registry.release(route)
+        assert registry.topic_named(f"$inbox.{number}.x").routes == []
