@@ -13,7 +13,7 @@ import msgpack
 import trio
 
 from fanwire.protocol import matches
-from fanwire.version import VERSION
+from fanwire.version import __version__
 
 from .closed import shown, shown_user
 from .fanout import time_stamp
@@ -161,7 +161,7 @@ class Reports:
         uptime_s = round(trio.current_time() - self._began, 3)
         interval_s = self._hub.config.report_interval_s
         figures = attrs.asdict(self._hub.statistics())
-        return {**figures, "uptime_s": uptime_s, "interval_s": interval_s, "version": VERSION}
+        return {**figures, "uptime_s": uptime_s, "interval_s": interval_s, "version": __version__}
 
     async def _connections(self) -> dict[str, Any]:
         total, lagging, listed = await connections_now(self._hub, MOST_LISTED)

@@ -10,7 +10,7 @@ import trio
 
 from fanwire.protocol import Encoding, PublishOptions
 from fanwire.transport import memory_stream_pair
-from fanwire.version import VERSION
+from fanwire.version import __version__
 
 from .accept import accept_connections
 from .access import change_auth
@@ -113,7 +113,7 @@ class Broker:
         self._started = True
         listeners = await self._listen()
         try:
-            log.info("starting", version=VERSION)
+            log.info("starting", version=__version__)
             warn_of(self.config, listeners.addresses)
             async with trio.open_nursery() as nursery:
                 watch_expiry(self._hub)

@@ -18,7 +18,7 @@ import trio_websocket
 from fanwire.protocol import MAX_BATCH, Error, Welcome, encode
 from fanwire.protocol.frames import Fault, Opcode, frame_header
 from fanwire.transport import FrameStream
-from fanwire.version import VERSION
+from fanwire.version import __version__
 
 from . import endings
 from .access import admit, look_again, note_expired
@@ -511,7 +511,7 @@ class Session(Owner, Watched):
         greeting: dict[str, Any] = {
             "session": self.id,
             "server": self.config.server,
-            "server_version": VERSION,
+            "server_version": __version__,
             "version": 1,
             "max_message": self.config.max_message_bytes,
             "max_batch": MAX_BATCH,

@@ -13,7 +13,7 @@ from typing import Any
 import trio
 
 from fanwire.protocol import Hello, encode
-from fanwire.version import VERSION
+from fanwire.version import __version__
 
 from .config import Options
 from .connection import Connection, Ending
@@ -28,7 +28,7 @@ from .states import State, States
 from .tokens import Renewal, token_of
 from .url import Address
 
-AGENT = f"fanwire-python/{VERSION}"
+AGENT = f"fanwire-python/{__version__}"
 
 
 class Link:

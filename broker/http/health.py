@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from fanwire.version import VERSION
+from fanwire.version import __version__
 
 from .answers import Answer, json_answer
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 async def healthz(_hub: Hub, _request: Request) -> Answer:
     """It lives: that it answers is what counts. It also says which release it is."""
-    return json_answer({"status": "ok", "version": VERSION})
+    return json_answer({"status": "ok", "version": __version__})
 
 
 async def readyz(hub: Hub, _request: Request) -> Answer:

@@ -10,7 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCol
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from fanwire.version import VERSION
+from fanwire.version import __version__
 
 from .answers import Answer
 
@@ -78,7 +78,7 @@ class _Figures(Collector):
     def collect(self) -> Iterator[Metric]:
         figures = self._hub.statistics()
         build = GaugeMetricFamily("fanwire_build_info", "Always 1; the label is the release.", labels=["version"])
-        build.add_metric([VERSION], 1)
+        build.add_metric([__version__], 1)
         yield build
         for field, (name, about) in GAUGES.items():
             if (value := getattr(figures, field)) is not None:

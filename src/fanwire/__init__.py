@@ -44,7 +44,7 @@ from fanwire.client import State as State
 from fanwire.client import Subscription as Subscription
 from fanwire.client import Undecodable as Undecodable
 from fanwire.client import connect as connect
-from fanwire.version import VERSION as __version__
+from fanwire.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from fanwire.broker import Broker as Broker

@@ -20,7 +20,7 @@ from fanwire.broker.permissions import Role
 from fanwire.broker.session import Session
 from fanwire.protocol import Error, Hello, Message, Ok, Ping, Publish, Subscribe, Welcome
 from fanwire.testing import client_of
-from fanwire.version import VERSION
+from fanwire.version import __version__
 from tests.integration.raw import REQUEST, RawClient, code_of, connected, serving, subscribed
 from tests.keys import HS256, bearer, in_query, known
 
@@ -470,6 +470,6 @@ async def test_operators_see_whose_connection_it_is(autojump_clock: MockClock) -
         await wait_all_tasks_blocked()
         gone = {each.name: each.user for each in broker.closed_connections()}
 
-    agent = f"fanwire-python/{VERSION}"
+    agent = f"fanwire-python/{__version__}"
     assert listed == {"desk": ("alice", agent), "guest": (None, agent)}
     assert gone == {"desk": "alice", "guest": None}

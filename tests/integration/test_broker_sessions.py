@@ -26,7 +26,7 @@ from fanwire.protocol import (
     Unsubscribe,
     Welcome,
 )
-from fanwire.version import VERSION
+from fanwire.version import __version__
 from tests.integration.raw import RawClient, code_of, connected, serving, subscribed
 
 
@@ -43,7 +43,7 @@ async def test_welcome_comes_first(autojump_clock: MockClock) -> None:
             == [
                 {
                     "server": "here",
-                    "server_version": VERSION,
+                    "server_version": __version__,
                     "version": 1,
                     "max_message": 5000,
                     "max_batch": MAX_BATCH,

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from fanwire.version import VERSION
+from fanwire.version import __version__
 
 from .cli_programs import ran, serving, started
 
@@ -98,4 +98,4 @@ def test_the_first_line_of_the_log_says_which_release_begins() -> None:
     with serving() as (broker, _url):
         first = broker.heard("event=", broker.stderr).string
 
-    assert f"event=starting version={VERSION}" in first
+    assert f"event=starting version={__version__}" in first

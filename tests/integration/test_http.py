@@ -5,7 +5,7 @@ import trio.testing
 
 from fanwire.protocol import Message, Ok, Ping, Welcome, encode
 from fanwire.protocol.frames import masked_frame
-from fanwire.version import VERSION
+from fanwire.version import __version__
 
 from .http_client import http, serving
 from .raw import KEY, REQUEST, RawClient, subscribed
@@ -16,7 +16,7 @@ async def test_a_broker_tells_that_it_lives() -> None:
     async with serving() as broker:
         answer = await (await http(broker)).get("/healthz")
 
-        assert (answer.status, answer.json) == (200, {"status": "ok", "version": VERSION})
+        assert (answer.status, answer.json) == (200, {"status": "ok", "version": __version__})
         assert answer.headers["cache-control"] == "no-store"
         assert answer.headers["x-content-type-options"] == "nosniff"
 

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from fanwire.broker import Auth, Broker, Config, Role
 from fanwire.broker.http.peers import on_this_machine
 from fanwire.broker.peer import Peer
-from fanwire.version import VERSION
+from fanwire.version import __version__
 from tests.keys import known
 
 from .http_client import HttpClient, http, serving
@@ -84,7 +84,7 @@ async def test_stats_are_those_of_sys_stats() -> None:
         stats = (await (await http(broker)).get("/v1/stats")).json
 
         assert {"connections", "published", "uptime_s", "http_answers"} <= stats.keys()
-        assert stats["version"] == VERSION
+        assert stats["version"] == __version__
 
 
 async def test_the_release_is_a_label() -> None:
@@ -92,7 +92,7 @@ async def test_the_release_is_a_label() -> None:
     async with serving() as broker:
         families = await _families(await http(broker))
 
-        assert families["fanwire_build_info"] == {("fanwire_build_info", VERSION): 1}
+        assert families["fanwire_build_info"] == {("fanwire_build_info", __version__): 1}
 
 
 async def test_connections_can_be_sorted_and_limited() -> None:
