@@ -10,7 +10,8 @@
   `history` (without subscribing), `silence` (when nothing comes), `demand` (who wants what),
   `presence` (who is subscribed);
 * both: `requester`, `replies` and `deadlines` (asking), `inbox` (where replies come in), `service` (answering);
-* `config`: all settings; `errors`: all that can go wrong.
+* `config`: all settings; `errors`: all that can go wrong; `checks`: whether an argument is what it must be; `home`: the
+  thread that a client belongs to.
 """
 
 from fanwire.protocol.errors import LocalProtocolError as LocalProtocolError

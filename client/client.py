@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from typing import Any, Unpack
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from threading import get_ident
+from types import TracebackType
+from typing import Any, NoReturn, Unpack
 
 import attrs
 import trio
@@ -30,6 +32,7 @@ from .errors import ConnectionLost, FanwireError
 from .feeds import Feeds
 from .group import Worker
 from .history import History, last_of
+from .home import Home, check_trio
 from .link import Link
 from .message import Message
 from .outgoing import Outgoing
@@ -48,44 +51,107 @@ from .subscription import Subscription
 from .url import DEFAULT_URL, Address, parse_url
 
 
-@asynccontextmanager
-async def connect(url: str = DEFAULT_URL, **settings: Unpack[Settings]) -> AsyncIterator[Client]:
+def connect(url: str = DEFAULT_URL, **settings: Unpack[Settings]) -> Connecting:
     """Connect to a broker, stay connected while the block runs, close at its end.
 
     What was published is sent before the connection is closed, if that takes no longer than ``close_timeout_s`` and the
-    block ends without an exception. An exception of the block comes out as it is, in no group.
+    block ends without an exception. An exception of the block comes out as it is, in no group; so does Ctrl-C, as a
+    plain KeyboardInterrupt.
 
     Args:
         url: ``ws://host:port/`` or ``wss://…``; see `fanwire.client.url.parse_url`.
         **settings: See `Options`, which explains each of them.
 
-    Yields:
-        The client, connected.
+    Returns:
+        Something to use with ``async with``, in a program that runs on trio; it gives the `Client`, connected. Entering
+        it raises `ConnectionFailed` if the first connection could not be made (`Refused`: the broker does not want
+        us), and RuntimeError where trio does not run.
 
     Raises:
-        ConnectionFailed: The first connection could not be made; `Refused`: the broker does not want us.
         ValueError: The URL or a setting is wrong.
+        TypeError: The URL or a setting has the wrong type, or there is no setting of that name.
     """
-    client = Client(parse_url(url), Options(**settings))
+    return Connecting(parse_url(url), Options.of(settings))
+
+
+class Connecting(AbstractAsyncContextManager["Client"]):
+    """A client to be: what `connect` returns. Use it with ``async with``."""
+
+    def __init__(self, address: Address, options: Options) -> None:
+        """Made by `connect`."""
+        self._manager = _connected(address, options)
+        self._home: Home | None = None
+
+    # Ctrl-C never strikes in here, and in no task of the client's own: trio raises it in the program's main task, or
+    # at the next checkpoint of it.
+    @trio.lowlevel.enable_ki_protection
+    async def __aenter__(self) -> Client:
+        check_trio()
+        if self._home:
+            raise RuntimeError("a connection can be entered once; call fanwire.connect(…) again")
+        self._home = Home()
+        return await self._manager.__aenter__()
+
+    @trio.lowlevel.enable_ki_protection
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        if self._home:
+            self._home.check()
+        return await self._manager.__aexit__(kind, error, traceback)
+
+    def __await__(self) -> NoReturn:
+        """Say what was forgotten."""
+        raise RuntimeError(_NOT_ENTERED)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """Say what was forgotten: whoever asks for a method of `Client` has not entered this."""
+        if name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        raise RuntimeError(_NOT_ENTERED)
+
+
+_NOT_ENTERED = "a connection is made when it is entered: async with fanwire.connect(…) as client:"
+
+
+@asynccontextmanager
+async def _connected(address: Address, options: Options) -> AsyncIterator[Client]:
+    client = Client(address, options)
     failure: BaseException | None = None
+    others: BaseExceptionGroup[BaseException] | None = None
     try:
         async with trio.open_nursery() as nursery:
             try:
-                await nursery.start(client._link.run)
+                nursery.start_soon(client._link.run)
                 nursery.start_soon(client._clock.run)
+                await client._link.opened()
                 yield client
             except BaseException as error:
                 failure = error
                 raise
             finally:
-                await client._link.stop(flush=failure is None)
-                client._clock.stop()
+                try:
+                    await client._link.stop(flush=failure is None)
+                finally:
+                    client._clock.stop()
     except BaseExceptionGroup as group:
         # The nursery puts what the block raised into a group. Taken out again, unless something else went wrong too.
         if len(group.exceptions) > 1 or group.exceptions[0] is not failure:
-            raise
+            others = group
+    if others is not None:
+        raise _interrupt_in(others) or others
     if failure is not None:
         raise failure
+
+
+def _interrupt_in(group: BaseExceptionGroup[BaseException]) -> KeyboardInterrupt | None:
+    """Ctrl-C among what went wrong: it alone comes out, and tells of the rest."""
+    interrupts, rest = group.split(KeyboardInterrupt)
+    if interrupts is None:
+        return None
+    interrupt = KeyboardInterrupt()
+    interrupt.__cause__ = rest
+    return interrupt
 
 
 class Client:
@@ -94,9 +160,11 @@ class Client:
 
     def __init__(self, address: Address, options: Options) -> None:
         """Does nothing yet; use `connect`."""
-        self._states = States()
         self._requests = Requests()
         self._outgoing = Outgoing(options)
+        self._home = self._outgoing.home
+        self._states = States(self._home)
+        self._thread = self._home.thread
         self._publisher = Publisher(self._outgoing)
         self._feeds = Feeds(self._requests, self._outgoing, options)
         deadlines = Deadlines()
@@ -151,6 +219,7 @@ class Client:
                 that was not sent yet waits for the next connection instead, unless ``on_outage="raise"``.
             LocalProtocolError: The topic, the data or the size is wrong; nothing was sent.
         """
+        self._home.check()
         options = options_of(headers, key, retain, msg_id, expect)
         await trio.lowlevel.checkpoint_if_cancelled()
         while True:
@@ -194,6 +263,8 @@ class Client:
             ConnectionLost: There is no connection, and ``on_outage="raise"``.
             LocalProtocolError: The topic, the data or the size is wrong.
         """
+        if get_ident() != self._thread:
+            raise self._home.elsewhere()
         self._publish_nowait(topic, data, raw, headers, key, retain)
 
     async def flush(self) -> None:
@@ -202,6 +273,7 @@ class Client:
         Raises:
             ConnectionLost: There is no connection, and none will come, or ``on_outage="raise"``.
         """
+        self._home.check()
         await self._outgoing.flush()
 
     def pipeline(self, window: int = 1024) -> Pipeline:
@@ -210,6 +282,7 @@ class Client:
         Args:
             window: Publishes that may be unanswered at a time.
         """
+        self._home.check()
         return Pipeline(self._requests, self._outgoing, self._publisher, window)
 
     # ----------------------------------------------------------- subscribing
@@ -288,6 +361,7 @@ class Client:
             LocalProtocolError: The pattern or an option for the broker is wrong.
             ValueError: Another option is.
         """
+        self._home.check()
         wanted = SubscribeOptions(
             queue=queue, on_slow=on_slow, max_rate=max_rate, heartbeat=heartbeat_s, group=group, echo=echo
         )
@@ -328,6 +402,7 @@ class Client:
         Raises:
             LocalProtocolError: An argument is wrong, or two of the three were given.
         """
+        self._home.check()
         return History(self._ask, Fetch(1, topic, last=last, since=since, offset=offset), report_loss=report_loss)
 
     async def last(self, topic: str) -> Message | None:
@@ -351,6 +426,7 @@ class Client:
         Raises:
             LocalProtocolError: The pattern is wrong.
         """
+        self._home.check()
         return Demand(self.subscribe(DEMAND, report_loss=True), check_pattern(pattern))
 
     async def presence(self, pattern: str) -> list[Member]:
@@ -381,6 +457,7 @@ class Client:
         Raises:
             LocalProtocolError: The pattern is wrong.
         """
+        self._home.check()
         return PresenceWatch(self._feeds, self._requests, self._outgoing, check_pattern(pattern))
 
     # ---------------------------------------------------- asking, answering
@@ -442,6 +519,7 @@ class Client:
         Raises:
             ValueError: ``timeout_s`` or ``most`` is wrong.
         """
+        self._home.check()
         return Replies(self._requester, Question(topic, data, raw, headers), timeout_s, most)
 
     def serve(self, pattern: str, **options: Any) -> Service:
@@ -464,6 +542,7 @@ class Client:
         return Service(self.subscribe(pattern, **options), self._reply)
 
     async def _reply(self, topic: str, data: object, raw: bool, headers: Mapping[str, str] | None) -> None:
+        self._home.check()
         if topic:
             await self._outgoing.send_at_once(self._publisher.encode_reply(topic, data, raw, headers))
         else:
@@ -477,12 +556,14 @@ class Client:
         Raises:
             ConnectionLost: There is no connection at the moment, or it went before the answer came.
         """
+        self._home.check()
         began = trio.current_time()
         await self._ask(Ping(1))
         return trio.current_time() - began
 
     async def _ask(self, request: Ping | Fetch | Presence) -> Result:
         """The answer to a request that belongs to the present connection; it gets a number."""
+        self._home.check()
         if self._link.error:
             raise self._link.error.with_traceback(None)
         number = self._requests.number()
@@ -504,6 +585,7 @@ class Client:
 
     def states(self) -> StateIterator:
         """Follow how the connection is: the present `State`, then every change, ending after "closed"."""
+        self._home.check()
         return self._states.listen()
 
     @property

@@ -51,6 +51,7 @@ class _Watched:
     def start_soon(self, task: Callable[..., Awaitable[Any]], *args: Any) -> None:
         self._nursery.start_soon(self._run, task, *args)
 
+    @trio.lowlevel.enable_ki_protection
     async def _run(self, task: Callable[..., Awaitable[Any]], *args: Any) -> None:
         try:
             await task(*args)
@@ -165,6 +166,7 @@ class Connection:
             return Refused(message, code=error.status_code)
         return ConnectionFailed(message)
 
+    @trio.lowlevel.enable_ki_protection
     async def _take_slow_road(self) -> None:
         """What comes in fragments comes through trio-websocket."""
         assert self._websocket
@@ -178,6 +180,7 @@ class Connection:
         except ConnectionClosed:
             self.end()
 
+    @trio.lowlevel.enable_ki_protection
     async def watch_for_silence(self) -> None:
         """Ping a silent broker; end the connection if that brings no sign of life."""
         while True:

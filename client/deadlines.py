@@ -52,6 +52,7 @@ class Deadlines:
             self._heap = [entry for entry in self._heap if not entry[2].over]
             heapify(self._heap)
 
+    @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         """Runs until cancelled."""
         while True:

@@ -51,6 +51,8 @@ class Feeds:
         self._requests = requests
         self._outgoing = outgoing
         self._options = options
+        self.home = outgoing.home
+        """Where subscriptions may be called."""
         self._by_pattern: dict[Key, Feed] = {}
         self.by_route: dict[int, Feed] = {}
         self._inbox: Inbox | None = None

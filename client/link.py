@@ -56,6 +56,8 @@ class Link:
         self._scope = trio.CancelScope()
         self._connection: Connection | None = None  # while it can be used
         self._closing = False
+        self._opened = trio.Event()
+        self._failure: FanwireError | None = None
         self.error: FanwireError | None = None
         """Why the last connection ended, if there is none now."""
         self.lost_at = 0.0
@@ -72,44 +74,56 @@ class Link:
         """Whether nothing is read from it: a handler has to take its replay first."""
         return self._feeds.holding()
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Started when the first connection stands. Ends when no other one is to be made.
-
-        Raises:
-            ConnectionFailed: The first connection could not be made.
-        """
+    @trio.lowlevel.enable_ki_protection
+    async def run(self) -> None:
+        """Runs until no other connection is to be made. `opened` says what became of the first one."""
 
         def started() -> None:
             self._scope.shield = True
-            task_status.started()
+            self._opened.set()
 
-        with self._scope:
-            ending = await self._live(started)
-            if not self._scope.shield:
-                raise ending.error
-            while self._wants_another(ending):
-                self._states.set(State.WAITING)
-                await trio.sleep(self._backoff.next_wait(ending.hint_s))
-                self._states.set(State.CONNECTING)
-                ending = await self._live(lambda: None)
-        self._finish(self.error if self.error and not self._closing else Closed("the client was closed"))
+        try:
+            with self._scope:
+                ending = await self._live(started)
+                if not self._scope.shield:
+                    self._failure = ending.error
+                    return
+                while self._wants_another(ending):
+                    self._states.set(State.WAITING)
+                    await trio.sleep(self._backoff.next_wait(ending.hint_s))
+                    self._states.set(State.CONNECTING)
+                    ending = await self._live(lambda: None)
+            self._finish(self.error if self.error and not self._closing else Closed("the client was closed"))
+        finally:
+            self._opened.set()
+
+    async def opened(self) -> None:
+        """Wait until the first connection stands. (`trio.Nursery.start` would do it, but not when Ctrl-C comes.)
+
+        Raises:
+            ConnectionFailed: It could not be made.
+        """
+        await self._opened.wait()
+        if self._failure is not None:
+            raise self._failure
 
     def _wants_another(self, ending: Ending) -> bool:
         return ending.again and self._options.reconnect and not self._closing
 
     async def stop(self, *, flush: bool) -> None:
         """End: send what waits if ``flush``, say goodbye; all within the closing timeout each. Not to be cancelled."""
-        if flush and self._connection:
-            with trio.move_on_after(self._options.close_timeout_s, shield=True):
-                try:
+        try:
+            if flush and self._connection:
+                with trio.move_on_after(self._options.close_timeout_s, shield=True):
                     await self._outgoing.flush()
-                except FanwireError:
-                    pass
-        self._closing = True
-        if self._connection:
-            self._connection.end()
-        else:
-            self._scope.cancel()
+        except FanwireError:
+            pass
+        finally:  # also when Ctrl-C comes meanwhile: trio raises it here, shield or not
+            self._closing = True
+            if self._connection:
+                self._connection.end()
+            else:
+                self._scope.cancel()
 
     # -------------------------------------------------------- one connection
 

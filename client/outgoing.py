@@ -21,6 +21,7 @@ from fanwire.transport import FrameStream
 
 from .config import Options
 from .errors import BufferFull, FanwireError
+from .home import Home
 
 # Takes the place of a request that is not to be sent any more, so that all others keep their numbers.
 _NOTHING = encode(Ping(0))
@@ -58,6 +59,8 @@ class Outgoing:
         """Why publishes are refused at the moment, if they are: with ``on_outage="raise"``, and after the end."""
         self.limit = 1 << 62
         """Bytes that one envelope may have: the broker's ``max_message``."""
+        self.home = Home()
+        """Where the client may be called; checked by whatever a program calls, before it touches anything here."""
 
     # ------------------------------------------------------------ taking in
 
@@ -70,7 +73,9 @@ class Outgoing:
         """
         size = len(envelope)
         waiting = self.accepted - self.written
-        if waiting >= self._most_messages or (waiting and self.waiting_bytes + size > self._most_bytes):
+        if waiting >= self._most_messages or (
+            waiting and self._open_bytes + self._sealed_bytes + size > self._most_bytes
+        ):
             raise BufferFull(waiting, self.waiting_bytes, connected=self.connected)
         if self.outage:
             raise self.outage.with_traceback(None)
@@ -237,6 +242,7 @@ class Outgoing:
         while self._control:
             await stream.send_all(self._frame(self._take_control()))
 
+    @trio.lowlevel.enable_ki_protection
     async def write(self, stream: FrameStream) -> None:
         """The writer task of one connection; ends when the stream does."""
         self._stream = stream

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from threading import get_ident
 from time import perf_counter
 from types import TracebackType
 
 import trio
 
+from .checks import check_count
 from .errors import FanwireError
 from .outgoing import Outgoing
 from .publish_result import PublishResult, result_of
@@ -38,10 +40,12 @@ class Pipeline:
 
     def __init__(self, requests: Requests, outgoing: Outgoing, publisher: Publisher, window: int) -> None:
         """Made by `Client.pipeline`."""
-        if window < 1:
-            raise ValueError(f"a window holds at least one publish, not {window}")
+        check_count("window", window)
         self._requests = requests
         self._outgoing = outgoing
+        self._home = outgoing.home
+        self._thread = outgoing.home.thread
+        self._entered = False
         self._publisher = publisher
         self._window = window
         self._unanswered: dict[int, None] = {}
@@ -61,12 +65,16 @@ class Pipeline:
         return None if self._newest is None else result_of(self._newest)
 
     async def __aenter__(self) -> Pipeline:
+        self._home.check()
         await trio.lowlevel.checkpoint()
+        self._entered = True
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._home.check()
+        self._entered = False
         try:
             if error is None:
                 await self.drain()
@@ -100,7 +108,12 @@ class Pipeline:
         Raises:
             ExceptionGroup: Earlier publishes have failed. This one was not sent.
             LocalProtocolError: This one cannot be sent.
+            RuntimeError: The pipeline was not entered, or was left.
         """
+        if get_ident() != self._thread:
+            raise self._home.elsewhere()
+        if not self._entered:
+            raise RuntimeError("a pipeline takes publishes while it is entered: async with client.pipeline() as pipe:")
         if self._errors:
             self._raise()
         if len(self._unanswered) >= self._window:
@@ -122,6 +135,7 @@ class Pipeline:
         Raises:
             ExceptionGroup: Some have failed.
         """
+        self._home.check()
         await trio.lowlevel.checkpoint()
         while self._unanswered:
             await self._progress.park()

@@ -121,6 +121,7 @@ class PresenceWatch:
 
     async def __anext__(self) -> tuple[Member, bool]:
         """The next change. Raises as `Subscription` does."""
+        self._subscription.check_entered()
         await trio.lowlevel.checkpoint()
         while True:
             while self._changed:

@@ -160,7 +160,7 @@ class Replies:
         if self.count == self._most:
             raise StopAsyncIteration
         if not self._asked:
-            raise RuntimeError("replies come once the request was sent: use `async with`")
+            raise RuntimeError("replies come once the request was sent: use `async with client.request_many(…)`")
         while not (self._waiting or self._error or self._expired):
             await self._arrived.park()
         if self._waiting:

@@ -86,6 +86,7 @@ class Requester:
             LocalProtocolError: It cannot be sent at all, or too many are open.
             FanwireError: There is no connection, and none is to be waited for.
         """
+        self._outgoing.home.check()
         if self._link.error:
             if self._outgoing.outage:
                 raise self._outgoing.outage.with_traceback(None)

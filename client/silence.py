@@ -57,6 +57,7 @@ class Clock:
         """The contrary. Idempotent."""
         self._watched.pop(silence, None)
 
+    @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         """Runs until `stop`."""
         with self._scope:

@@ -7,6 +7,8 @@ from enum import StrEnum
 
 import trio
 
+from .home import Home
+
 # What a listener may lie behind; it misses the oldest changes then, never the newest.
 KEPT = 64
 
@@ -25,7 +27,9 @@ class State(StrEnum):
 class States:
     """The history of states, any number of listeners, none of whom has to be registered."""
 
-    def __init__(self) -> None:
+    def __init__(self, home: Home) -> None:
+        """``home``: where listeners may be called."""
+        self.home = home
         self.current = State.CONNECTING
         self._changes: deque[State] = deque([self.current], maxlen=KEPT)
         self._count = 1
@@ -77,6 +81,7 @@ class StateIterator:
         return self
 
     async def __anext__(self) -> State:
+        self._states.home.check()
         await trio.lowlevel.checkpoint()
         state, self._seen = await self._states.after(self._seen)
         return state

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from operator import length_hint
+from threading import get_ident
 from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ import trio
 from fanwire.protocol import PresenceEvent, SubscribeOptions, is_wildcard
 
 from .buffering import BACKLOG_ABOVE, BACKLOG_BELOW, Ages, BufferOptions
+from .checks import check_count
 from .config import OnSlow, OnSlowReconnect
 from .errors import Closed, FanwireError, SlowConsumer, StaleTopic
 from .marks import lost_of
@@ -129,8 +131,8 @@ class Subscription:
             FanwireError: What ended the subscription.
             RuntimeError: It was not entered yet.
         """
-        if self._feed is None:
-            raise RuntimeError("a subscription begins when it is entered")
+        self.check_entered()
+        assert self._feed
         await trio.lowlevel.checkpoint()
         while self._feed.route is None or self._feed.replaying:
             self.raise_if_ended()
@@ -191,8 +193,8 @@ class Subscription:
             FanwireError: The subscription has ended.
             RuntimeError: It was not entered yet.
         """
-        if self._feed is None:
-            raise RuntimeError("a subscription can be changed once it was entered")
+        self.check_entered()
+        assert self._feed
         given = {"on_slow": on_slow, "queue": queue, "max_rate": max_rate}
         changes = {name: value for name, value in given.items() if value is not UNCHANGED}
         await self._feeds.change(self._feed, self, changes)
@@ -207,6 +209,7 @@ class Subscription:
             LocalProtocolError: The client has the pattern already, with other options for the broker.
             FanwireError: There is no connection, and none will come.
         """
+        self._feeds.home.check()
         if self._feed or self._error:
             raise RuntimeError("a subscription can be entered once; call client.subscribe(…) again")
         self._feed = await self._feeds.join(self, self._wanted, self._beginning)
@@ -217,11 +220,22 @@ class Subscription:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._feeds.home.check()
         self.end(Closed(f"the subscription of {self.pattern!r} was closed"), at_once=True)
         if self._silence:
             self._silence.end()
         if self._feed:
             await self._feeds.leave(self._feed, self)
+
+    def check_entered(self) -> None:
+        """Raise RuntimeError if this was not entered yet, or the caller is in another thread than the client."""
+        self._feeds.home.check()
+        if self._feed is None:
+            self.raise_if_ended()
+            raise RuntimeError(
+                f"{self.pattern!r} is subscribed to when it is entered: async with client.subscribe(…) as subscription:"
+                " (serve, demand and watch_presence likewise)"
+            )
 
     def raise_if_ended(self) -> None:
         """Raise what `end` was called with, if it was."""
@@ -378,6 +392,8 @@ class Subscription:
 
     async def _wait(self) -> None:
         """A checkpoint; then wait for something to take."""
+        if self._feed is None or get_ident() != self._feeds.home.thread:
+            self.check_entered()
         if self._crowded and self._feed and len(self._buffer) < self._options.buffer * BACKLOG_BELOW:
             self._set_crowded(self._feed, False)
         if self._holds:
@@ -397,8 +413,7 @@ class Batches:
     """See `Subscription.batches`."""
 
     def __init__(self, subscription: Subscription, most: int) -> None:
-        if most < 1:
-            raise ValueError(f"a batch holds at least one message, not {most}")
+        check_count("most", most)
         self._subscription = subscription
         self._most = most
 

@@ -66,6 +66,7 @@ class Renewal:
         self._requests = requests
         self._outgoing = outgoing
 
+    @trio.lowlevel.enable_ki_protection
     async def run(self, welcome: Mapping[str, Any]) -> None:
         """Wait for the right moment, say HELLO with a new token, and so on. Ends when there is nothing to renew."""
         told = welcome

@@ -48,7 +48,10 @@ def parse_url(url: str) -> Address:
 
     Raises:
         ValueError: It is no such URL; the message says why.
+        TypeError: It is no text.
     """
+    if not isinstance(url, str):
+        raise TypeError(f"url is {url!r:.60}; it must be text, such as {DEFAULT_URL}")
     if url.startswith(_UNIX):
         return _unix_address(url)
     parts = _split(url)
