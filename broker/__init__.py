@@ -15,19 +15,24 @@ that does nothing else).
 
 from __future__ import annotations
 
-from .auth import Auth as Auth
-from .auth import AuthCertificate as AuthCertificate
-from .auth import AuthKey as AuthKey
-from .auth import AuthToken as AuthToken
-from .auth_file import read_auth as read_auth
-from .closed import ClosedConnection as ClosedConnection
-from .config import Config as Config
-from .permissions import Role as Role
-from .reports import ConnectionInfo as ConnectionInfo
-from .rules import TopicRule as TopicRule
-from .server import Broker as Broker
-from .statistics import BrokerStatistics as BrokerStatistics
-from .tls import Tls as Tls
+from fanwire.extras import missing_extra
+
+try:
+    from .auth import Auth as Auth
+    from .auth import AuthCertificate as AuthCertificate
+    from .auth import AuthKey as AuthKey
+    from .auth import AuthToken as AuthToken
+    from .auth_file import read_auth as read_auth
+    from .closed import ClosedConnection as ClosedConnection
+    from .config import Config as Config
+    from .permissions import Role as Role
+    from .reports import ConnectionInfo as ConnectionInfo
+    from .rules import TopicRule as TopicRule
+    from .server import Broker as Broker
+    from .statistics import BrokerStatistics as BrokerStatistics
+    from .tls import Tls as Tls
+except ModuleNotFoundError as error:
+    raise missing_extra("fanwire.broker", "broker", error) from error
 
 __all__ = [
     "Auth",

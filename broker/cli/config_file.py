@@ -19,12 +19,10 @@ from fanwire.broker.access import authenticator_of
 from fanwire.broker.auth_file import build, read_auth
 from fanwire.broker.exposure import check_host
 from fanwire.broker.tls import load
+from fanwire.client.cli.command import EX_CONFIG as EX_CONFIG
 
 from .logs import FORMATS, LEVELS
 from .settings import FLAGS, SETTINGS, option_of, quoted, rule_of_table, unknown, variable_of
-
-EX_CONFIG = 78
-"""Exit status (sysexits.h): the settings cannot be used. Starting again will not help."""
 
 
 class BadSettings(Exception):

@@ -8,6 +8,9 @@ from typing import Any
 import attrs
 import click
 
+from fanwire.client.cli.command import Group
+from fanwire.client.cli.output import note_error, say
+
 from .config_file import EX_CONFIG, KEYS, BadSettings, Given, Settings, given_by, resolve
 from .environment import complain
 
@@ -41,7 +44,9 @@ _EXAMPLE = """
 
 
 @click.group(
-    short_help="Write, check and show a broker's settings.", context_settings={"help_option_names": ["-h", "--help"]}
+    cls=Group,
+    short_help="Write, check and show a broker's settings.",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 def config() -> None:
     """Write, check and show a broker's settings.
@@ -73,7 +78,7 @@ def init(file: Path, force: bool) -> None:
         raise click.ClickException(f"{file} is there already; --force replaces it") from None
     except OSError as error:
         raise click.ClickException(f"{file}: {error.strerror or error}") from None
-    click.echo(f"wrote {file}")
+    say(f"wrote {file}")
 
 
 def template() -> str:
@@ -96,7 +101,7 @@ def check(file: Path | None) -> int:
     settings = resolved(path, {})
     if settings is None or misspelt:
         return EX_CONFIG
-    click.echo(f"{path} is good")
+    say(f"{path} is good")
     return 0
 
 
@@ -112,7 +117,7 @@ def resolved(path: Path | None, given: Mapping[str, Given]) -> Settings | None:
         if all(each.startswith("--") and not each.startswith(("--auth-file", "--tls-")) for each in error.problems):
             raise click.UsageError("; ".join(error.problems), click.get_current_context()) from None
         for problem in error.problems:
-            click.echo(f"{click.style('error:', fg='red', bold=True)} {problem}", err=True)
+            note_error(problem)
         return None
 
 
@@ -133,7 +138,7 @@ def show(options: tuple[str, ...]) -> int:
     shown = list(_shown(settings))
     width = min(60, max(len(line) for line, _ in shown))
     for line, origin in shown:
-        click.echo(f"{line:{width}}  # {origin}")
+        say(f"{line:{width}}  # {origin}")
     return 0
 
 
@@ -166,7 +171,7 @@ def _flat(name: str, value: Any, secret: bool = False) -> Iterator[str]:
 @config.command(hidden=True)
 def docs() -> None:
     """Print docs/settings.md."""
-    click.echo(page(), nl=False)
+    say(page(), nl=False)
 
 
 def page() -> str:

@@ -6,8 +6,9 @@ from typing import Any
 
 import click
 
+from fanwire.client.cli.command import Command
 from fanwire.client.cli.options import url_option
-from fanwire.client.cli.output import Output
+from fanwire.client.cli.output import Output, note
 from fanwire.client.cli.running import run
 
 from .http_query import ask
@@ -21,7 +22,7 @@ _CLOSED = ("SESSION", "CLIENT", "USER", "CODE", "LASTED_S", "REASON")
 _NUMBERS = ("QUEUED", "BYTES", "OLDEST_MS", "LOST", "REPLACED", "SUBSCRIPTIONS", "CODE", "LASTED_S")
 
 
-@click.command(short_help="List who is connected.")
+@click.command(cls=Command, short_help="List who is connected.")
 @click.option(
     "--sort", type=click.Choice(("lag", "age")), default="lag", show_default=True,
     help="Who comes first: who is furthest behind, or who came first.",
@@ -73,7 +74,7 @@ async def _open(sort: str, limit: int, as_json: bool, url: str) -> int:
     ]
     await _print(listed, _OPEN, rows, as_json)
     if not as_json and answer["total"] > len(listed):
-        click.echo(f"{len(listed)} of {answer['total']}; --limit shows more", err=True)
+        note(f"{len(listed)} of {answer['total']}; --limit shows more")
     return 0
 
 

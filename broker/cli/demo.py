@@ -10,8 +10,10 @@ import trio
 
 from fanwire.broker import Broker, Config
 from fanwire.client import connect
+from fanwire.client.cli.command import Command
 from fanwire.client.cli.feed import chosen_feed, feed_options
 from fanwire.client.cli.options import plain_option, seconds_option
+from fanwire.client.cli.output import note
 from fanwire.client.cli.prices import TOPIC_PREFIX
 from fanwire.client.cli.running import run, until_signalled
 from fanwire.client.cli.ticker import OUTGOING, Feed, Progress, publish_bars
@@ -25,7 +27,7 @@ _PATTERN = f"{TOPIC_PREFIX}.>"
 _ALL_FIVE = "2012-05-18"  # Facebook's first day: from here on there are prices of all five shares
 
 
-@click.command(short_help="See it work: a broker, a feed and a live table.")
+@click.command(cls=Command, short_help="See it work: a broker, a feed and a live table.")
 @feed_options(speed=5.0, since=_ALL_FIVE)
 @plain_option
 @seconds_option("End after so many seconds.")
@@ -63,7 +65,7 @@ def demo(
 async def _demo(feed: Feed, plain: bool, seconds: float | None) -> int:
     async with until_signalled(), _serving() as broker:
         url = broker.urls[0]
-        click.echo(f"broker at {url}; in another terminal: fanwire sub '{_PATTERN}' --url {url}", err=True)
+        note(f"broker at {url}; in another terminal: fanwire sub '{_PATTERN}' --url {url}")
         display = display_for(f"demo at {url}", plain=plain, interval_s=1.0)
         watch = Watch()
         async with (
@@ -94,7 +96,7 @@ async def _started(nursery: trio.Nursery) -> Broker:
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise cannot_listen(broker.config, error) from None
-    click.echo(f"port {DEFAULT_PORT} is in use (another broker?): taking a free one", err=True)
+    note(f"port {DEFAULT_PORT} is in use (another broker?): taking a free one")
     return await _start(nursery, Broker(Config(port=0)))
 
 

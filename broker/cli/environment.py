@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 
 import click
 
+from fanwire.client.cli.output import note_error, note_warning
+
 PREFIX = "FANWIRE_"
 
 OF_CLIENTS = ("FANWIRE_URL", "FANWIRE_TOKEN")
@@ -48,10 +50,8 @@ def complain(command: click.Command, environment: Mapping[str, str] = os.environ
     misspelt = False
     for name, meant in unread(command, environment):
         if meant is None:
-            warning = click.style("warning:", fg="yellow", bold=True)
-            click.echo(f"{warning} {name}: no setting has this variable; nobody reads it", err=True)
+            note_warning(f"{name}: no setting has this variable; nobody reads it")
         else:
             misspelt = True
-            error = click.style("error:", fg="red", bold=True)
-            click.echo(f"{error} {name}: no setting has this variable (did you mean {meant}?)", err=True)
+            note_error(f"{name}: no setting has this variable (did you mean {meant}?)")
     return misspelt

@@ -4,13 +4,15 @@ from urllib.parse import quote
 
 import click
 
+from fanwire.client.cli.command import Command
 from fanwire.client.cli.options import url_option
+from fanwire.client.cli.output import note_error, say
 from fanwire.client.cli.running import run
 
 from .http_query import ask
 
 
-@click.command(short_help="Send clients away.")
+@click.command(cls=Command, short_help="Send clients away.")
 @click.argument("sessions", metavar="SESSION...", nargs=-1, required=True)
 @url_option
 def kick(sessions: tuple[str, ...], url: str) -> int:
@@ -42,7 +44,7 @@ async def _kick(sessions: tuple[str, ...], url: str) -> int:
             if len(sessions) == 1:
                 raise
             failed += 1
-            click.echo(f"error: {error.format_message()}", err=True)
+            note_error(error.format_message())
         else:
-            click.echo(f"{session} disconnected")
+            say(f"{session} disconnected")
     return 1 if failed else 0

@@ -14,6 +14,8 @@ import trio
 from fanwire.broker import Broker, Config
 from fanwire.broker.log import log
 from fanwire.broker.process import tune
+from fanwire.client.cli.command import Command
+from fanwire.client.cli.output import OutputClosed, OutputFailed, say
 from fanwire.client.cli.running import run
 
 from .config_file import EX_CONFIG, BadSettings, Settings, given_by, resolve
@@ -24,7 +26,7 @@ from .settings import settings_options
 from .systemd import Notifier
 
 
-@click.command(short_help="Run a broker.")
+@click.command(cls=Command, short_help="Run a broker.")
 @click.option(
     "--config",
     "config_file",
@@ -107,7 +109,7 @@ async def _serve(settings: Settings, again: Callable[[], Settings], from_file: b
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, *watched) as signals:
         async with trio.open_nursery() as nursery:
             await _start(broker, nursery)
-            click.echo(f"listening on {' '.join(broker.urls)}")
+            _say_where(broker)
             log.info("listening", urls=" ".join(broker.urls), **_admin(broker))
             nursery.start_soon(broker.watch_lag)
             systemd.ready()
@@ -120,6 +122,14 @@ async def _serve(settings: Settings, again: Callable[[], Settings], from_file: b
             status = await _drain(broker, signals)
             nursery.cancel_scope.cancel()
     return status
+
+
+def _say_where(broker: Broker) -> None:
+    """The line on standard output. A broker serves also where nobody can read it."""
+    try:
+        say(f"listening on {' '.join(broker.urls)}")
+    except (OutputClosed, OutputFailed) as error:
+        log.warning("cannot say where it listens", reason=str(error) or "the reader of standard output has gone")
 
 
 def _admin(broker: Broker) -> dict[str, str]:

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import secrets
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,13 +13,22 @@ from fanwire.broker.auth import ALGORITHMS
 from fanwire.broker.auth_file import read_auth
 from fanwire.broker.authenticator import Authenticator
 from fanwire.broker.identity import AuthenticationFailed, Identity
+from fanwire.client.cli.command import Group
 from fanwire.client.cli.options import pattern as pattern_type
 from fanwire.client.cli.options import topic as topic_type
+from fanwire.client.cli.output import note, say
+from fanwire.client.cli.stdin_lines import read_whole
+from fanwire.client.cli.text import NotText, read_text
+
+_LONGEST = 16 * 1024
+"""Bytes of standard input that `check` reads."""
 
 _SECONDS = click.IntRange(min=1)
 
 
-@click.group(short_help="Make tokens, and check them.", context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Group, short_help="Make tokens, and check them.", context_settings={"help_option_names": ["-h", "--help"]}
+)
 def token() -> None:
     """Make tokens, and check them.
 
@@ -71,17 +79,16 @@ def new(
         return
     wanted = {"sub": user, "iss": issuer, "aud": audience, "roles": list(roles) or None}
     claims = {name: value for name, value in wanted.items() if value is not None}
-    click.echo(_signed(claims, key, algorithm, kid, seconds))
+    say(_signed(claims, key, algorithm, kid, seconds))
 
 
 def _print_random(user: str, roles: tuple[str, ...]) -> None:
     text = "fw_" + base64.urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip("=")
-    click.echo(text)
+    say(text)
     listed = ", ".join(map(_quoted, roles))
-    click.echo(
+    note(
         f"[[auth.tokens]]\nuser = {_quoted(user)}\nroles = [{listed}]\n"
-        f'sha256 = "{hashlib.sha256(text.encode()).hexdigest()}"',
-        err=True,
+        f'sha256 = "{hashlib.sha256(text.encode()).hexdigest()}"'
     )
 
 
@@ -121,9 +128,11 @@ def check(auth_file: str, publishes: tuple[str, ...], subscribes: tuple[str, ...
       fanwire token check --auth-file auth.toml --publish stocks.AAPL < token.txt
     """
     try:
-        identity = Authenticator(read_auth(auth_file)).authenticate(sys.stdin.read(16 * 1024).strip())
+        identity = Authenticator(read_auth(auth_file)).authenticate(read_text(read_whole(_LONGEST)).strip())
     except AuthenticationFailed as failure:
         raise click.ClickException(f"not accepted: {failure.reason}") from None
+    except NotText as error:
+        raise click.ClickException(f"standard input {error}") from None
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     _print_identity(identity)
@@ -131,13 +140,13 @@ def check(auth_file: str, publishes: tuple[str, ...], subscribes: tuple[str, ...
     answers = [(f"publish on {topic}", permissions.may_publish(topic)) for topic in publishes]
     answers += [(f"subscribe to {pattern}", permissions.may_subscribe(pattern)) for pattern in subscribes]
     for what, allowed in answers:
-        click.echo(f"{'may' if allowed else 'may not'} {what}")
+        say(f"{'may' if allowed else 'may not'} {what}")
     return 0 if all(allowed for _, allowed in answers) else 1
 
 
 def _print_identity(identity: Identity) -> None:
     left = identity.expires_in_s
-    click.echo(f"user: {identity.user}")
-    click.echo(f"good for: {'ever' if left is None else f'{left:.0f} s'}")
+    say(f"user: {identity.user}")
+    say(f"good for: {'ever' if left is None else f'{left:.0f} s'}")
     for name, patterns in identity.permissions.as_map().items():
-        click.echo(f"{name.replace('_', ' ')}: {' '.join(patterns)}")
+        say(f"{name.replace('_', ' ')}: {' '.join(patterns)}")

@@ -4,6 +4,7 @@ import json
 
 import click
 
+from fanwire.client.cli.command import Command
 from fanwire.client.cli.options import pattern as pattern_type
 from fanwire.client.cli.options import url_option
 from fanwire.client.cli.output import Output
@@ -19,7 +20,7 @@ _HEADINGS = ("TOPIC", "SUBSCRIPTIONS", "LAGGING", "OFFSET", "MESSAGES", "RETAINE
 _NUMBERS = ("SUBSCRIPTIONS", "LAGGING", "OFFSET", "MESSAGES")
 
 
-@click.command(short_help="List topics.")
+@click.command(cls=Command, short_help="List topics.")
 @click.argument("wanted", metavar="[PATTERN]", type=pattern_type, default=">")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="How many at most; all if it is not given.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with all that is known.")

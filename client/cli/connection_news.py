@@ -1,8 +1,8 @@
 """Tells people on standard error when the connection goes and comes back."""
 
-import click
-
 from fanwire.client import Client
+
+from .output import note
 
 
 async def tell_states(client: Client) -> None:
@@ -11,7 +11,5 @@ async def tell_states(client: Client) -> None:
     async for state in client.states():
         connected = state == "connected"
         if connected != was_connected and state != "closed":
-            click.echo(
-                "connected again" if connected else "connection lost: trying to reach the broker again", err=True
-            )
+            note("connected again" if connected else "connection lost: trying to reach the broker again")
             was_connected = connected

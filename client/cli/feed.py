@@ -11,8 +11,10 @@ import trio
 
 from fanwire.client import Client, connect
 
+from .command import Command
 from .on_demand import OnDemand
 from .options import POSITIVE, environment_token, seconds_option, topic, url_option
+from .output import note
 from .prices import TOPIC_PREFIX
 from .running import run, until_signalled
 from .ticker import DEFAULT_SPEED, OUTGOING, SYMBOLS, Feed, Progress, publish_bars
@@ -63,7 +65,7 @@ def feed_options(*, speed: float = DEFAULT_SPEED, since: str = "") -> Callable[[
     return lambda command: reduce(lambda done, option: option(done), reversed(options), command)
 
 
-@click.command(short_help="Publish stock prices: real ones, or a random walk.")
+@click.command(cls=Command, short_help="Publish stock prices: real ones, or a random walk.")
 @feed_options()
 @click.option("--loop", is_flag=True, help="Begin anew after the last of the real prices.")
 @click.option("--on-demand", is_flag=True, help="Publish only what somebody is subscribed to; time goes on meanwhile.")
@@ -146,4 +148,4 @@ async def _publish_wanted(client: Client, chosen: Feed, progress: Progress) -> N
 
 
 def _say(text: str) -> None:
-    click.echo(text, err=True)
+    note(text)

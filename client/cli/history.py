@@ -4,6 +4,7 @@ import click
 
 from fanwire.client import Message, connect
 
+from .command import Command
 from .message_line import json_line, text_line
 from .options import environment_token, url_option
 from .options import topic as topic_type
@@ -14,7 +15,7 @@ _LINES = 500
 """Written at once."""
 
 
-@click.command(short_help="Print what a topic remembers.")
+@click.command(cls=Command, short_help="Print what a topic remembers.")
 @click.argument("topic", type=topic_type)
 @click.option("--last", type=click.IntRange(min=1), metavar="N", help="The newest N messages only.")
 @click.option("--after", type=click.IntRange(min=0), metavar="OFFSET", help="Only what came after this message.")

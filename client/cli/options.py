@@ -10,6 +10,8 @@ from fanwire.client.tokens import check_token
 from fanwire.client.url import DEFAULT_URL, parse_url
 from fanwire.protocol import LocalProtocolError, check_pattern, check_topic
 
+from .command import BadVariable
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 QUEUE = 100_000
 """Messages that a subscriber of the command line asks the broker to let wait: ten times the usual.
@@ -69,7 +71,7 @@ def environment_token() -> str | None:
     try:
         return check_token(token) if token else None
     except ValueError as error:
-        raise click.ClickException(f"FANWIRE_TOKEN: {error}") from None
+        raise BadVariable(f"FANWIRE_TOKEN: {error}") from None
 
 
 def seconds_option(help_text: str) -> Callable[[_Command], _Command]:

@@ -7,14 +7,15 @@ import trio
 
 from fanwire.client import Client, Member, connect
 
+from .command import Command
 from .connection_news import tell_states
 from .options import environment_token, pattern, url_option
-from .output import Output
+from .output import Output, note
 from .running import run, until_signalled
 from .terminal_text import printable
 
 
-@click.command(short_help="Show who is subscribed.")
+@click.command(cls=Command, short_help="Show who is subscribed.")
 @click.argument("wanted", metavar="PATTERN", type=pattern)
 @click.option("--watch", is_flag=True, help="Go on, and print who comes and who goes.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line: pattern, name, session, client.")
@@ -61,7 +62,7 @@ async def _follow(client: Client, wanted: str, as_json: bool) -> None:
     output = Output()
     async with client.watch_presence(wanted) as watch, trio.open_nursery() as nursery:
         nursery.start_soon(tell_states, client)
-        click.echo(f"watching {wanted}; Ctrl-C ends", err=True)
+        note(f"watching {wanted}; Ctrl-C ends")
         async for member, present in watch:
             await output.write(_line(member, present, as_json))
 

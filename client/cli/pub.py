@@ -1,6 +1,5 @@
 """`fanwire pub`: publish messages, and know that the broker has them."""
 
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,12 +8,14 @@ import click
 
 from fanwire.client import Client, FanwireError, Pipeline, connect
 
+from .command import Command
 from .options import POSITIVE, environment_token, url_option
 from .options import topic as topic_type
+from .output import say
 from .payload import Form, Payload, read_payload
 from .running import run
 from .schedule import Pace
-from .stdin_lines import lines
+from .stdin_lines import STANDARD_INPUT, lines
 
 _LONGEST_LINE = 16 * 1024 * 1024  # bounds our memory; the broker's limit is lower as a rule, and it says so
 
@@ -42,14 +43,14 @@ class _Job:
                 yield self.payload
             return
         number = 0
-        async for line in lines(sys.stdin.fileno(), longest=_LONGEST_LINE):
+        async for line in lines(STANDARD_INPUT, longest=_LONGEST_LINE):
             number += 1
             yield read_payload(line, self.form, where=f"line {number} of standard input")
             if number == self.count:
                 return
 
 
-@click.command(short_help="Publish messages.")
+@click.command(cls=Command, short_help="Publish messages.")
 @click.argument("topic", type=topic_type)
 @click.argument("data", required=False)
 @click.option(
@@ -131,7 +132,7 @@ async def _pub(job: _Job, url: str, quiet: bool) -> int:
     async with connect(url, token=environment_token(), name="fanwire pub", reconnect=False) as client:
         published = await (_publish_one(job, client) if job.is_one else _publish_many(job, client))
     if not quiet:
-        click.echo(f"published {published} on {job.topic}")
+        say(f"published {published} on {job.topic}")
     return 0
 
 

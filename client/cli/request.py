@@ -4,6 +4,7 @@ import click
 
 from fanwire.client import connect
 
+from .command import Command
 from .message_line import data_text
 from .options import POSITIVE, environment_token, url_option
 from .options import topic as topic_type
@@ -12,7 +13,7 @@ from .payload import Form, Payload, read_payload
 from .running import run
 
 
-@click.command(short_help="Ask whoever serves a topic.")
+@click.command(cls=Command, short_help="Ask whoever serves a topic.")
 @click.argument("topic", type=topic_type)
 @click.argument("data", default="")
 @click.option("--json", "form", flag_value="json", help="The data is JSON: who answers gets its value.")

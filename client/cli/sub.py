@@ -8,10 +8,11 @@ from fanwire.client import Client, LostMessages, Message, Stale, Subscription, c
 from fanwire.client.config import OnSlow
 from fanwire.protocol import ON_SLOW
 
+from .command import Command
 from .connection_news import tell_states
 from .message_line import json_line, lost_json_line, lost_text, stale_json_line, stale_text, text_line
 from .options import POSITIVE, QUEUE, environment_token, max_rate_option, pattern, url_option
-from .output import Output
+from .output import Output, note
 from .running import run, until_signalled
 
 
@@ -82,11 +83,11 @@ class _Listening:
         """A program that reads JSON gets it in its place; a person is told apart from what may be piped on."""
         if self.as_json:
             return stale_json_line(mark) if isinstance(mark, Stale) else lost_json_line(mark)
-        click.echo(stale_text(mark) if isinstance(mark, Stale) else lost_text(mark), err=True)
+        note(stale_text(mark) if isinstance(mark, Stale) else lost_text(mark))
         return ""
 
 
-@click.command(short_help="Print the messages of topics.")
+@click.command(cls=Command, short_help="Print the messages of topics.")
 @click.argument("patterns", metavar="PATTERN...", nargs=-1, required=True, type=pattern)
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after so many messages.")
 @click.option("--timeout", type=POSITIVE, metavar="S", help="End after so many seconds, in any case.")
@@ -189,7 +190,7 @@ async def _listen(subscriptions: list[Subscription], client: Client, listening: 
         for subscription in subscriptions:
             await nursery.start(_print, subscription, listening)
         nursery.start_soon(tell_states, client)
-        click.echo(f"listening to {' '.join(each.pattern for each in subscriptions)}; Ctrl-C ends", err=True)
+        note(f"listening to {' '.join(each.pattern for each in subscriptions)}; Ctrl-C ends")
         await listening.done.wait()
         nursery.cancel_scope.cancel()
 
@@ -208,7 +209,7 @@ async def _print(
 
 def _summarise(listening: _Listening, seconds: float) -> None:
     lost = f", {listening.lost} lost" if listening.lost else ""
-    click.echo(f"{listening.printed} messages in {seconds:.1f} s{lost}", err=True)
+    note(f"{listening.printed} messages in {seconds:.1f} s{lost}")
 
 
 def _status(listening: _Listening, signal: int | None) -> int:

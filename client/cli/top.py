@@ -9,6 +9,7 @@ import trio
 
 from fanwire.client import Client, Undecodable, connect
 
+from .command import Command
 from .options import environment_token, plain_option, seconds_option, url_option
 from .output import Output
 from .running import run, until_signalled
@@ -22,7 +23,7 @@ PATIENCE_S = 5.0
 _CLOSED = 5
 
 
-@click.command(short_help="Show which subscribers are behind.")
+@click.command(cls=Command, short_help="Show which subscribers are behind.")
 @click.option("--once", is_flag=True, help="Show one report and end.")
 @click.option(
     "--sort",

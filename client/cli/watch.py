@@ -5,12 +5,13 @@ import trio
 
 from fanwire.client import connect
 
+from .command import Command
 from .options import POSITIVE, environment_token, max_rate_option, pattern, plain_option, seconds_option, url_option
 from .running import run, until_signalled
 from .watching import Display, Watch, display_for
 
 
-@click.command(short_help="Show a live table of prices.")
+@click.command(cls=Command, short_help="Show a live table of prices.")
 @click.argument("patterns", metavar="PATTERN...", nargs=-1, required=True, type=pattern)
 @plain_option
 @click.option(

@@ -4,7 +4,7 @@ A command's module is imported when the command is run, and not before: `fanwire
 wait for what `fanwire bench` needs.
 """
 
-import sys
+import errno
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -12,8 +12,11 @@ import attrs
 import click
 
 from fanwire import __version__
+from fanwire.extras import MissingExtra, missing_extra
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+_OF_OUTPUT = (errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC)
 
 
 @attrs.frozen(slots=True)
@@ -57,7 +60,7 @@ class _Commands(click.Group):
             return None
         try:
             command = getattr(import_module(place.module), cmd_name)
-        except ModuleNotFoundError as error:
+        except (ModuleNotFoundError, MissingExtra) as error:
             raise _missing_package(cmd_name, error) from error
         assert isinstance(command, click.Command)
         return command
@@ -67,11 +70,11 @@ class _Commands(click.Group):
             formatter.write_dl([(name, place.short_help) for name, place in COMMANDS.items()])
 
 
-def _missing_package(command: str, error: ModuleNotFoundError) -> Exception:
+def _missing_package(command: str, error: ModuleNotFoundError | MissingExtra) -> Exception:
     """What to install; a module of our own that is missing is a defect, and shown as one."""
-    if error.name is None or error.name.partition(".")[0] == "fanwire":
-        return error
-    return click.ClickException(f"`fanwire {command}` needs the package {error.name!r}: pip install 'fanwire[all]'")
+    cause = error if isinstance(error, ModuleNotFoundError) else ModuleNotFoundError(str(error), name=error.name)
+    missing = missing_extra(f"`fanwire {command}`", "all", cause)
+    return click.ClickException(str(missing)) if isinstance(missing, MissingExtra) else missing
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -109,7 +112,22 @@ def run(arguments: Sequence[str]) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
+    except (OSError, SystemExit) as error:
+        return _unwritten(error)
     return status if isinstance(status, int) else 0
+
+
+def _unwritten(error: OSError | SystemExit) -> int:
+    """The exit status where click could not print a help text; click itself ends the program if its reader has gone."""
+    from fanwire.client.cli.output import OutputClosed, OutputFailed, abandon_output
+
+    if isinstance(error, SystemExit | OutputClosed):
+        return 0
+    if error.filename is not None or error.errno not in _OF_OUTPUT:
+        raise error
+    abandon_output()
+    _show(OutputFailed(error))
+    return 1
 
 
 def _show(error: click.ClickException) -> None:
@@ -119,4 +137,7 @@ def _show(error: click.ClickException) -> None:
         message = message[0].lower() + message[1:]
     if isinstance(error, click.UsageError) and error.ctx is not None:
         message = f"{message.rstrip('.')} (see {error.ctx.command_path} --help)"
-    click.echo(f"{click.style('error:', fg='red', bold=True)} {message}", file=sys.stderr)
+    try:
+        click.echo(f"{click.style('error:', fg='red', bold=True)} {message}", err=True)
+    except OSError:
+        pass  # the exit status says it, too

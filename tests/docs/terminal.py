@@ -100,7 +100,7 @@ class Terminal:
     def _start(self, command: Command, output: Path) -> subprocess.Popen[bytes]:
         text, folder = command.text.replace(ADDRESS, self.address), self._folder
         if text.startswith("fanwire serve"):
-            text += " --port 0"
+            text = re.sub(r" --port \d+", "", text) + " --port 0"
         if text.startswith("make "):  # what it would do: the tests are what `make test` runs
             text, folder = text.replace("make ", "make --dry-run ", 1), ROOT
         with output.open("wb") as file:

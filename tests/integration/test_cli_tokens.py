@@ -30,7 +30,7 @@ def _new(capsys: pytest.CaptureFixture[str], *options: str) -> tuple[str, str]:
 
 
 def _check(monkeypatch: pytest.MonkeyPatch, token: str, *options: str) -> int:
-    monkeypatch.setattr("sys.stdin", io.StringIO(f"{token}\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(f"{token}\n".encode())))
     return run(["token", "check", *options])
 
 
@@ -111,7 +111,7 @@ def test_commands_take_the_token_from_the_environment(tmp_path: Path, monkeypatc
                 status, _, error = command.ended()
                 ends.append((status, error))
 
-    assert [status for status, _ in ends] == [0, 1, 1, 1]
+    assert [status for status, _ in ends] == [0, 1, 78, 1]
     assert "HTTP 401, the token is not accepted" in ends[1][1]
     assert "FANWIRE_TOKEN: a token is a text of visible ASCII" in ends[2][1]
     assert "a token is needed here" in ends[3][1]

@@ -14,7 +14,7 @@ def test_importing_fanwire_imports_only_what_the_core_needs() -> None:
     """Nothing is imported beyond trio, trio-websocket, msgpack, attrs and what they need, though more is installed."""
     allowed = {"fanwire", *sys.stdlib_module_names, *_modules_of(set(_needed_by("fanwire")))}
 
-    imported = _imported_by("import fanwire") - _imported_by("pass")
+    imported = _imported_by("import fanwire; fanwire.connect") - _imported_by("pass")
 
     assert imported - allowed == set()
     assert {"fanwire", "trio", "trio_websocket", "msgpack", "attr"} <= imported
@@ -22,7 +22,14 @@ def test_importing_fanwire_imports_only_what_the_core_needs() -> None:
 
 def test_importing_fanwire_imports_no_broker() -> None:
     """The broker is loaded only when it is asked for."""
-    assert "fanwire.broker" not in _import_times("import fanwire")
+    assert "fanwire.broker" not in _import_times("import fanwire; fanwire.connect")
+
+
+def test_the_command_line_begins_before_anything_slow_is_loaded() -> None:
+    """Signals and standard streams are looked after within milliseconds, and not when the client is loaded."""
+    slow = {"fanwire.client", "fanwire.broker", "trio", "click", "attr", "msgpack", "ssl"}
+
+    assert slow.isdisjoint(_import_times("import fanwire.__main__"))
 
 
 def _imported_by(program: str) -> set[str]:

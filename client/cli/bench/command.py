@@ -9,7 +9,9 @@ from contextlib import asynccontextmanager
 import attrs
 import click
 
+from fanwire.client.cli.command import Command
 from fanwire.client.cli.options import POSITIVE, broker_url
+from fanwire.client.cli.output import say
 from fanwire.client.cli.running import run, until_signalled
 
 from .own_broker import own_broker
@@ -21,7 +23,7 @@ from .run import measure
 _LARGEST = 1_000_000  # below the 1 MiB that a broker takes by default, with its envelope
 
 
-@click.command(short_help="Measure a broker's throughput and latency.")
+@click.command(cls=Command, short_help="Measure a broker's throughput and latency.")
 @click.option(
     "--mode",
     type=click.Choice(["tput", "latency"]),
@@ -121,7 +123,7 @@ async def _bench(plan: Plan, processes: int, as_json: bool) -> int:
             result = await measure(ready, processes, on_progress)
     if result is None:
         return 128 + (ending.signal or 0)
-    click.echo(json.dumps(result.to_map()) if as_json else result.to_text())
+    say(json.dumps(result.to_map()) if as_json else result.to_text())
     return 0 if result.clean else 1
 
 

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
@@ -15,6 +16,7 @@ from fanwire import __main__, commandline
 from fanwire.broker import Config
 from fanwire.broker.cli.settings import FLAGS, SETTINGS, bytes_of
 from fanwire.client import cli as client_cli
+from fanwire.client.cli.command import Command
 from fanwire.commandline import COMMANDS, root, run
 
 
@@ -100,7 +102,122 @@ def test_the_environment_names_the_broker(capsys: pytest.CaptureFixture[str], mo
     """FANWIRE_URL takes the place of --url, and is named where it is wrong."""
     monkeypatch.setenv("FANWIRE_URL", "ftp://h/")
 
-    assert "FANWIRE_URL" in _refused(capsys, "sub", "a")
+    assert run(["sub", "a"]) == 78
+    assert capsys.readouterr().err == (
+        "error: FANWIRE_URL: a broker's URL begins with ws:// or wss://, not ftp://: 'ftp://h/'\n"
+    )
+
+
+@pytest.mark.parametrize("command", [["serve"], ["config", "show"]])
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("FANWIRE_PORT", "high", "'high' is not a valid integer range."),
+        ("FANWIRE_MAX_PENDING", "3x", "'3x' is no number of bytes: write 65536, 64KiB or 16MiB"),
+        ("FANWIRE_INSECURE", "perhaps", "'perhaps' is not a valid boolean."),
+        ("FANWIRE_LOG_LEVEL", "loud", "'loud' is not one of 'debug', 'info', 'warning', 'error'."),
+        ("FANWIRE_PATH", "x", "path must begin with '/', not 'x'"),
+    ],
+)
+def test_a_wrong_variable_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    command: list[str], name: str, value: str, reason: str,
+) -> None:  # fmt: skip
+    """By its own name and not by that of an option that nobody gave; the status says that the settings are no good."""
+    monkeypatch.setenv(name, value)
+
+    assert run(command) == 78
+    line = capsys.readouterr().err
+    assert line.startswith(f"error: {name}: {reason}"), line
+    assert line.count("\n") == 1
+
+
+def test_a_wrong_token_in_the_environment_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is connected."""
+    monkeypatch.setenv("FANWIRE_TOKEN", "two words")
+
+    assert run(["sub", "a"]) == 78
+    assert capsys.readouterr().err.startswith("error: FANWIRE_TOKEN: ")
+
+
+@pytest.mark.parametrize("name", ["config", "token"])
+def test_a_group_alone_shows_its_help(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    """As `fanwire` itself does, on standard output and with status 0."""
+    assert run([name]) == 0
+    out, err = capsys.readouterr()
+
+    assert err == ""
+    assert out.startswith(f"Usage: fanwire {name} ")
+    assert "\nCommands:\n" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "data"),
+    [
+        (["t", "-18.5"], "-18.5"),
+        (["-18.5", "t"], "t"),
+        (["t", "-.5", "--retain"], "-.5"),
+        (["--json", "t", "-1e5"], "-1e5"),
+        (["t", "--count", "3", "-5"], "-5"),
+        (["t", "--rate=2", "-5", "-q"], "-5"),
+        (["t", "--", "-x"], "-x"),
+    ],
+)
+def test_a_number_below_zero_is_an_argument(arguments: list[str], data: str) -> None:
+    """Wherever it stands among the options, and the order of the arguments is kept."""
+    assert _command("pub").make_context("pub", arguments).params["data"] == data
+
+
+def test_the_value_of_an_option_may_be_below_zero(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is not taken for an argument, and the option says what is wrong with it."""
+    assert "'--count': -5 is not in the range" in _refused(capsys, "pub", "t", "x", "--count", "-5")
+    assert "'--count' requires an argument" in _refused(capsys, "pub", "t", "-5", "--count")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["pub", "t", "x", "--url", "ws://a/", "--url", "ws://b/"], "--url is given twice"),
+        (["serve", "--host", "0.0.0.0", "--host", "::"], "--host is given twice"),
+        (["config", "show", "--port", "1", "--port=2"], "--port is given twice"),
+        (["token", "new", "--user", "a", "--user", "b"], "--user is given twice"),
+        (["bench", "--size", "20", "--size", "20"], "--size is given twice"),
+        (["pub", "t", "x", "--json", "--raw"], "give --json or --raw, not both"),
+    ],
+)
+def test_an_option_with_one_value_is_given_once(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], reason: str
+) -> None:
+    """The first of two is not dropped in silence."""
+    assert reason in _refused(capsys, *arguments)
+
+
+def test_options_with_several_values_may_be_repeated() -> None:
+    """And a flag that is given again changes nothing."""
+    context = _command("serve").make_context("serve", ["--rule", "a history=1", "--rule", "b history=2"])
+
+    assert len(context.params["rules"]) == 2
+    assert _command("pub").make_context("pub", ["t", "x", "-q", "--quiet"]).params["quiet"] is True
+
+
+def _all_commands(group: click.Command, *names: str) -> Iterator[tuple[str, click.Command]]:
+    if not isinstance(group, click.Group):
+        yield " ".join(names), group
+        return
+    for name in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), name)
+        assert command is not None
+        yield from _all_commands(command, *names, name)
+
+
+def test_every_command_reads_its_arguments_alike() -> None:
+    """One that is made without the common class would take the last of two options again."""
+    commands = dict(_all_commands(root))
+
+    assert len(commands) >= 18
+    assert [name for name, command in commands.items() if not isinstance(command, Command)] == []
 
 
 def test_every_setting_of_the_broker_has_an_option() -> None:

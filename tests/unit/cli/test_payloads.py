@@ -22,6 +22,9 @@ def _message(payload: bytes, encoding: int = 0, *, offset: int = 0, meta: dict[s
         (b"\xff\x00", "raw", Payload(b"\xff\x00", raw=True)),
         (b'{"price": 1.5}', "json", Payload({"price": 1.5}, raw=False)),
         (b"null", "json", Payload(None, raw=False)),
+        (b"\xef\xbb\xbf[1]", "json", Payload([1], raw=False)),
+        (b"\xef\xbb\xbfAAPL", "text", Payload("AAPL", raw=True)),
+        (b"\xef\xbb\xbf", "raw", Payload(b"\xef\xbb\xbf", raw=True)),
     ],
 )
 def test_data_becomes_what_it_is_said_to_be(data: bytes, form: Form, payload: Payload) -> None:
@@ -36,8 +39,12 @@ def test_data_becomes_what_it_is_said_to_be(data: bytes, form: Form, payload: Pa
         (b'{\n"a" 1}', "json", "DATA is not JSON: line 2 column 5: "),
         (b"[NaN]", "json", "DATA is not JSON: it has no NaN"),
         (b"[" * 200_000, "json", "DATA is nested too deeply"),
-        (b"abc\xff", "text", "DATA is not UTF-8 text (byte 3): use --raw"),
-        (b'"\xff"', "json", "DATA is not UTF-8 text (byte 1): use --raw"),
+        (b"abc\xff", "text", "DATA is not UTF-8 text (byte 3): convert it to UTF-8, or use --raw"),
+        ("[1]".encode("utf-16"), "json", "DATA is UTF-16: convert it to UTF-8 (iconv"),
+        ("a".encode("utf-16"), "text", "DATA is UTF-16: convert it to UTF-8 (iconv"),
+        (b'{"p": 1e400}', "json", "DATA has the number 1e400, which is too large; write it as text"),
+        (b"-1e400", "json", "DATA has the number -1e400, which is too large; write it as text"),
+        (b'"\xff"', "json", "DATA is not UTF-8 text (byte 1): convert it to UTF-8, or use --raw"),
     ],
 )
 def test_data_that_is_not_is_told_with_its_place(data: bytes, form: Form, text: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from fanwire.client.cli.output import Output, OutputClosed
-from fanwire.client.cli.stdin_lines import LineTooLong, lines
+from fanwire.client.cli.stdin_lines import InputFailed, lines
 
 Pipe = tuple[int, int]
 
@@ -50,7 +50,7 @@ async def test_a_line_is_bounded(pipe: Pipe) -> None:
     """A file without line ends does not fill the memory."""
     os.write(pipe[1], b"x" * 1001)
 
-    with pytest.raises(LineTooLong, match="more than 1000 bytes: use --file"):
+    with pytest.raises(InputFailed, match="more than 1000 bytes: use --file"):
         await _all_lines(pipe[0])
 
 
