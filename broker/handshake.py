@@ -16,6 +16,7 @@ import h11
 import trio
 
 from fanwire.protocol import SUBPROTOCOL
+from fanwire.protocol.codes import REFUSAL_HEADER
 
 # A request head over this is refused with 431. Browsers' are under 2 KiB without cookies; nginx allows 8 KiB a line.
 MAX_HEAD = 16 * 1024
@@ -47,6 +48,7 @@ class Refused(Exception):
             "Content-Type: text/plain; charset=utf-8",
             f"Content-Length: {len(body)}",
             "Connection: close",
+            f"{REFUSAL_HEADER}: {SUBPROTOCOL}",
             *(f"{name}: {value}" for name, value in self.headers),
         ]
         return "\r\n".join(head).encode() + _END + body

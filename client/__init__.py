@@ -1,7 +1,8 @@
 """The client: connect, publish, subscribe.
 
 * `client`: what a program holds in its hand; `link` keeps its connection up (`reconnect`: when to try again,
-  `states`: how it is); `connection`: one WebSocket, from opening to closing (`url`: where to);
+  `states`: how it is, `outages`: what the log says); `connection`: one WebSocket, from opening to closing (`url`: where
+  to, `refusal`: what was answered instead);
 * out: `publisher` (encoding), `outgoing` (the buffer and its writer), `pipeline` (acknowledged, a window at a time),
   `publish_result`, `requests` (who waits for which answer);
 * in: `decoding` (bytes to lists), `receiver` (lists to whom they concern), `feeds` and `feed` (patterns on the wire),

@@ -35,6 +35,7 @@ from .history import History, last_of
 from .home import Home, check_trio
 from .link import Link
 from .message import Message
+from .outages import Outages
 from .outgoing import Outgoing
 from .pipeline import Pipeline
 from .position import Beginning
@@ -166,9 +167,12 @@ class Client:
         self._states = States(self._home)
         self._thread = self._home.thread
         self._publisher = Publisher(self._outgoing)
-        self._feeds = Feeds(self._requests, self._outgoing, options)
+        outages = Outages(address)
+        self._feeds = Feeds(self._requests, self._outgoing, options, outages)
         deadlines = Deadlines()
-        self._link = Link(address, options, self._states, self._requests, self._feeds, self._outgoing, deadlines)
+        self._link = Link(
+            address, options, self._states, self._requests, self._feeds, self._outgoing, deadlines, outages
+        )
         self._requester = Requester(self._link, self._states, self._feeds, self._outgoing, self._publisher, deadlines)
         self._clock = Clock(self._link)
         self._publish_nowait = self._publisher.publish_nowait

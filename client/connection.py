@@ -15,7 +15,7 @@ import trio
 from attrs import frozen
 from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
 
-from fanwire.protocol import SUBPROTOCOL, may_reconnect
+from fanwire.protocol import SUBPROTOCOL
 from fanwire.protocol.frames import Fault
 from fanwire.protocol.masking import fastest_mask
 from fanwire.transport import FrameStream
@@ -23,6 +23,7 @@ from fanwire.transport import FrameStream
 from .config import Options
 from .errors import ConnectionFailed, ConnectionLost, FanwireError, Refused
 from .receiver import Receiver
+from .refusal import MOST_HINT_S, parse_refusal
 from .slowness import for_slowness
 from .url import Address
 
@@ -97,7 +98,11 @@ async def _secure(tcp: trio.abc.Stream, address: Address, options: Options) -> t
 class Connection:
     """A WebSocket to a broker. Open it in a nursery that you cancel when `ended` is set, after `close`."""
 
-    def __init__(self, address: Address, options: Options) -> None:
+    def __init__(self, address: Address, options: Options, *, first: bool) -> None:
+        """``first``: there was no connection before. Then a refusal is final, whoever may have spoken it."""
+        self._first = first
+        self.retry_after_s: float | None = None
+        """How long the refusal of the handshake asks us to stay away, in seconds."""
         self._address = address
         self._options = options
         self.ended = trio.Event()
@@ -155,15 +160,21 @@ class Connection:
 
     def _why_not_open(self) -> FanwireError:
         error = self._watched.error if self._watched else None
-        if not isinstance(error, ConnectionRejected):
+        refused = parse_refusal(self.stream.refused_head)
+        if refused is None:
             return ConnectionFailed(
                 f"{self._address} answered, but not as a WebSocket server does"
                 f"{f' ({error})' if error else ''}; is that the broker's address?"
             )
-        body = (error.body or b"")[:200].decode(errors="replace").strip()
-        message = f"{self._address} refused the handshake: HTTP {error.status_code}{f', {body}' if body else ''}"
-        if error.status_code in (400, 401, 403):
-            return Refused(message, code=error.status_code)
+        # Without ConnectionRejected the answer was longer than we read, or broke off: its beginning will do.
+        body = (error.body or b"") if isinstance(error, ConnectionRejected) else self.stream.refused_body
+        text = body[:200].decode(errors="replace").strip()
+        message = f"{self._address} refused the handshake: HTTP {refused.status}{f', {text}' if text else ''}"
+        self.retry_after_s = refused.retry_after_s
+        if refused.status in (400, 401, 403) and (self._first or refused.by_broker):
+            return Refused(message, code=refused.status)
+        if refused.status == 429 or refused.status >= 500:
+            message += "; that may pass: try again later"
         return ConnectionFailed(message)
 
     @trio.lowlevel.enable_ki_protection
@@ -218,7 +229,7 @@ class Connection:
         """How it ended. Only after `ended`."""
         receiver, closed = self._receiver, self._websocket and self._websocket.closed
         assert receiver
-        hint_s = None if receiver.goodbye is None else receiver.goodbye.retry_after_ms / 1000
+        hint_s = None if receiver.goodbye is None else min(receiver.goodbye.retry_after_ms / 1000, MOST_HINT_S)
         if receiver.fault or self.stream.refusal:
             fault = receiver.fault or self.stream.refusal
             assert fault
@@ -227,12 +238,21 @@ class Connection:
             return Ending(ConnectionLost("the broker shows no sign of life", code=4010), again=True, hint_s=hint_s)
         code = closed.code if closed else 1006
         message = self._message(code, closed.reason if closed else None)
-        if receiver.goodbye is not None and receiver.goodbye.code == "expired" and callable(self._options.token):
-            return Ending(ConnectionLost(message, code=code), again=True, hint_s=hint_s)  # with a new one
-        if code in (4001, 4003):
-            return Ending(Refused(message, code=code), again=False)
+        if self._is_final(code):
+            return Ending(Refused(message, code=code if code >= 4000 else 4003), again=False)
         too_slow = code == 4008 or for_slowness(receiver.goodbye)
-        return Ending(ConnectionLost(message, code=code), may_reconnect(code), hint_s, too_slow)
+        return Ending(ConnectionLost(message, code=code), again=True, hint_s=hint_s, too_slow=too_slow)
+
+    def _is_final(self, code: int) -> bool:
+        """Whether the broker itself has refused us: its GOODBYE says so. A close code alone may be a proxy's, which
+        was asked for no opinion on a client that the broker has welcomed."""
+        assert self._receiver
+        goodbye = self._receiver.goodbye
+        if goodbye is None:
+            return self._first and not self._receiver.welcome and code in (4001, 4003)
+        if goodbye.code == "expired" and callable(self._options.token):
+            return False  # the next connection has a new one
+        return goodbye.code in ("unauthenticated", "expired", "forbidden")
 
     def _message(self, code: int, reason: str | None) -> str:
         goodbye = self._receiver and self._receiver.goodbye

@@ -36,6 +36,8 @@ class Feed:
         self.wildcard = is_wildcard(pattern)
         self.route: int | None = None
         """The broker's number for it on the present connection; None: not subscribed (yet)."""
+        self.asking = False
+        """Whether a SUBSCRIBE for it waits for the broker's answer."""
         self.granted: Granted | None = None
         """What the broker last granted."""
         self.lagging: LaggingReport | None = None
@@ -59,10 +61,11 @@ class Feed:
 
     # ------------------------------------------------------ beginning, ending
 
-    def begin(self, route: int, agreed: SubscribeOptions, asked: Asked | None, result: Result) -> None:
+    def begin(self, route: int, agreed: SubscribeOptions, asked: Asked | None, result: Result) -> bool:
         """The broker has said yes to the options ``agreed``, and to begin with what was ``asked`` (None: goes on).
 
-        If it sent this feed before, and not on this route without a break, something may be missing between.
+        If it sent this feed before, and not on this route without a break, something may be missing between: that is
+        what is returned.
         """
         resumed = self._begun and self.route is None
         self.route = route
@@ -70,11 +73,11 @@ class Feed:
         self._agreed = agreed
         self.granted = granted_of(result, agreed)
         self.lagging = None
-        if asked is not None:
-            self._begin_with(asked, result, resumed=resumed)
+        gap = asked is not None and self._begin_with(asked, result, resumed=resumed)
         self._changed.unpark_all()
+        return gap
 
-    def _begin_with(self, asked: Asked, result: Result, *, resumed: bool) -> None:
+    def _begin_with(self, asked: Asked, result: Result, *, resumed: bool) -> bool:
         begun = self.position.begin(asked, result)
         self._asked, self._answer = asked, result
         self._intact = begun.recovered
@@ -84,11 +87,13 @@ class Feed:
             self._intact = None
         self.replaying = asked is not Asked.LIVE or self.beginning.snapshot
         self.recovered = None
-        if resumed and not begun.told:
+        gap = resumed and not begun.told
+        if gap:
             self.lose(LostMessages(None, self._gap, None))
         self._gap = "reconnect"
         if not self.replaying:
             self.complete()
+        return gap
 
     def complete(self) -> None:
         """Snapshot and replay are over."""
@@ -102,6 +107,7 @@ class Feed:
     def pause(self) -> None:
         """The broker sends it no more, until it begins again."""
         self.route = None
+        self.asking = False
         self.lagging = None
         self.replaying = False
 

@@ -19,6 +19,7 @@ from fanwire.protocol import (
     Unsubscribe,
     encode,
 )
+from fanwire.protocol.codes import MAX_NUMBER
 
 from .config import Options
 from .errors import FanwireError, RequestFailed, SlowConsumer
@@ -26,6 +27,7 @@ from .feed import Feed
 from .group import GroupFeed
 from .inbox import Inbox
 from .message import LostMessages, Stale
+from .outages import Outages
 from .outgoing import Outgoing
 from .position import Asked, Beginning
 from .requests import Request, Requests, Result
@@ -47,13 +49,16 @@ _log = logging.getLogger("fanwire.client")
 class Feeds:
     """Which patterns this client is subscribed to."""
 
-    def __init__(self, requests: Requests, outgoing: Outgoing, options: Options) -> None:
+    def __init__(self, requests: Requests, outgoing: Outgoing, options: Options, outages: Outages) -> None:
+        self._outages = outages
         self._requests = requests
         self._outgoing = outgoing
         self._options = options
         self.home = outgoing.home
         """Where subscriptions may be called."""
         self._by_pattern: dict[Key, Feed] = {}
+        self._abandoned: dict[Key, Feed] = {}  # left before the broker had answered their SUBSCRIBE
+        self._resuming: set[Feed] = set()  # to be subscribed to again, on a connection that has just begun
         self.by_route: dict[int, Feed] = {}
         self._inbox: Inbox | None = None
         self._closed: FanwireError | None = None
@@ -89,7 +94,7 @@ class Feeds:
             return feed
         kind = Feed if wanted.group is None else GroupFeed
         feed = self._by_pattern[pattern, wanted.group] = kind(pattern, wanted, beginning)
-        if self._outgoing.connected:
+        if self._outgoing.connected and _key(feed) not in self._abandoned:  # else when that one is answered
             self._subscribe(feed)
         return feed
 
@@ -137,6 +142,8 @@ class Feeds:
     def _forget(self, feed: Feed) -> None:
         if self._by_pattern.get(_key(feed)) is feed:  # the pattern may have been subscribed to anew
             del self._by_pattern[_key(feed)]
+        if feed.asking:
+            self._abandoned[_key(feed)] = feed
 
     def _unsubscribe(self, feed: Feed, request: Request | None) -> int:
         route, feed.route = feed.route, None
@@ -190,7 +197,9 @@ class Feeds:
 
     def resubscribe(self) -> None:
         """A connection begins: ask for every pattern again."""
-        for feed in self._by_pattern.values():
+        feeds = list(self._by_pattern.values())
+        self._resuming = set(feeds)
+        for feed in feeds:
             self._subscribe(feed)
 
     def _subscribe(self, feed: Feed) -> None:
@@ -200,6 +209,7 @@ class Feeds:
             feed.position.give_up()
             self._subscribe(feed)
             return
+        feed.asking = True
         self._ask(feed, _Subscribing(self, feed, feed.wanted, asked), options)
 
     def _ask(self, feed: Feed, subscribing: _Subscribing, options: SubscribeOptions) -> None:
@@ -209,21 +219,38 @@ class Feeds:
 
     def not_kept(self, feed: Feed) -> None:
         """The broker does not keep any more what was missed: that is lost."""
-        feed.position.give_up()
-        self._subscribe(feed)
+        if self._by_pattern.get(_key(feed)) is feed:
+            feed.position.give_up()
+            self._subscribe(feed)
+        else:
+            self.answered(feed)
 
     def subscribed(self, feed: Feed, wanted: SubscribeOptions, asked: Asked | None, result: Result) -> None:
         """The broker said yes to the options ``wanted``, and to begin with what was ``asked``."""
         route = result.get("route")
-        if type(route) is not int:
-            raise TypeError("OK to SUBSCRIBE without a route")
+        if type(route) is not int or not 0 <= route <= MAX_NUMBER:
+            raise TypeError(f"OK to SUBSCRIBE with the route {route!r:.50}")
         if self._by_pattern.get(_key(feed)) is feed:
             self.by_route[route] = feed
             if feed.route is None and (backlog := feed.backlog()):  # this connection has not heard of it
                 self._outgoing.add_control(encode(Backlog(0, route, *backlog)))
-            feed.begin(route, wanted, asked, result)
-        elif _key(feed) not in self._by_pattern:  # nobody waited for it to the end
+            if feed.begin(route, wanted, asked, result):
+                self._outages.missing(feed.pattern)
+        elif asked is not None:  # nobody waited for it to the end
             self._outgoing.add_control(encode(Unsubscribe(0, route)))
+
+    def answered(self, feed: Feed) -> None:
+        """The broker has answered a SUBSCRIBE, or nobody will."""
+        feed.asking = False
+        if self._abandoned.get(_key(feed)) is feed:
+            del self._abandoned[_key(feed)]
+            waiting = self._by_pattern.get(_key(feed))
+            if waiting and self._outgoing.connected:  # it was subscribed to again meanwhile
+                self._subscribe(waiting)
+        if feed in self._resuming:
+            self._resuming.discard(feed)
+            if not self._resuming:
+                self._outages.tell_missing()
 
     def refused(self, feed: Feed, error: FanwireError) -> None:
         """The broker said no: the pattern's subscriptions end."""
@@ -255,6 +282,8 @@ class Feeds:
             self.refused(self._inbox, error)
             self._inbox = None
         self.by_route.clear()
+        self._abandoned.clear()
+        self._resuming.clear()
         for feed in self._by_pattern.values():
             feed.pause()
 
@@ -311,6 +340,10 @@ class Feeds:
         """Snapshot and replay of a route are over."""
         if feed := self.by_route.get(route):
             feed.complete()
+            if feed.recovered is False:
+                self._outages.missing(feed.pattern)
+                if not self._resuming:
+                    self._outages.tell_missing()
 
     def renew(self, epoch: object) -> None:
         """The broker's store has begun anew: offsets had so far mean nothing any more."""
@@ -393,11 +426,14 @@ class _Subscribing:
 
     def answered(self, number: int, result: Result) -> None:
         self._feeds.subscribed(self._feed, self.wanted, self._asked, result)
+        self._feeds.answered(self._feed)
 
     def failed(self, number: int, error: FanwireError) -> None:
         if isinstance(error, RequestFailed) and error.code == "not_kept" and self._asked is Asked.REST:
             self._feeds.not_kept(self._feed)
-        elif isinstance(error, RequestFailed):
+            return
+        self._feeds.answered(self._feed)
+        if isinstance(error, RequestFailed):
             self._feeds.refused(self._feed, error)
         # else the connection went: the next one asks again
 
@@ -411,7 +447,7 @@ class _Changing(_Subscribing):
 
     def answered(self, number: int, result: Result) -> None:
         try:
-            super().answered(number, result)
+            self._feeds.subscribed(self._feed, self.wanted, None, result)
         finally:  # an answer that is not in the protocol ends the connection, and the next one asks again
             self._request.answered(number, result)
 

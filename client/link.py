@@ -20,6 +20,7 @@ from .connection import Connection, Ending
 from .deadlines import Deadlines
 from .errors import Closed, ConnectionFailed, FanwireError, Refused
 from .feeds import Feeds
+from .outages import Outages
 from .outgoing import Outgoing
 from .receiver import Receiver
 from .reconnect import Backoff
@@ -43,7 +44,9 @@ class Link:
         feeds: Feeds,
         outgoing: Outgoing,
         deadlines: Deadlines,
+        outages: Outages,
     ) -> None:
+        self._outages = outages
         self._address = address
         self._options = options
         self._states = states
@@ -93,6 +96,8 @@ class Link:
                     await trio.sleep(self._backoff.next_wait(ending.hint_s))
                     self._states.set(State.CONNECTING)
                     ending = await self._live(lambda: None)
+                if not self._closing:
+                    self._outages.ended(ending.error)
             self._finish(self.error if self.error and not self._closing else Closed("the client was closed"))
         finally:
             self._opened.set()
@@ -129,7 +134,7 @@ class Link:
 
     async def _live(self, started: Callable[[], None]) -> Ending:
         """One connection from beginning to end. ``started`` is called when it can be used."""
-        connection = Connection(self._address, self._options)
+        connection = Connection(self._address, self._options, first=not self.welcome)
         receiver = Receiver(self._requests, self._feeds, connection.end)
         grace_s = 0.0
         async with trio.open_nursery() as nursery:
@@ -143,6 +148,8 @@ class Link:
                 await connection.close(grace_s)
                 nursery.cancel_scope.cancel()
         self._lost(ending, receiver)
+        if self._wants_another(ending):
+            (self._outages.lost if receiver.welcome else self._outages.failed)(ending.error)
         return ending
 
     async def _open(self, connection: Connection, receiver: Receiver, nursery: trio.Nursery) -> Ending | None:
@@ -155,7 +162,7 @@ class Link:
                 await self._outgoing.write_control(connection.stream)
                 await receiver.welcomed.wait()
         except ConnectionFailed as failed:
-            return Ending(failed, again=not isinstance(failed, Refused))
+            return Ending(failed, again=not isinstance(failed, Refused), hint_s=connection.retry_after_s)
         except trio.TooSlowError:
             return Ending(self._too_slow(), again=True)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -175,6 +182,8 @@ class Link:
     async def _serve(self, connection: Connection, receiver: Receiver, started: Callable[[], None]) -> Ending:
         """While it can be used."""
         assert receiver.welcome
+        if self.welcome:
+            self._outages.back()
         self.welcome = receiver.welcome.greeting
         began = trio.current_time()
         self._connection = connection
@@ -200,8 +209,7 @@ class Link:
     def _lost(self, ending: Ending, receiver: Receiver) -> None:
         self.error = ending.error
         self._feeds.lost(receiver.goodbye, ending.error)
-        # Closing because of a fault of the broker's, we may still have sent the batch in hand.
-        self._outgoing.lost(ending.error, sent_in_hand=receiver.fault is not None)
+        self._outgoing.lost(ending.error)
         self._requests.lost(ending.error, self._outgoing.written)
 
     def _finish(self, error: FanwireError) -> None:

@@ -26,6 +26,9 @@ from .home import Home
 # Takes the place of a request that is not to be sent any more, so that all others keep their numbers.
 _NOTHING = encode(Ping(0))
 
+# Bytes of a message to a broker that has no limit.
+NO_LIMIT = 1 << 62
+
 # A checkpoint costs more than sending a reply does; who sends many passes one now and then.
 ENVELOPES_A_CHECKPOINT = 16
 
@@ -44,9 +47,11 @@ class Outgoing:
         self._open_bytes = 0
         self._sealed_bytes = 0
         self._in_hand: list[bytes] = []  # the batch being written
+        self._frame_in_hand = b""  # the same, as it goes out
         self._bound: dict[int, None] = {}  # numbers of requests, until they are written
         self._budget = ENVELOPES_A_CHECKPOINT
-        self._stream: FrameStream | None = None
+        self._stream: FrameStream | None = None  # while `write` runs
+        self._carrier: FrameStream | None = None  # the same, until `lost`
         self._mask: Mask = mask_in_python
         self._work = trio.lowlevel.ParkingLot()
         self._progress = trio.lowlevel.ParkingLot()
@@ -57,7 +62,7 @@ class Outgoing:
         self.connected = False
         self.outage: FanwireError | None = None
         """Why publishes are refused at the moment, if they are: with ``on_outage="raise"``, and after the end."""
-        self.limit = 1 << 62
+        self.limit = NO_LIMIT
         """Bytes that one envelope may have: the broker's ``max_message``."""
         self.home = Home()
         """Where the client may be called; checked by whatever a program calls, before it touches anything here."""
@@ -101,13 +106,26 @@ class Outgoing:
 
     def _write_through(self, stream: FrameStream) -> None:
         """A program that publishes without ever awaiting: a full batch need not wait until it does."""
-        frame = self._next_frame()
         try:
-            stream.write_nowait(frame)
+            self._hand_over(stream)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            return  # the reader learns of it too; the batch stays in hand
+            pass  # the reader learns of it, too
+
+    def _hand_over(self, stream: FrameStream) -> None:
+        """Write the next batch; what the stream does not take at once stays in hand."""
+        self._frame_in_hand = self._next_frame()
+        try:
+            stream.write_nowait(self._frame_in_hand)
+        except BaseException:
+            self._take_back()
+            raise
         if stream.clear:
             self._written_in_hand()
+
+    def _take_back(self) -> None:
+        """The batch in hand was not sent: it is the next one again."""
+        self._sealed.appendleft(self._in_hand)
+        self._in_hand, self._frame_in_hand = [], b""
 
     def add_at_once(self, envelope: bytes, *, bound: bool = False) -> None:
         """As `add`; and if nothing is in its way it is written now, not when the writer task has its turn.
@@ -192,29 +210,36 @@ class Outgoing:
         self._control.clear()
         self.connected = True
 
-    def limit_to(self, max_message: int) -> None:
-        """Keep to what the broker takes, in bytes a WebSocket message."""
-        self.limit = max_message
-        self._batch_limit = min(MAX_BATCH, max_message)
+    def limit_to(self, max_message: int | None) -> None:
+        """Keep to what the broker takes, in bytes a WebSocket message; None: as much as we like."""
+        self.limit = NO_LIMIT if max_message is None else max_message
+        self._batch_limit = min(MAX_BATCH, self.limit)
 
-    def lost(self, error: FanwireError, *, sent_in_hand: bool) -> None:
-        """The connection is gone.
+    def lost(self, error: FanwireError) -> None:
+        """The connection is gone, and its stream is closed.
+
+        Of the batch in hand, if a part was not written, the broker cannot have seen anything (a message counts when it
+        is whole): it is sent again. If all was written, it is never sent again, whoever has written the rest: it may
+        have been a pong, or the close frame, that went behind it.
 
         Args:
             error: Why.
-            sent_in_hand: Whether the batch in hand may have been handed over completely after all. If not, the broker
-                cannot have seen any of it (a message counts when it is whole), and it is sent again.
         """
         self.connected = False
         self._control.clear()
-        if self._in_hand and sent_in_hand:
-            self._written_in_hand()
+        if self._in_hand and self._is_left():
+            self._take_back()
         elif self._in_hand:
-            self._sealed.appendleft(self._in_hand)
-            self._in_hand = []
+            self._written_in_hand()
+        self._carrier = None
         self._drop_bound()
         self.outage = error if self._raise_on_outage else None
         self._progress.unpark_all()
+
+    def _is_left(self) -> bool:
+        """Whether the stream holds a rest of the batch in hand that it did not write."""
+        left = self._carrier.left if self._carrier else b""
+        return left is self._frame_in_hand or (isinstance(left, memoryview) and left.obj is self._frame_in_hand)
 
     def _drop_bound(self) -> None:
         """What was for the connection that went is not sent on the next one."""
@@ -245,7 +270,7 @@ class Outgoing:
     @trio.lowlevel.enable_ki_protection
     async def write(self, stream: FrameStream) -> None:
         """The writer task of one connection; ends when the stream does."""
-        self._stream = stream
+        self._stream = self._carrier = stream
         self.outage = None
         try:
             while not stream.close_sent:  # nothing goes after it
@@ -266,8 +291,8 @@ class Outgoing:
         if self._control:
             await stream.send_all(self._frame(self._take_control()))
             return
-        await stream.send_all(self._next_frame())
-        self._written_in_hand()
+        self._hand_over(stream)
+        await trio.lowlevel.checkpoint()
 
     def _take_control(self) -> bytes:
         """As many whole envelopes as go into one WebSocket message."""
@@ -294,7 +319,7 @@ class Outgoing:
         return masked_frame(payload, os.urandom(4), self._mask)
 
     def _written_in_hand(self) -> None:
-        batch, self._in_hand = self._in_hand, []
+        batch, self._in_hand, self._frame_in_hand = self._in_hand, [], b""
         self.written += len(batch)
         while self._bound and next(iter(self._bound)) <= self.written:
             del self._bound[next(iter(self._bound))]

@@ -13,6 +13,8 @@ SUBPROTOCOL: Final = "fanwire.v1"
 """The WebSocket subprotocol: binary messages of one or more msgpack envelopes."""
 VERSION: Final = 1
 """The protocol's version, as WELCOME tells it."""
+REFUSAL_HEADER: Final = "Fanwire-Refusal"
+"""The header of a refused handshake that says that the broker itself has answered, and not a proxy before it."""
 DEFAULT_PORT: Final = 9473
 """WIRE on a telephone's keys."""
 MAX_BATCH: Final = 65536

@@ -1,5 +1,7 @@
 """Tells people on standard error when the connection goes and comes back."""
 
+import logging
+
 from fanwire.client import Client
 
 from .output import note
@@ -7,6 +9,7 @@ from .output import note
 
 async def tell_states(client: Client) -> None:
     """One line for each change between connected and not; nothing for the first connection, nor for the end."""
+    logging.getLogger("fanwire.client.connection").disabled = True  # it would say the same again
     was_connected = True
     async for state in client.states():
         connected = state == "connected"

@@ -1,5 +1,6 @@
 """Keeps a board up to date and shows it: what `fanwire watch` and `fanwire demo` have in common."""
 
+import logging
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
@@ -117,6 +118,7 @@ class Watch:
 
     async def follow_state(self, client: Client) -> None:
         """Know how the connection is."""
+        logging.getLogger("fanwire.client.connection").disabled = True  # the screen says it
         async for state in client.states():
             self._state = state
 

@@ -39,6 +39,9 @@ _NONE = -1
 # Response heads over this are no fanwire broker's. (h11's default limit is 16 KiB.)
 MOST_HEAD = 64 * 1024
 
+# Bytes that are read of a refusal's body. An error message quotes a few hundred.
+MOST_REFUSAL = 16 * 1024
+
 Hold = Callable[[], Coroutine[Any, Any, None]]
 OnMessages = Callable[[list[bytes]], "Hold | None"]
 
@@ -79,6 +82,8 @@ class FrameStream(trio.abc.Stream):
         "progress",
         "queued",
         "refusal",
+        "refused_body",
+        "refused_head",
         "send",
         "why_closing",
     )
@@ -154,6 +159,10 @@ class FrameStream(trio.abc.Stream):
         """Bytes taken by a stream that had refused more: a sign of life, as received bytes are."""
         self.refusal: Fault | None = None
         """Why the peer was refused, if it was."""
+        self.refused_head = b""
+        """Client: the head of the response that refused the handshake, if one did."""
+        self.refused_body = b""
+        """Client: the beginning of its body, as it came."""
 
     def open(self) -> None:
         """Server: the handshake was answered; frames are read from now on."""
@@ -196,12 +205,23 @@ class FrameStream(trio.abc.Stream):
             if len(received) > MOST_HEAD:
                 raise trio.BrokenResourceError(f"response head over {MOST_HEAD} bytes: that is no WebSocket server")
         if not received.startswith(b"HTTP/1.1 101"):
-            self._receive = FrameStream._read  # a refusal: its body is not frames
+            end += len(_END_OF_HEAD)
+            self.refused_head, self.refused_body = bytes(received[:end]), bytes(received[end:])
+            self._receive = FrameStream._receive_refusal  # a body is not frames
             return bytes(received)
         end += len(_END_OF_HEAD)
         self._splitter.feed(bytes(received[end:]))
         self._receive = FrameStream._receive_frames
         return bytes(received[:end])
+
+    async def _receive_refusal(self) -> bytes:
+        """Client: what a refusal says, as far as anybody will read it. A longer one ends here."""
+        room = MOST_REFUSAL - len(self.refused_body)
+        if room <= 0:
+            return b""
+        data = bytes(await self._stream.receive_some(min(room, LEAST_READ)))
+        self.refused_body += data
+        return data
 
     async def _receive_frames(self) -> bytes:
         splitter = self._splitter

@@ -190,7 +190,7 @@ def test_what_is_bound_is_replaced_by_nothing_when_its_connection_goes() -> None
     outgoing.limit_to(20)
     for number in range(6):
         outgoing.add_at_once(b"%d" % number * 8, bound=number % 2 == 1)
-    outgoing.lost(ConnectionLost("gone"), sent_in_hand=False)
+    outgoing.lost(ConnectionLost("gone"))
     waiting = [envelope for batch in (*outgoing._sealed, outgoing._open) for envelope in batch]
 
     nothing = waiting[1]

@@ -14,7 +14,7 @@ from fanwire.client import (
     Subscription,
     Undecodable,
 )
-from fanwire.protocol import Backlog, Error, Lost, Ok, Subscribe, SubscribeOptions, Unsubscribe, encode
+from fanwire.protocol import Backlog, Error, Lost, Ok, SnapshotEnd, Subscribe, SubscribeOptions, Unsubscribe, encode
 from fanwire.protocol import Message as Envelope
 from tests.unit.client.scripted_peer import PeerConnection, ScriptedPeer, connected, message
 
@@ -131,20 +131,46 @@ async def test_cancelled_while_subscribing(peer: ScriptedPeer, autojump_clock: M
 
 
 async def test_cancelled_and_subscribed_again(peer: ScriptedPeer, autojump_clock: MockClock) -> None:
-    """The late yes to the first attempt does not end the second one's route, which is the same."""
+    """The second one is asked for when the first has been answered, and taken back: the broker has one at a time."""
     async with connected(peer) as (client, end):
         with trio.move_on_after(1):
-            async with client.subscribe("a"):
+            async with client.subscribe("a", snapshot=True):
                 pytest.fail("subscribed")
 
         async def grant_both() -> None:
+            first = await end.expect(Subscribe)
+            await wait_all_tasks_blocked()
+            await end.send(Ok(first.id, {"route": 3}))
+            assert (await end.expect(Unsubscribe)).route == 3
             await end.grant(3)
-            await end.grant(3)
-            await end.send(message(3, 4))
+            await end.send(message(3, 4), SnapshotEnd(3, 1))
 
         peer.nursery.start_soon(grant_both)
-        async with client.subscribe("a") as subscription:
+        async with client.subscribe("a", snapshot=True) as subscription:
             assert (await anext(subscription)).data == 4
+
+
+@pytest.mark.parametrize("answer", ["refused", "cut"])
+async def test_cancelled_and_never_granted(peer: ScriptedPeer, autojump_clock: MockClock, answer: str) -> None:
+    """The second one does not wait for a yes that never comes."""
+    async with connected(peer) as (client, end):
+        with trio.move_on_after(1):
+            async with client.subscribe("a", snapshot=True):
+                pytest.fail("subscribed")
+
+        async def answer_both() -> None:
+            first = await end.expect(Subscribe)
+            await wait_all_tasks_blocked()
+            if answer == "cut":
+                await end.cut()
+                await (await peer.accept()).grant(3)
+            else:
+                await end.send(Error(first.id, "forbidden", "not now"))
+                await end.grant(3)
+
+        peer.nursery.start_soon(answer_both)
+        async with client.subscribe("a", snapshot=True) as subscription:
+            assert subscription.granted
 
 
 async def test_a_slow_handler_hurts_only_itself(peer: ScriptedPeer, autojump_clock: MockClock) -> None:
