@@ -196,7 +196,12 @@ async def change_auth(hub: Hub, auth: Auth) -> None:
     """
     if hub.authenticator is None:
         raise ValueError("a broker that has asked nobody who they are cannot begin to while it runs")
-    hub.authenticator = Authenticator(auth)
+    await go_by(hub, Authenticator(auth))
+
+
+async def go_by(hub: Hub, authenticator: Authenticator) -> None:
+    """Judge by this one from now on, and look again at everybody who is connected. Nothing can fail."""
+    hub.authenticator = authenticator
     for number, session in enumerate(list(hub.sessions)):
         if number % PORTION == PORTION - 1:
             await trio.lowlevel.checkpoint()

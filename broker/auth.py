@@ -12,11 +12,16 @@ from typing import Any
 
 import attrs
 
+from fanwire.protocol.ranges import Range
+
 from .client_certificate import NAMES
 from .permissions import Role, listed
 
 ALGORITHMS = ("HS256", "RS256", "ES256", "EdDSA")
 """What JWTs may be signed with. `none` is no algorithm."""
+
+LEEWAY = Range(0, 3600)
+"""How many seconds clocks may be apart."""
 
 _is_digest = re.compile(r"[0-9a-f]{64}").fullmatch
 _text = attrs.validators.instance_of(str)
@@ -34,11 +39,6 @@ def _digest(_instance: object, _attribute: attrs.Attribute[Any], value: object) 
             "sha256 must be 64 hexadecimal digits in lower case, the hash of the token and never the token itself;"
             " `fanwire token new` makes both"
         )
-
-
-def _seconds(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 3600:
-        raise ValueError(f"{attribute.name} must be from 0 to 3600 seconds, not {value!r}")
 
 
 def _names(_instance: object, attribute: attrs.Attribute[Any], value: tuple[Any, ...]) -> None:
@@ -119,7 +119,7 @@ class Auth:
     """What a JWT's ``iss`` must be; None: it is not looked at."""
     audience: str | None = attrs.field(default=None, validator=_text_or_none)
     """What a JWT's ``aud`` must be or contain; None: only JWTs without one are taken."""
-    leeway_s: float = attrs.field(default=10.0, validator=_seconds)
+    leeway_s: float = attrs.field(default=10.0, validator=LEEWAY)
     """How far the clocks of issuer and broker may be apart."""
     roles_claim: str = attrs.field(default="roles", validator=_text)
     """The claim of a JWT with the names of its roles: a list, or a text with spaces between them. Names that

@@ -18,7 +18,7 @@ from .identity import AuthenticationFailed, Identity
 from .permissions import Permissions, Rights, Unusable, rights_of
 
 if TYPE_CHECKING:
-    from .jwt_tokens import JwtVerifier
+    from .jwt_tokens import JwtVerifier, VerifiedJwt
 
 # A longer token is not looked at: hashing and parsing it would cost too much before anything is known of who sent it.
 MAX_TOKEN = 8192
@@ -54,7 +54,7 @@ class Authenticator:
             raise AuthenticationFailed("no token: empty, too long, or not ASCII")
         digest = sha256(token.encode()).digest()
         if self._known(digest) is None and self._jwts is not None:
-            return self._of_jwt(self._jwts.claims_of(token))
+            return self._of_jwt(self._jwts.verify(token))
         return self._of_digest(digest)
 
     def knows(self, certificate: ClientCertificate | None) -> bool:
@@ -79,7 +79,9 @@ class Authenticator:
         return _live(Identity(user, permissions, certificate.expires_at, certificate))
 
     def again(self, identity: Identity) -> Identity:
-        """Who it is by these settings, that was known by others. Of a JWT the signature is not looked at again.
+        """Who it is by these settings, that was known by others.
+
+        A JWT is judged as a new one would be, but for its signature, which was good: its key must still be there.
 
         Raises:
             AuthenticationFailed: Nobody, by these.
@@ -90,6 +92,9 @@ class Authenticator:
         if isinstance(proof, ClientCertificate):
             return self.by_certificate(proof)
         if proof is not None:
+            if self._jwts is None:
+                raise AuthenticationFailed("no key is there any more")
+            self._jwts.check_again(proof)
             return self._of_jwt(proof)
         if self.anonymous is None:
             raise AuthenticationFailed("no token")
@@ -111,7 +116,8 @@ class Authenticator:
         expires_at = token.expires.timestamp() if token.expires is not None else None
         return Identity(token.user, permissions, expires_at, digest)
 
-    def _of_jwt(self, claims: Mapping[str, object]) -> Identity:
+    def _of_jwt(self, known: VerifiedJwt) -> Identity:
+        claims = known.claims
         try:
             user = check_user(claims.get("sub"))
             roles = (*_names(claims.get(self._auth.roles_claim)), *self._auth.default_roles)
@@ -120,7 +126,7 @@ class Authenticator:
             raise AuthenticationFailed(f"bad claim: {error}") from None
         expires = claims["exp"]
         assert isinstance(expires, float)
-        return _live(Identity(user, permissions, expires + self._auth.leeway_s, claims))
+        return _live(Identity(user, permissions, expires + self._auth.leeway_s, known))
 
     def _permissions_of(self, roles: Iterable[str], claims: Mapping[str, object]) -> Permissions:
         rights = rights_of(self._auth.named(roles), claims)

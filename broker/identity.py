@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from .client_certificate import ClientCertificate
 from .permissions import Permissions
+
+if TYPE_CHECKING:
+    from .jwt_tokens import VerifiedJwt
 
 
 class AuthenticationFailed(Exception):
@@ -36,8 +38,8 @@ class Identity:
     permissions: Permissions
     expires_at: float | None = None
     """When that ends, in seconds since 1970, leeway included; None: never."""
-    proof: bytes | Mapping[str, object] | ClientCertificate | None = attrs.field(default=None, eq=False, repr=False)
-    """What it was known by: the hash of a token, the claims of a JWT, a certificate. For when the settings change."""
+    proof: bytes | VerifiedJwt | ClientCertificate | None = attrs.field(default=None, eq=False, repr=False)
+    """For when the settings change: the hash of a token, the claims and the key of a JWT, or a certificate."""
 
     @property
     def expires_in_s(self) -> float | None:

@@ -40,6 +40,10 @@ class VerifyingKey:
     kid: str | None
     material: Any = attrs.field(repr=False)
 
+    def same_as(self, other: VerifyingKey) -> bool:
+        """Whether a signature that is good by one of the two is good by the other. Names of keys do not matter."""
+        return self.algorithm == other.algorithm and bool(self.material == other.material)
+
 
 def load_key(key: AuthKey) -> VerifyingKey:
     """Read the file of one key. Raises `BadKey`."""

@@ -8,11 +8,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
 import jwt
 
 from .auth import Auth
 from .identity import AuthenticationFailed
 from .jwt_keys import VerifyingKey, load_jwks, load_key
+
+
+@attrs.frozen(eq=False)
+class VerifiedJwt:
+    """What is remembered of a JWT whose signature was good: not the token itself."""
+
+    claims: Mapping[str, Any] = attrs.field(repr=False)
+    """Its claims; ``sub`` and ``exp`` are among them."""
+    kid: object
+    """The key id in its header, if there is one."""
+    key: VerifyingKey
+    """The key that its signature is by."""
 
 
 class JwtVerifier:
@@ -28,11 +41,17 @@ class JwtVerifier:
             if named.count((algorithm, kid)) > 1:
                 raise ValueError(f"two keys for {algorithm} have the key id {kid!r}")
 
-    def claims_of(self, token: str) -> dict[str, Any]:
-        """The claims of a JWT that one of our keys has signed; ``sub`` and ``exp`` are among them.
+    def verify(self, token: str) -> VerifiedJwt:
+        """Verify a JWT: its signature by one of the keys, and the claims that every JWT is judged by.
+
+        Args:
+            token: The JWT, as it was sent.
+
+        Returns:
+            What is known of it.
 
         Raises:
-            AuthenticationFailed: It is none, or not good (any more, or yet).
+            AuthenticationFailed: It is not a JWT, or not good (any more, or yet).
         """
         try:
             return self._verified(token)
@@ -43,11 +62,31 @@ class JwtVerifier:
         except Exception as error:  # whatever a strange token makes the library raise: it is not accepted
             raise AuthenticationFailed(f"bad JWT: {type(error).__name__}") from None
 
-    def _verified(self, token: str) -> dict[str, Any]:
+    def check_again(self, known: VerifiedJwt) -> None:
+        """See whether a JWT that other settings accepted would be accepted by these, without its signature.
+
+        Its key must still be there (under its key id, and for the same algorithm), and issuer and audience must be the
+        ones that are asked for.
+
+        Raises:
+            AuthenticationFailed: It would not be.
+        """
+        candidates = self._candidates({"alg": known.key.algorithm, "kid": known.kid})
+        if not any(key.same_as(known.key) for key in candidates):
+            raise AuthenticationFailed("its key is not there any more")
+        auth, audience = self._auth, known.claims.get("aud")
+        if auth.issuer is not None and known.claims.get("iss") != auth.issuer:
+            raise AuthenticationFailed("bad JWT: another issuer than the settings want now")
+        named = audience if isinstance(audience, list) else [audience] if audience else []
+        if (auth.audience is None and named) or (auth.audience is not None and auth.audience not in named):
+            raise AuthenticationFailed("bad JWT: another audience than the settings want now")
+
+    def _verified(self, token: str) -> VerifiedJwt:
         failure = "no key of ours is for its algorithm and key id"
-        for key in self._candidates(jwt.get_unverified_header(token)):
+        header = jwt.get_unverified_header(token)
+        for key in self._candidates(header):
             try:
-                return self._decoded(token, key)
+                return VerifiedJwt(self._decoded(token, key), header.get("kid"), key)
             except jwt.InvalidSignatureError:
                 failure = "wrong signature"
         raise AuthenticationFailed(failure)

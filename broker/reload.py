@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from .access import change_auth
-from .authenticator import Authenticator
+from .access import authenticator_of, go_by
 from .config import Config
 from .expiry import Expiry
 from .tls import load
@@ -36,14 +35,13 @@ async def reload(hub: Hub, config: Config) -> tuple[str, ...]:
     """
     kept = tuple(_kept(hub.config, config))
     before, now = hub.config, attrs.evolve(config, **{name: getattr(hub.config, name) for name in kept})
-    if now.auth is not None:
-        Authenticator(now.auth)  # a key that cannot be used is found before anything has changed
-    tls = load(now.tls)  # also when nothing has changed but what the files hold
+    # Every file is read here, once, before anything changes: one that changes meanwhile cannot leave half a reload.
+    authenticator, tls = authenticator_of(now.auth), load(now.tls)
     _apply(hub, now)
     hub.tls = tls  # new connections go by it; what old ones agreed on is theirs
     tell_end(hub)
-    if now.auth is not None and (now.auth != before.auth or _reads_files(now)):
-        await change_auth(hub, now.auth)
+    if authenticator is not None and (now.auth != before.auth or _reads_files(now)):
+        await go_by(hub, authenticator)
     return kept
 
 

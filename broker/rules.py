@@ -14,6 +14,7 @@ from typing import Any
 import attrs
 
 from fanwire.protocol import ON_SLOW, SubscribeOptions, check_pattern, matches, pattern_covers, patterns_overlap
+from fanwire.protocol.ranges import BYTES, COUNT, RATE, SECONDS, Range
 
 from .inbox import is_inbox
 from .watching import is_watch
@@ -31,9 +32,13 @@ def _on_slow(_instance: object, _attribute: attrs.Attribute[Any], value: str | N
         raise ValueError(f"on_slow is {value!r}; it must be one of {', '.join(ON_SLOW)}")
 
 
-def _positive(_instance: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
-    if value is not None and not value > 0:
-        raise ValueError(f"{attribute.name} must be greater than 0, not {value!r} (leave it out for no limit)")
+def _flag(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and not isinstance(value, bool):
+        raise ValueError(f"{attribute.name} is {value!r}; it must be True, False or None")
+
+
+LIFE = Range(0.001, 100 * SECONDS.most)
+"""How long history may be kept, in seconds: up to a hundred years."""
 
 
 @attrs.frozen(kw_only=True)
@@ -47,21 +52,21 @@ class TopicRule:
     they are it is for the name that a client gives in HELLO: then such a rule is for those who mean well."""
     on_slow: str | None = attrs.field(default=None, validator=_on_slow)
     """The policy they get, whatever they ask for."""
-    max_queue: int | None = attrs.field(default=None, validator=_positive)
+    max_queue: int | None = attrs.field(default=None, validator=COUNT.or_none)
     """The most messages that may wait."""
-    max_rate: float | None = attrs.field(default=None, validator=_positive)
+    max_rate: float | None = attrs.field(default=None, validator=RATE.or_none)
     """The most messages a second and key, also for who asks for no limit. Implies conflation."""
-    publisher_wait_s: float | None = attrs.field(default=None, validator=_positive)
+    publisher_wait_s: float | None = attrs.field(default=None, validator=SECONDS.or_none)
     """A publish waits for lagging subscribers, so many seconds at most. Nobody but its publisher does."""
-    retain: bool | None = None
+    retain: bool | None = attrs.field(default=None, validator=_flag)
     """Whether the topic remembers its last value; None: each publish says so itself (`retain`)."""
-    presence: bool | None = None
+    presence: bool | None = attrs.field(default=None, validator=_flag)
     """Whether those who ask are told who is subscribed (`presence_on`)."""
-    history: int | None = attrs.field(default=None, validator=_positive)
+    history: int | None = attrs.field(default=None, validator=COUNT.or_none)
     """Messages that each topic remembers; None: none, and they have no offsets."""
-    history_s: float | None = attrs.field(default=None, validator=_positive)
+    history_s: float | None = attrs.field(default=None, validator=LIFE.or_none)
     """How long at most, in seconds."""
-    history_bytes: int = attrs.field(default=16 * 1024 * 1024, validator=_positive)
+    history_bytes: int = attrs.field(default=16 * 1024 * 1024, validator=BYTES)
     """How many bytes at most, of each topic; the newest message is remembered however large it is."""
 
     def __attrs_post_init__(self) -> None:

@@ -229,8 +229,9 @@ class Broker:
     async def change_auth(self, auth: Auth) -> None:
         """Go by other settings of who may come in, at once, also for those who are connected.
 
-        Whose token is not accepted by them is closed with 4001, and subscriptions that are no longer allowed end. JWTs
-        that were good stay so until they expire.
+        A connection whose token is not accepted by them is closed with 4001: its token or its user's certificate is
+        not listed any more, or the key of its JWT has gone, or is for another algorithm, or another issuer or audience
+        is asked for. Subscriptions that are no longer allowed end.
 
         Args:
             auth: Instead of `Config.auth`.

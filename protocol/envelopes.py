@@ -21,6 +21,7 @@ from .fields import (
     encoding,
     flag,
     mapping,
+    moment,
     one_of,
     or_none,
     payload,
@@ -130,7 +131,7 @@ class Fetch:
     id: int = attrs.field(validator=request_id)
     topic: str = attrs.field(validator=_topic)
     offset: int | None = attrs.field(default=None, validator=or_none(unsigned), metadata=OPTION)
-    since: int | None = attrs.field(default=None, validator=or_none(unsigned), metadata=OPTION)
+    since: int | None = attrs.field(default=None, validator=or_none(moment), metadata=OPTION)
     last: int | None = attrs.field(default=None, validator=or_none(positive), metadata=OPTION)
     limit: int | None = attrs.field(default=None, validator=or_none(positive), metadata=OPTION)
 

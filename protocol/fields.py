@@ -14,6 +14,7 @@ import attrs
 
 from .codes import MAX_NUMBER, Encoding
 from .errors import LocalProtocolError
+from .ranges import RATE
 from .topics import check_topic
 
 
@@ -132,6 +133,39 @@ def _is_positive_number(value: object) -> bool:
     return type(value) in (int, float) and 0 < value < math.inf  # type: ignore[operator]
 
 
+# A time of ours, in microseconds since 1970, is between 1973 and 5138. Seconds and milliseconds of today are far below
+# that, nanoseconds far above. 0 stands for "from the beginning".
+FIRST_US: Final = 10**14
+LAST_US: Final = 10**17
+_SECONDS_END: Final = 10**11  # what is less can be milliseconds only of the years before 1973
+
+LONGEST_HEARTBEAT_S: Final = 1_000_000
+
+
+def moment(instance: Any, field: Field, value: object) -> None:
+    """A time in microseconds since 1970, or 0. What can only be seconds, milliseconds or nanoseconds is refused."""
+    unsigned(instance, field, value)
+    if not value or FIRST_US <= value <= LAST_US:  # type: ignore[operator]  # `unsigned` has seen to it
+        return
+    raise refusal(instance, field, value, f"microseconds since 1970, or 0 for all that is kept{_unit_meant(value)}")
+
+
+def _unit_meant(value: Any) -> str:
+    if value > LAST_US:
+        return "; if these are nanoseconds, divide by 1,000"
+    if value >= _SECONDS_END:
+        return "; if these are milliseconds, multiply by 1,000"
+    return "; if these are seconds, multiply by 1,000,000"
+
+
+def _is_rate(value: object) -> bool:
+    return type(value) in (int, float) and RATE.allows(value)
+
+
+def _is_heartbeat(value: object) -> bool:
+    return type(value) in (int, float) and 0 < value <= LONGEST_HEARTBEAT_S  # type: ignore[operator]
+
+
 def _is_topic(value: object) -> bool:
     try:
         return type(value) is str and bool(check_topic(value))
@@ -141,6 +175,8 @@ def _is_topic(value: object) -> bool:
 
 positive = checked(lambda value: _is_unsigned(value) and value > 0, "an integer from 1 on")
 positive_number = checked(_is_positive_number, "a number greater than 0")
+rate = checked(_is_rate, str(RATE))
+heartbeat = checked(_is_heartbeat, f"a number of seconds greater than 0, at most {LONGEST_HEARTBEAT_S:,}")
 flag = checked(lambda value: type(value) is bool, "true or false")
 word = checked(lambda value: type(value) is str and value != "", "text that is not empty")
 short_word = checked(lambda value: type(value) is str and 0 < len(value) <= 64, "text of 1 to 64 characters")

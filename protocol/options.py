@@ -15,13 +15,16 @@ import attrs
 from .codes import MAX_NUMBER, ON_SLOW
 from .errors import LocalProtocolError
 from .fields import (
+    Key,
     bad_option,
     flag,
+    heartbeat,
+    moment,
     offset_map,
     one_of,
     or_none,
     positive,
-    positive_number,
+    rate,
     shown,
     text_map,
     to_map,
@@ -85,7 +88,7 @@ class Replay:
     last: int | None = attrs.field(default=None, validator=or_none(positive))
     """So many messages of each topic."""
     since: int | None = attrs.field(default=None, validator=or_none(unsigned))
-    """Microseconds since 1970."""
+    """Microseconds since 1970; 0: all that is kept."""
     offset: int | None = attrs.field(default=None, validator=or_none(unsigned))
     """The last offset already had; with ``epoch``, of one topic."""
     offsets: Mapping[str, int] | None = attrs.field(default=None, validator=or_none(offset_map))
@@ -108,6 +111,7 @@ class Replay:
 
 
 _REPLAY: Final = _names(Replay)
+_SINCE: Final = Key("since")
 
 
 def _to_replay(value: Any) -> Replay | None:
@@ -115,7 +119,10 @@ def _to_replay(value: Any) -> Replay | None:
         return value
     if type(value) is not dict:
         raise bad_option("replay", f"option 'replay' is {shown(value)}; it must be a map")
-    return Replay(**known(value, _REPLAY, "option 'replay'"))
+    replay = Replay(**known(value, _REPLAY, "option 'replay'"))
+    if replay.since is not None and replay.offsets is None:  # with offsets a broker said it, whose clock may be wrong
+        moment(replay, _SINCE, replay.since)
+    return replay
 
 
 @attrs.frozen
@@ -130,10 +137,10 @@ class SubscribeOptions:
     """What becomes of the subscriber when its bounded queue is full."""
     queue: int | None = attrs.field(default=None, validator=or_none(positive))
     """Messages that may wait; None: the broker's default; `NO_LIMIT`: as many as it lets wait."""
-    max_rate: float | None = attrs.field(default=None, validator=or_none(positive_number))
-    """Messages per second and topic (and key) at most."""
-    heartbeat: float | None = attrs.field(default=None, validator=or_none(positive_number))
-    """Seconds of silence on a topic after which QUIET comes."""
+    max_rate: float | None = attrs.field(default=None, validator=or_none(rate))
+    """Messages per second and topic (and key) at most: 0.001 to 1,000,000."""
+    heartbeat: float | None = attrs.field(default=None, validator=or_none(heartbeat))
+    """Seconds of silence on a topic after which QUIET comes: more than 0, at most 1,000,000."""
     snapshot: bool = attrs.field(default=False, validator=flag)
     """Begin with the last value of each matching topic."""
     replay: Replay | None = attrs.field(default=None, converter=_to_replay)

@@ -162,6 +162,9 @@ async def _reload(broker: Broker, again: Callable[[], Settings]) -> str | None:
     except ValueError as error:
         log.error("not reloaded", reason=str(error))
         return str(error)
+    except Exception as error:  # a file can hold anything: whatever it makes go wrong, the broker lives on
+        log.exception("not reloaded", reason="a defect of the broker")
+        return f"a defect of the broker: {type(error).__name__}"
     change_level(settings.log_level)
     for name in kept:
         log.warning("needs a restart", setting=name, origin=settings.origins.get(name, "default"))

@@ -10,19 +10,25 @@ import attrs
 import click
 
 from fanwire.broker import Config, TopicRule
+from fanwire.broker.rule_text import NO_LIMIT, RULE_FIELDS, number, read_rule, rule_value, size_of, whole, yes_or_no
 from fanwire.broker.tls import CLIENT_CERTS, MIN_VERSIONS
+from fanwire.protocol.ranges import range_of
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-
-_UNITS = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "kib": 1024, "mib": 1024**2, "gib": 1024**3}
+_Value = TypeVar("_Value")
 
 
 def bytes_of(value: str) -> int:
-    """A number of bytes, such as 65536, 64KiB or 16MiB, for `type=`."""
-    found = re.fullmatch(r"([0-9]+) ?([A-Za-z]*)", value)
-    if found is None or found[2].lower() not in _UNITS:
-        raise click.BadParameter(f"{value!r} is no number of bytes: write 65536, 64KiB or 16MiB")
-    return int(found[1]) * _UNITS[found[2].lower()]
+    """A size in bytes, such as 65536, 64KiB or 16MiB, for `type=`."""
+    return _read(size_of, value)
+
+
+def _read(read: Callable[[str], _Value], text: str) -> _Value:
+    """What ``read`` makes of a text, with the error that click shows."""
+    try:
+        return read(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def variable_of(name: str) -> str:
@@ -35,47 +41,9 @@ def quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _yes_or_no(value: str) -> bool:
-    if value not in ("yes", "no"):
-        raise click.BadParameter(f"{value!r} is neither yes nor no")
-    return value == "yes"
-
-
-_RULE_FIELDS: dict[str, tuple[str, Callable[[str], Any]]] = {
-    "user": ("user", str),
-    "on_slow": ("on_slow", str),
-    "max_queue": ("max_queue", int),
-    "max_rate": ("max_rate", float),
-    "publisher_wait": ("publisher_wait_s", float),
-    "retain": ("retain", _yes_or_no),
-    "presence": ("presence", _yes_or_no),
-    "history": ("history", int),
-    "history_seconds": ("history_s", float),
-    "history_bytes": ("history_bytes", bytes_of),
-}
-
-
 def rule_of(value: str) -> TopicRule:
     """A rule, such as ``stocks.> user=legacy-* on_slow=conflate max_rate=10``, for `type=`."""
-    pattern, *parts = value.split() or [""]
-    fields: dict[str, Any] = {}
-    for part in parts:
-        name, equals, text = part.partition("=")
-        if not equals or name not in _RULE_FIELDS:
-            near = difflib.get_close_matches(name, _RULE_FIELDS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"a rule has {', '.join(_RULE_FIELDS)}"
-            raise click.BadParameter(f"rule {value!r}: {part!r} is no setting of a rule; {hint}")
-        field, read = _RULE_FIELDS[name]
-        try:
-            fields[field] = read(text)
-        except ValueError:
-            raise click.BadParameter(f"rule {value!r}: {name} is {text!r}, which is no number") from None
-    if not parts:
-        raise click.BadParameter(f"rule {value!r} says nothing about its topics; add for example max_rate=10")
-    try:
-        return TopicRule(pattern=pattern, **fields)
-    except ValueError as error:
-        raise click.BadParameter(f"rule {value!r}: {error}") from None
+    return _read(read_rule, value)
 
 
 _HISTORY = {"messages": "history", "seconds": "history_seconds", "bytes": "history_bytes"}
@@ -98,9 +66,9 @@ def rule_of_table(table: object) -> TopicRule:
             parts[_HISTORY[name]] = value
     fields: dict[str, Any] = {}
     for name, value in parts.items():
-        if name not in _RULE_FIELDS:
-            raise ValueError(unknown(name, ["pattern", *_RULE_FIELDS]))
-        field, read = _RULE_FIELDS[name]
+        if name not in RULE_FIELDS:
+            raise ValueError(unknown(name, ["pattern", *RULE_FIELDS]))
+        field, read = RULE_FIELDS[name]
         fields[field] = _rule_value(name, read, value)
     if not fields:
         raise ValueError("this rule says nothing about its topics; add for example max_rate = 10")
@@ -108,19 +76,18 @@ def rule_of_table(table: object) -> TopicRule:
 
 
 def _rule_value(name: str, read: Callable[[str], Any], value: object) -> Any:
-    wanted: tuple[type, ...] = {str: (str,), _yes_or_no: (bool,), bytes_of: (int, str)}.get(read, (int, float))
+    wanted = _WANTED.get(read, (int, float))
     if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
         raise ValueError(f"{name} is {value!r}; it must be {' or '.join(_TYPES[each] for each in wanted)}")
     if isinstance(value, bool):
         return value
     try:
-        return read(str(value))
-    except click.BadParameter as error:
-        raise ValueError(f"{name}: {error.message}") from None
-    except ValueError:
-        raise ValueError(f"{name} is {value!r}, which is no whole number") from None
+        return rule_value(name, str(value))
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
 
 
+_WANTED: dict[Callable[[str], Any], tuple[type, ...]] = {str: (str,), yes_or_no: (bool, str), size_of: (int, str)}
 _TYPES = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}
 
 
@@ -137,8 +104,9 @@ def texts_of(value: str) -> tuple[str, ...]:
     return tuple(text.strip() for text in value.split(",") if text.strip())
 
 
-_COUNT = click.IntRange(min=1)
-_SECONDS = click.FloatRange(min=0, min_open=True)
+# How a number is written; which numbers a setting takes, its `Range` in `Config` says.
+_COUNT, _SECONDS = whole, number
+_FIELDS = attrs.fields_dict(Config)
 
 
 @attrs.frozen(slots=True)
@@ -166,22 +134,34 @@ class Setting:
 
     def read(self, value: object) -> Any:
         """A value from a file. Raises ValueError or `click.BadParameter`."""
-        if self.type is click.STRING and not isinstance(value, str):
-            raise ValueError(f"{value!r} is no text: write it in quotes")
-        if self.may_be_none and isinstance(value, str) and value.lower() == "none":
-            return None
+        if self.type is str and not isinstance(value, str):
+            raise ValueError(f"{value!r} is not a text: write it in quotes")
         if self.type is texts_of and isinstance(value, list):
             return tuple(value)
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise ValueError(f"{value!r} is no {self.metavar.lower()}")
-        return click.types.convert_type(self.type).convert(str(value), None, None)
+        return self.parse(str(value))
+
+    def parse(self, text: str) -> Any:
+        """A value from the command line or the environment: read, and in its range.
+
+        Raises:
+            click.BadParameter: It is not; the text has the value and the range.
+        """
+        allowed = range_of(_FIELDS[self.field])
+        if self.may_be_none and text.lower() in (NO_LIMIT if allowed is not None else ("none",)):
+            return None
+        value = _read(self.type, text)
+        if allowed is not None and not allowed.allows(value):
+            raise click.BadParameter(f"{text[:64]!r} is out of range: it must be {allowed}")
+        return value
 
     def written(self, value: object) -> str:
         """The contrary, as TOML."""
         if isinstance(value, tuple):
             return f"[{', '.join(quoted(each) for each in value)}]"
         text = _written(value, self.metavar)
-        return text if re.fullmatch(r"[0-9.]+", text) and self.type is not click.STRING else quoted(text)
+        return text if re.fullmatch(r"[0-9.]+", text) and self.type is not str else quoted(text)
 
     @property
     def option(self) -> str:
@@ -201,7 +181,7 @@ class Setting:
         return click.option(
             self.option,
             self.field,
-            type=self._or_none if self.may_be_none else self.type,
+            type=self.parse,
             metavar=self.metavar,
             envvar=self.variable,
             default=_written(getattr(attrs.fields(Config), self.field).default, self.metavar),
@@ -209,23 +189,20 @@ class Setting:
             help=f"{help_text}.",
         )
 
-    def _or_none(self, value: str) -> Any:
-        return None if value.lower() == "none" else self.type(value)
-
 
 SETTINGS = (
     Setting(
-        "host", click.STRING, "ADDRESS", "Address to listen on; 0.0.0.0 opens the broker to the network",
+        "host", str, "ADDRESS", "Address to listen on; 0.0.0.0 opens the broker to the network",
         may_be_none=True, none="no TCP port",
     ),
-    Setting("port", click.IntRange(0, 65535), "PORT", "TCP port to listen on; 0 takes any free one"),
-    Setting("path", click.STRING, "PATH", "Request path of the WebSocket endpoint"),
+    Setting("port", whole, "PORT", "TCP port to listen on; 0 takes any free one"),
+    Setting("path", str, "PATH", "Request path of the WebSocket endpoint"),
     Setting("backlog", _COUNT, "N", "Connections that the kernel keeps until they are accepted"),
-    Setting("unix_path", click.STRING, "FILE", "Unix socket to listen on, too", may_be_none=True, none="none"),
-    Setting("unix_mode", click.STRING, "MODE", "Who may connect to the Unix socket: permissions of its file, in octal"),
-    Setting("admin_host", click.STRING, "ADDRESS", "Address of the operators' own port"),
+    Setting("unix_path", str, "FILE", "Unix socket to listen on, too", may_be_none=True, none="none"),
+    Setting("unix_mode", str, "MODE", "Who may connect to the Unix socket: permissions of its file, in octal"),
+    Setting("admin_host", str, "ADDRESS", "Address of the operators' own port"),
     Setting(
-        "admin_port", click.IntRange(0, 65535), "PORT",
+        "admin_port", whole, "PORT",
         "A second TCP port, for HTTP: what is for operators is served on no other", may_be_none=True, none="none",
     ),
     Setting(
@@ -248,7 +225,7 @@ SETTINGS = (
     Setting("connect_rate", _COUNT, "N", "New connections a second from one address", may_be_none=True),
     Setting("auth_failures", _COUNT, "N", "Bad tokens a minute from one address", may_be_none=True),
     Setting(
-        "unlimited_addresses", click.STRING, "NETWORKS",
+        "unlimited_addresses", str, "NETWORKS",
         "Where the limits on addresses do not apply: proxies whose clients cannot be told apart", may_be_none=True,
     ),
     Setting("max_subscriptions", _COUNT, "N", "Subscriptions of one connection", may_be_none=True),
@@ -312,7 +289,7 @@ SETTINGS = (
     Setting("http_idle_timeout_s", _SECONDS, "SECONDS", "Time that an HTTP connection waits for another request"),
     Setting("linger_s", _SECONDS, "SECONDS", "Time a client that is being closed has to read why"),
     Setting(
-        "drain_delay_s", click.FloatRange(min=0), "SECONDS",
+        "drain_delay_s", _SECONDS, "SECONDS",
         "Time from SIGTERM until clients are sent away: load balancers see meanwhile that the broker is not ready",
     ),
     Setting("drain_timeout_s", _SECONDS, "SECONDS", "Time that queued messages have to go out at the end"),

@@ -12,6 +12,7 @@ from urllib.parse import unquote_to_bytes
 
 import attrs
 
+from ..rule_text import yes_or_no
 from .answers import JSON, HttpError, Reply
 
 if TYPE_CHECKING:
@@ -59,9 +60,10 @@ class Parameter:
     def read(self, text: str) -> Any:
         """The value that a text stands for. Raises `HttpError` (`bad_option`)."""
         if self.type == "boolean":
-            if text not in ("true", "false"):
-                raise self._bad(text, "true or false")
-            return text == "true"
+            try:
+                return yes_or_no(text)
+            except ValueError:
+                raise self._bad(text, "true or false (or yes, no, on, off)") from None
         if self.type == "integer":
             return self._number(text)
         if self.type == "number":

@@ -25,6 +25,7 @@ from fanwire.protocol import (
     SnapshotEnd,
     is_wildcard,
 )
+from fanwire.protocol.fields import FIRST_US, LAST_US
 
 from .answers import HttpError, as_json
 from .remembered import message_map
@@ -63,7 +64,10 @@ class Place:
     @property
     def replay(self) -> Replay:
         """What is wanted of the history."""
-        return Replay(since=self.number) if self.is_time else Replay(offset=self.number, epoch=self.epoch)
+        if not self.is_time:
+            return Replay(offset=self.number, epoch=self.epoch)
+        # A time that no clock of today says (an id that somebody made up, a clock that was not set): all that is kept.
+        return Replay(since=self.number if FIRST_US <= self.number <= LAST_US else 0)
 
 
 def event(kind: str, data: Mapping[str, Any], id_: str | None = None, retry_ms: int | None = None) -> bytes:

@@ -11,6 +11,7 @@ from fanwire.protocol import Encoding, Fetch, LocalProtocolError
 from ..access import may
 from ..requests import MAX_PAGE, RequestError, fetch, forbidden
 from ..routes import parts_of_tail
+from . import schemas
 from .answers import Answer, HttpError, json_answer
 from .endpoints import Parameter
 from .payloads import shown
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 
 HISTORY = (
     Parameter("from", "offset of the first message wanted", type="integer", least=1),
-    Parameter("since", "or: microseconds since 1970, of the first message wanted", type="integer"),
+    Parameter(
+        "since", "or: microseconds since 1970, of the first message wanted", type="integer", schema=schemas.MOMENT
+    ),
     Parameter("last", "or: so many of the newest messages", type="integer", least=1),
     Parameter("limit", "how many at most", type="integer", least=1, most=MAX_PAGE),
 )

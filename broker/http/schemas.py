@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fanwire.protocol import Encoding
+from fanwire.protocol.fields import FIRST_US, LAST_US
 from fanwire.protocol.topics import BLANK, MAX_NAME_BYTES
 
 Schema = dict[str, Any]
@@ -17,6 +18,7 @@ _TOKEN = rf"[^.*>{BLANK}]+"
 TOPIC: Schema = {"type": "string", "pattern": rf"^{_TOKEN}(\.{_TOKEN})*$", "minLength": 1, "maxLength": MAX_NAME_BYTES}
 PATTERN: Schema = {**TOPIC, "pattern": rf"^(({_TOKEN}|\*)(\.({_TOKEN}|\*))*(\.>)?|>)$"}
 EVENT_ID: Schema = {"type": "string", "pattern": "^([A-Za-z0-9_-]{1,64}:@[0-9]{1,18})?$"}
+MOMENT: Schema = {"anyOf": [{"const": 0}, {"type": "integer", "minimum": FIRST_US, "maximum": LAST_US}]}
 WORD: Schema = {"type": "string", "minLength": 1}
 
 _COUNT: Schema = {"type": "integer", "minimum": 0}

@@ -14,11 +14,12 @@ from fanwire.protocol import (
     Goodbye,
     LocalProtocolError,
     Ok,
-    Replay,
     Subscribe,
     SubscribeOptions,
     check_pattern,
 )
+from fanwire.protocol.fields import LONGEST_HEARTBEAT_S
+from fanwire.protocol.ranges import RATE
 
 from ..access import may
 from ..door import TurnedAway
@@ -28,7 +29,7 @@ from .attached import Attached
 from .endpoints import Parameter
 from .events import KEEP_ALIVE, MEDIA_TYPE, Events, Place
 from .remembered import failed
-from .schemas import EVENT_ID
+from .schemas import EVENT_ID, MOMENT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,17 +41,19 @@ if TYPE_CHECKING:
     from .answers import Outlet
     from .request import Request
 
-MAX_RATE = 1_000_000
-
 PARAMETERS = (
     Parameter("snapshot", "whether to begin with the last value of each topic", type="boolean"),
     Parameter("last", "or with so many of the newest messages of each topic", type="integer", least=1),
-    Parameter("since", "or with all since then: microseconds since 1970", type="integer"),
+    Parameter("since", "or with all since then: microseconds since 1970", type="integer", schema=MOMENT),
     Parameter("policy", "what becomes of a slow reader (on_slow)", choices=ON_SLOW),
     Parameter("queue", "messages that may wait", type="integer", least=1),
-    Parameter("max_rate", "messages per second and topic at most", type="number", least=0.001, most=MAX_RATE),
+    Parameter("max_rate", "messages per second and topic at most", type="number", least=RATE.least, most=RATE.most),
     Parameter(
-        "heartbeat", "seconds of silence on a topic after which quiet is told", type="number", least=0.1, most=MAX_RATE
+        "heartbeat",
+        "seconds of silence on a topic after which quiet is told",
+        type="number",
+        least=0.001,
+        most=LONGEST_HEARTBEAT_S,
     ),
     Parameter("last_event_id", "go on behind this event; the header Last-Event-ID counts more", schema=EVENT_ID),
 )
@@ -95,7 +98,7 @@ def _options(query: Mapping[str, Any], place: Place | None) -> SubscribeOptions:
     if place is not None:
         return SubscribeOptions(**options, replay=place.replay)
     asked = {name: query[name] for name in ("last", "since") if name in query}
-    return SubscribeOptions(**options, snapshot=query.get("snapshot", False), replay=Replay(**asked) if asked else None)
+    return SubscribeOptions(**options, snapshot=query.get("snapshot", False), replay=asked or None)
 
 
 class _Flow:

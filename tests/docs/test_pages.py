@@ -10,10 +10,12 @@ import click
 import pytest
 
 import fanwire
-from fanwire.broker import Config
+from fanwire.broker import Config, TopicRule
+from fanwire.broker.auth import Auth
 from fanwire.broker.cli.settings import FLAGS, SETTINGS, option_of
 from fanwire.client.config import Options
 from fanwire.commandline import COMMANDS, root
+from fanwire.protocol.ranges import range_of, written
 
 from .pages import PAGES, ROOT
 from .tables import code_in, rows_in, rows_of, section
@@ -111,6 +113,22 @@ def test_every_setting_names_its_option() -> None:
 
     assert {code_in(row[0])[0]: "".join(code_in(row[1])) for row in _settings()} == {
         field.name: options.get(field.name, "") for field in attrs.fields(Config)
+    }
+
+
+def test_every_number_has_its_range() -> None:
+    """In the order of the classes within each row; a number without one, or with another one, fails."""
+    documented = {
+        f"{'rules: ' if row[0].startswith('rules:') else ''}{name}": row[1]
+        for row in rows_of(CONFIGURATION, "Ranges of numbers")
+        for name in code_in(row[0])
+    }
+
+    assert documented == {
+        f"{prefix}{field.name}": f"{written(allowed.least)} to {written(allowed.most)}"
+        for prefix, cls in (("", Config), ("rules: ", TopicRule), ("", Auth))
+        for field in attrs.fields(cls)
+        if (allowed := range_of(field)) is not None
     }
 
 

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -22,7 +23,7 @@ from fanwire.protocol import Error, Hello, Message, Ok, Ping, Publish, Subscribe
 from fanwire.testing import client_of
 from fanwire.version import __version__
 from tests.integration.raw import REQUEST, RawClient, code_of, connected, serving, subscribed
-from tests.keys import HS256, bearer, in_query, known
+from tests.keys import EDDSA, ES256, HS256, RS256, bearer, in_query, known
 
 ALL = Role(name="all", publish=(">",), subscribe=(">",))
 A = Role(name="a", publish=("a.>",), subscribe=("a.>",))
@@ -414,6 +415,57 @@ async def test_other_settings_hold_at_once(autojump_clock: MockClock, tmp_path: 
         assert await alice.payloads(1) == [b"x"]
         assert broker.statistics().unauthenticated == {"changed": 2}
         assert await _status(broker, bearer("fw_bob"))
+
+
+@pytest.mark.parametrize("change", ["gone", "another", "algorithm", "kid", "issuer", "audience"])
+async def test_a_key_that_is_taken_out_ends_the_connections_of_its_jwts(
+    autojump_clock: MockClock, tmp_path: Path, change: str
+) -> None:
+    """Also one that is exchanged under its name, or renamed, and other claims that are asked for; others stay."""
+    (tmp_path / "old").write_bytes(HS256.public)
+    (tmp_path / "new").write_bytes(HS256.public[::-1])
+    old = AuthKey(file=str(tmp_path / "old"), algorithm="HS256", kid="old")
+    keys, settings = [ES256.file(tmp_path), old], {"issuer": "us", "audience": "fanwire"}
+    claims: dict[str, Any] = {"iss": "us", "aud": ["other", "fanwire"]}
+    tokens = HS256.sign(sub="mallory", headers={"kid": "old"}, **claims), ES256.sign(sub="carol", **claims)
+    async with serving(auth=_auth(keys=keys, default_roles=["all"], **settings)) as broker:
+        mallory, carol = [await connected(broker, request=bearer(token)) for token in tokens]
+        after = {
+            "gone": [keys[0]],
+            "another": [keys[0], attrs.evolve(old, file=str(tmp_path / "new"))],
+            "algorithm": [keys[0], attrs.evolve(EDDSA.file(tmp_path), kid="old")],
+            "kid": [keys[0], attrs.evolve(old, kid="new")],
+        }.get(change, keys)
+        settings |= {change: "others"} if change in settings else {}
+        await broker.reload(attrs.evolve(broker.config, auth=_auth(keys=after, default_roles=["all"], **settings)))
+
+        assert await _told_to_go(mallory) == (4001, "unauthenticated", 0)
+        assert (await _status(broker, bearer(tokens[0]))).startswith(b"HTTP/1.1 401 ")
+        if change in settings:
+            assert await _told_to_go(carol) == (4001, "unauthenticated", 0)
+        else:
+            assert isinstance(await carol.ask(Ping(9)), Ok)
+
+
+async def test_without_any_key_left_no_jwt_is_good(autojump_clock: MockClock, tmp_path: Path) -> None:
+    """Tokens of the file stay."""
+    async with serving(auth=_auth(keys=[HS256.file(tmp_path)], default_roles=["all"])) as broker:
+        carol, alice = [await connected(broker, request=bearer(t)) for t in (HS256.sign(sub="carol"), "fw_good")]
+        await broker.change_auth(_auth())
+
+        assert await _told_to_go(carol) == (4001, "unauthenticated", 0)
+        assert isinstance(await alice.ask(Ping(9)), Ok)
+
+
+async def test_a_key_that_only_moves_keeps_its_connections(autojump_clock: MockClock, tmp_path: Path) -> None:
+    """What counts is the key, not its file; a key without a name is for tokens that name any."""
+    (tmp_path / "moved").write_bytes(HS256.public)
+    async with serving(auth=_auth(keys=[HS256.file(tmp_path)], default_roles=["all"])) as broker:
+        carol = await connected(broker, request=bearer(HS256.sign(sub="carol", headers={"kid": "any"})))
+        moved = AuthKey(file=str(tmp_path / "moved"), algorithm="HS256")
+        await broker.change_auth(_auth(keys=[RS256.file(tmp_path), moved], default_roles=["all"]))
+
+        assert isinstance(await carol.ask(Ping(9)), Ok)
 
 
 async def test_other_settings_hold_for_who_is_in_the_middle_of_the_handshake(autojump_clock: MockClock) -> None:

@@ -214,7 +214,7 @@ async def test_what_is_evicted_in_the_middle_of_a_replay_is_told_once(autojump_c
         assert live.offset == 41
 
 
-@pytest.mark.parametrize("replay", [{"last": 1}, {"since": 1 << 60}, {"offsets": {}}])
+@pytest.mark.parametrize("replay", [{"last": 1}, {"since": 10**17}, {"offsets": {}}])
 async def test_what_came_since_subscribe_and_is_evicted_before_its_turn_is_told(
     replay: dict[str, Any], autojump_clock: MockClock
 ) -> None:

@@ -7,10 +7,12 @@ import attrs
 import pytest
 from trio.testing import MockClock
 
-from fanwire.broker import Config, TopicRule
+from fanwire.broker import Config, TopicRule, jwt_keys
 from fanwire.broker.auth import Auth, AuthKey, AuthToken
+from fanwire.broker.cli.config_file import Settings
+from fanwire.broker.cli.serve import _reload
 from fanwire.broker.permissions import Role
-from fanwire.protocol import Error, Ok, Publish, PublishOptions, Subscribe
+from fanwire.protocol import Error, Ok, Ping, Publish, PublishOptions, Subscribe
 
 from .cli_programs import ran, started
 from .raw import connected, serving, subscribed
@@ -90,6 +92,44 @@ async def test_settings_that_cannot_be_used_change_nothing_at_all(autojump_clock
         assert broker.config is broker._hub.config is before
 
 
+async def test_a_key_file_is_read_once(
+    autojump_clock: MockClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a file that changes meanwhile cannot be good for one half of a reload and bad for the other."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"x" * 32)
+    auth = Auth(keys=[AuthKey(file=str(secret), algorithm="HS256")])
+    read: list[str] = []
+
+    def reading(path: str) -> bytes:
+        read.append(path)
+        return b"x" * 32
+
+    async with serving(auth=auth) as broker:
+        monkeypatch.setattr(jwt_keys, "read_file", reading)
+        await broker.reload(attrs.evolve(broker.config, queue=5))
+
+        assert broker.config.queue == 5
+    assert read == [str(secret)]
+
+
+@pytest.mark.parametrize("failure", [OverflowError("cannot convert float infinity to integer"), RecursionError()])
+async def test_whatever_a_file_makes_go_wrong_the_broker_lives_on(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, failure: Exception
+) -> None:
+    """A defect in reading settings is logged, and is not the end of everybody."""
+
+    def again() -> Settings:
+        raise failure
+
+    async with serving() as broker:
+        reason = await _reload(broker, again)
+
+        assert reason == f"a defect of the broker: {type(failure).__name__}"
+        assert await (await connected(broker)).ask(Ping(1)) == Ok(1)
+    assert "not reloaded" in caplog.text
+
+
 async def test_messages_go_on_over_a_reload(autojump_clock: MockClock) -> None:
     """Topics are looked up anew; nobody misses anything."""
     async with serving() as broker:
@@ -117,6 +157,13 @@ def test_sighup_reads_the_file_again_and_a_bad_one_changes_nothing(tmp_path: Pat
         broker.process.send_signal(signal.SIGHUP)
         told = broker.heard('event="not reloaded"', broker.stderr).string
         assert "fanwire.toml:3: unknown option" in told
+        assert "kept" in ran("history", "a", url=url)[1]
+
+        endless = rule.replace("5", "{ messages = 5, seconds = nan }")
+        file.write_text(f"port = 0\n{endless}", encoding="utf-8")
+        broker.process.send_signal(signal.SIGHUP)
+        told = broker.heard('event="not reloaded"', broker.stderr).string
+        assert "fanwire.toml:4: rule: history_s must be a number from 0.001 to 3,153,600,000, or None, not nan" in told
         assert "kept" in ran("history", "a", url=url)[1]
 
         file.write_text(f'port = 1\nlog_level = "warning"\n{rule}', encoding="utf-8")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import attrs
 import pytest
 
-from fanwire.broker import Config
+from fanwire.broker import Config, TopicRule
+from fanwire.broker.auth import Auth
+from fanwire.protocol.ranges import range_of
 
 LIMITS = [
     field.name
@@ -37,6 +40,49 @@ def test_zero_is_refused(name: str, value: int) -> None:
     """0 would mean either "none at all" or "no limit": nobody should have to guess."""
     with pytest.raises(ValueError, match=name):
         _config(name, value)
+
+
+@pytest.mark.parametrize("name", [*LIMITS, *NEEDED, "port", "admin_port", "drain_delay_s"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e308, True, "1"], ids=repr)
+def test_what_is_not_finite_is_refused(name: str, value: Any) -> None:
+    """Each number has a range; NaN, infinity and what is no number are in none."""
+    with pytest.raises(ValueError, match=f"^{name} must be a "):
+        _config(name, value)
+
+
+def test_every_number_has_a_range() -> None:
+    """Of the broker, of its rules and of authentication: none is checked in another way."""
+    for cls in (Config, TopicRule, Auth):
+        numbers = [field for field in attrs.fields(cls) if str(field.type).removesuffix(" | None") in ("int", "float")]
+        assert numbers, cls
+        assert [field.name for field in numbers if range_of(field) is None] == []
+
+
+def test_rules_may_be_texts() -> None:
+    """As on the command line; a mistake says which rule, and one text alone is not a list of rules."""
+    config = Config(
+        rules=[
+            "stocks.> max_rate=10",
+            TopicRule(pattern="a", retain=True),
+            "b retain=true presence=no",
+            "c history=2 history_seconds=inf",
+        ]
+    )
+
+    assert config.rules == (
+        TopicRule(pattern="stocks.>", max_rate=10.0),
+        TopicRule(pattern="a", retain=True),
+        TopicRule(pattern="b", retain=True, presence=False),
+        TopicRule(pattern="c", history=2),
+    )
+    for wrong, part in (
+        (["a max_rate=fast"], "max_rate: 'fast' is not a number"),
+        (["a"], "says nothing"),
+        (["a history=1 history=2"], "history is given twice"),
+        ("a max_rate=1", "put it in brackets"),
+    ):
+        with pytest.raises(ValueError, match=part):
+            Config(rules=wrong)
 
 
 @pytest.mark.parametrize("name", LIMITS)

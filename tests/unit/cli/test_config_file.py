@@ -1,16 +1,22 @@
 """Where settings come from, and what is said of mistakes."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
+import click
 import pytest
 
 from fanwire.broker import Config, TopicRule
 from fanwire.broker.cli.config_file import EX_CONFIG, KEYS, BadSettings, Given, Settings, resolve
 from fanwire.broker.cli.configuration import page, template
-from fanwire.broker.cli.settings import rule_of
+from fanwire.broker.cli.serve import serve
+from fanwire.broker.cli.settings import SETTINGS, Setting, rule_of
+from fanwire.broker.rule_text import size_of, whole
 from fanwire.commandline import run
+from fanwire.protocol.ranges import range_of
 from tests.docs.pages import ROOT, blocks_of
 
 AUTH = f"""
@@ -107,9 +113,9 @@ def test_every_field_of_a_rule_can_stand_in_a_file() -> None:
         ("stall_timeout_s = 3", 'fanwire.toml:1: unknown option "stall_timeout_s" (did you mean "stall_timeout"?)'),
         ("a = 1\nport = [", "fanwire.toml:2: this is no TOML: Invalid value"),
         ("port = 1\nport = 2", "fanwire.toml:2: this is no TOML: Cannot overwrite a value"),
-        ('port = "x"', "fanwire.toml:1: port: 'x' is not a valid integer range."),
+        ('port = "x"', "fanwire.toml:1: port: 'x' is not a whole number"),
         ("queue = true", "fanwire.toml:1: queue: True is no n"),
-        ("host = 1", "fanwire.toml:1: host: 1 is no text: write it in quotes"),
+        ("host = 1", "fanwire.toml:1: host: 1 is not a text: write it in quotes"),
         ('require_hello = "yes"', "fanwire.toml:1: require_hello: 'yes' must be true or false"),
         ('log_level = "loud"', "fanwire.toml:1: log_level: 'loud' must be one of debug, info, warning, error"),
         ('path = "x"', "fanwire.toml:1: path must begin with '/', not 'x'"),
@@ -118,8 +124,11 @@ def test_every_field_of_a_rule_can_stand_in_a_file() -> None:
         ("[[rules]]\nretain = true", "fanwire.toml:1: rule: a rule is a table with a pattern"),
         ('[[rules]]\npattern = "a"', "fanwire.toml:1: rule: this rule says nothing"),
         ('[[rules]]\npattern = "a"\nretian = true', 'fanwire.toml:3: rule: unknown option "retian" (did you mean'),
-        ('[[rules]]\npattern = "a"\nretain = "yes"', "fanwire.toml:3: rule: retain is 'yes'; it must be true or false"),
-        ('[[rules]]\npattern = "a"\n\nmax_rate = 0', "fanwire.toml:4: rule: max_rate must be greater than 0"),
+        ('[[rules]]\npattern = "a"\nretain = "maybe"', "fanwire.toml:3: rule: retain: 'maybe' is neither yes nor no"),
+        (
+            '[[rules]]\npattern = "a"\n\nmax_rate = 0',
+            "fanwire.toml:4: rule: max_rate must be a number from 0.001",
+        ),
         (
             '[[rules]]\npattern = "a"\nretain = true\n[[rules]]\npattern = "b"\nhistory = { seconds = 4 }',
             "fanwire.toml:6: rule: history_s says how long",
@@ -247,3 +256,40 @@ def test_show_says_where_each_value_comes_from_and_no_secret(
     assert (shown['log_level = "debug"'], shown["rules[0].max_rate = 1.0"]) == ("FANWIRE_LOG_LEVEL", "--rule")
     assert shown["auth.tokens[0].user = 'alice'"] == shown["auth.tokens[0].sha256 = ***"] == "f.toml:6"
     assert not any("a1a1" in line for line in shown)
+
+
+_NUMBERS = [setting for setting in SETTINGS if range_of(attrs.fields_dict(Config)[setting.field]) is not None]
+
+
+@pytest.mark.parametrize("setting", _NUMBERS, ids=lambda setting: setting.name)
+def test_a_number_out_of_its_range_is_refused_at_every_door(setting: Setting, tmp_path: Path) -> None:
+    """As an option, in a variable and in the file: the setting, the value and the range are named."""
+    for value in ("99999999999999999999", "-1") if setting.type in (whole, size_of) else ("nan", "-inf", "1e308", "-1"):
+        for arguments, environment in (([setting.option, value], {}), ([], {setting.variable: value})):
+            with pytest.raises(click.BadParameter) as caught, _environment(environment):
+                serve.make_context("serve", arguments)
+            assert caught.value.param is not None
+            assert setting.option in caught.value.param.opts
+            assert repr(value) in caught.value.message
+        (problem,) = _problems(tmp_path, f"{setting.name} = {value}")
+        assert problem.startswith(f"fanwire.toml:1: {setting.name}: ")
+
+
+@pytest.mark.parametrize("setting", _NUMBERS, ids=lambda setting: setting.name)
+def test_infinity_means_no_limit_where_there_may_be_none(setting: Setting, tmp_path: Path) -> None:
+    """As "none" does; else it is refused."""
+    if not setting.may_be_none:
+        assert "inf" in _problems(tmp_path, f"{setting.name} = inf")[0]
+        return
+    context = serve.make_context("serve", [setting.option, "inf"])
+
+    assert getattr(_read(tmp_path, f"{setting.name} = inf").config, setting.field) is None
+    assert context.params[setting.field] is None
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in values.items():
+            patch.setenv(name, value)
+        yield

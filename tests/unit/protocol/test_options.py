@@ -16,7 +16,7 @@ from fanwire.protocol import NO_LIMIT, ON_SLOW, LocalProtocolError, PublishOptio
         ({"on-slow": "x"}, "on-slow", "SUBSCRIBE has no option 'on-slow'; did you mean 'on_slow'?"),
         ({"queue": 0}, "queue", "option 'queue' is 0; it must be an integer from 1 on"),
         ({"queue": True}, "queue", "option 'queue' is True; it must be an integer from 1 on"),
-        ({"max_rate": 0}, "max_rate", "option 'max_rate' is 0; it must be a number greater than 0"),
+        ({"max_rate": 0}, "max_rate", "option 'max_rate' is 0; it must be a number from 0.001 to 1,000,000"),
         ({"echo": 1}, "echo", "option 'echo' is 1; it must be true or false"),
         (
             {"on_slow": "drop"},
@@ -85,7 +85,7 @@ def test_options_stand_in_the_documented_order() -> None:
 
 def test_replay_is_read_from_a_map() -> None:
     """In Python as on the wire."""
-    assert SubscribeOptions(replay={"since": 5}).replay == Replay(since=5)
+    assert SubscribeOptions(replay={"since": 1_700_000_000_000_000}).replay == Replay(since=1_700_000_000_000_000)
 
 
 def test_one_offset_does_not_do_for_a_wildcard() -> None:
