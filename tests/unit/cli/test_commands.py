@@ -115,8 +115,8 @@ def test_the_environment_names_the_broker(capsys: pytest.CaptureFixture[str], mo
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
-        ("FANWIRE_PORT", "high", "'high' is not a valid integer range."),
-        ("FANWIRE_MAX_PENDING", "3x", "'3x' is no number of bytes: write 65536, 64KiB or 16MiB"),
+        ("FANWIRE_PORT", "high", "'high' is not a whole number"),
+        ("FANWIRE_MAX_PENDING", "3x", "'3x' is not a size in bytes: write 65536, 64KiB or 16MiB"),
         ("FANWIRE_INSECURE", "perhaps", "'perhaps' is not a valid boolean."),
         ("FANWIRE_LOG_LEVEL", "loud", "'loud' is not one of 'debug', 'info', 'warning', 'error'."),
         ("FANWIRE_PATH", "x", "path must begin with '/', not 'x'"),
