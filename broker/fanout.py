@@ -9,6 +9,7 @@ buffers fill during a sweep) and at rest one message goes out at the next turn o
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Sequence
 
 import trio
@@ -16,16 +17,33 @@ import trio
 from fanwire.protocol import MAX_BATCH
 from fanwire.protocol.frames import frame_header
 
+from . import turn
 from .outbox import Outbox
-from .routes import Chunk, Route, Topic
+from .routes import Chunk, Route, Taker, Topic
 from .statistics import Counters
 
-# Subscribers written to before other tasks get their turn: 256 × 5 µs is about a millisecond.
-SWEEP = 256
+# Subscribers written to between two looks at the clock: 32 × 5 µs. Few of them when much is gathered: each may need a
+# frame of its own, which is a copy of all that it gets.
+SWEEP = 32
+SWEEP_OF_MUCH = 2
+MUCH = 256 * 1024
 
 # Bytes gathered (each chunk counted once, however many subscribers share it) beyond which publishers are not read from
 # until a sweep has ended: 4 MiB, sixteen full reads.
 MAX_GATHERED = 4 * 1024 * 1024
+
+# Routes of a topic that a publish is given to in one go, whatever it takes: each makes a copy of it. Where there are
+# more, the rest goes on in another turn as soon as this one is over, or too much is gathered (`Spread`).
+MANY = 16
+
+# The same for those on one route who do not just get what comes (`Route.takers`); so many of them are served between
+# two looks at the clock.
+MANY_TAKERS = 256
+TAKERS = 32
+
+# How long a publish on many routes takes before the rest is left to the task that sweeps, in seconds: there may be
+# several in one read.
+AT_ONCE_S = 0.002
 
 
 # Subscribers that are written to at once, without waking the task that sweeps, when one read has brought something for
@@ -40,6 +58,65 @@ PAUSE_S = 100e-6
 ONE_FRAME = MAX_BATCH + len(frame_header(MAX_BATCH))
 
 
+class Spread:
+    """One run of publishes on its way to very many routes; the fields are as `Fanout.publish` has them."""
+
+    __slots__ = (
+        "at",
+        "chunks",
+        "elements",
+        "first",
+        "key",
+        "now",
+        "reached",
+        "routes",
+        "source",
+        "stamp",
+        "tails",
+        "takers",
+        "topic",
+    )
+
+    def __init__(
+        self,
+        topic: Topic,
+        elements: int,
+        tails: list[bytes],
+        stamp: bytes,
+        now: float,
+        key: str | None,
+        first: int,
+        source: Outbox | None,
+    ) -> None:
+        self.topic = topic
+        self.elements = elements
+        self.tails = tails
+        self.stamp = stamp
+        self.now = now
+        self.key = key
+        self.first = first
+        self.source = source
+        self.routes = topic.routes
+        """As they were: who subscribes later gets only what is published later."""
+        self.at = 0
+        """How many of them have got it."""
+        self.chunks: list[Chunk] = []
+        self.takers: list[Taker] = []
+        """Of the last one of these: who has yet to be offered the chunks, in reverse order."""
+        self.reached = 0
+        """Subscriptions, so far."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether everybody has got it."""
+        return not self.takers and self.at == len(self.routes)
+
+    def audience(self) -> int:
+        """How many subscriptions it reaches, when all goes as it stands now."""
+        rest = sum([route.audience(self.source) for route in self.routes[self.at :]])
+        return self.reached + len(self.takers) + rest
+
+
 class Fanout:
     """Gathers chunks and flushes them. One for each broker."""
 
@@ -51,6 +128,9 @@ class Fanout:
         self._sweeping: dict[int, Chunk] = {}
         self._sweeps = 0
         self._gathered = 0
+        self._spreads: deque[Spread] = deque()  # one after the other, so that all get everything in one order
+        self._many = MANY  # less than none while there are spreads: what is published meanwhile comes behind them
+        self._made: tuple[list[bytes], bytes] = [], b""  # what the last one swept had gathered, and the frame of it
         self._sleeper: trio.lowlevel.Task | None = None
         self._hurried = 0.0
         self._swept = trio.lowlevel.ParkingLot()
@@ -86,6 +166,8 @@ class Fanout:
         """
         reached, kept = 0, topic.kept
         first = 0 if kept is None else kept.take(elements, tails, stamp, retain)
+        if len(topic.routes) > self._many:
+            return self._spread(Spread(topic, elements, tails, stamp, now, key, first, self.source))
         for route in topic.routes:
             appends = route.appends()
             reached += len(appends)
@@ -97,6 +179,9 @@ class Fanout:
                 self._chunks[id(data)] = chunk
                 self._gathered += len(data)
             if route.takers:
+                if len(route.takers) > MANY_TAKERS:
+                    spread = Spread(topic, elements, tails, stamp, now, key, first, self.source)
+                    return self._spread_to_takers(spread, route, chunks, reached)
                 reached += self._offer(route, chunks, now)
             if route.gathered_in != self._sweeps:
                 route.gathered_in = self._sweeps
@@ -112,16 +197,20 @@ class Fanout:
     def _offer(self, route: Route, chunks: list[Chunk], now: float) -> int:
         """The same to those who do not just get what comes, and to the pulse; how many more it reaches."""
         takers, reached = route.takers, 0
-        if not route.direct:  # nobody has gathered them, so no sweep would forget them
-            for chunk in chunks:
-                del self._chunks[id(chunk.data)]
-                self._gathered -= len(chunk.data)
+        if not route.direct:
+            self._forget_chunks(chunks)
         for taker in takers:
             for chunk in chunks:
                 each = taker.offer(chunk, now, self)
             reached += each
         self._wake()  # perhaps nobody has got it after all: what was noted of it goes with the next sweep
         return reached
+
+    def _forget_chunks(self, chunks: list[Chunk]) -> None:
+        """Nobody has gathered them, so no sweep would."""
+        for chunk in chunks:
+            del self._chunks[id(chunk.data)]
+            self._gathered -= len(chunk.data)
 
     def give(self, outbox: Outbox, chunk: Chunk) -> None:
         """Give one outbox alone a message, or a loss: what its `Limiter` lets through."""
@@ -138,6 +227,96 @@ class Fanout:
         self._dirty.add(outbox)
         self._wake()
 
+    # ------------------------------------------------------ to very many routes
+
+    @property
+    def spreading(self) -> bool:
+        """Whether something that was published has yet to be given to some of its routes."""
+        return bool(self._spreads)
+
+    def _spread(self, spread: Spread) -> int:
+        """Give it to as many as there is time for, and to the others later. Returns what `publish` returns."""
+        self._counters.published += len(spread.tails)
+        if not self._spreads and self._advance(spread, turn.clock() + AT_ONCE_S):
+            return spread.reached
+        reached = spread.audience()
+        self._spreads.append(spread)
+        self._many = -1
+        self._wake()
+        return reached
+
+    def _spread_to_takers(self, spread: Spread, route: Route, chunks: list[Chunk], reached: int) -> int:
+        """A publish has come to a route with very many takers: those who get it as it comes have got it."""
+        spread.at = spread.routes.index(route) + 1
+        spread.reached = reached
+        self._note_taken(spread, route, chunks)
+        self._counters.delivered += spread.reached * len(spread.tails)
+        return self._spread(spread)
+
+    def _advance(self, spread: Spread, ends: float) -> bool:
+        """Give a publish to more of its routes, until a time or until enough is gathered; whether it is finished."""
+        source, self.source = self.source, spread.source
+        before = spread.reached
+        try:
+            while not spread.finished:
+                if not spread.takers:
+                    self._give_to_next_route(spread)
+                self._offer_some(spread)
+                if self._gathered > MAX_GATHERED or turn.clock() >= ends:
+                    break
+        finally:
+            self.source = source
+            self._counters.delivered += (spread.reached - before) * len(spread.tails)
+            if self._dirty:
+                self._wake()
+        return spread.finished
+
+    def _give_to_next_route(self, spread: Spread) -> None:
+        route = spread.routes[spread.at]
+        spread.at += 1
+        appends = route.appends()
+        if not appends and not route.takers:
+            return  # nobody is left on it
+        chunks = route.chunks(
+            spread.topic, spread.elements, spread.tails, spread.stamp, spread.now, spread.key, spread.first
+        )
+        spread.reached += len(appends)
+        for chunk in chunks:
+            data = chunk.data
+            for append in appends:
+                append(data)
+            self._chunks[id(data)] = chunk
+            self._gathered += len(data)
+        self._note_taken(spread, route, chunks)
+
+    def _note_taken(self, spread: Spread, route: Route, chunks: list[Chunk]) -> None:
+        """Those who get it as it comes have got it; the takers come next, `Echoes` before all others at once."""
+        if not route.direct:
+            self._forget_chunks(chunks)
+        elif route.gathered_in != self._sweeps:
+            route.gathered_in = self._sweeps
+            self._dirty.update(route.direct)
+        spread.chunks, spread.takers = chunks, route.takers[::-1]
+        self._offer_some(spread)
+
+    def _offer_some(self, spread: Spread) -> None:
+        takers = spread.takers
+        for _ in range(min(TAKERS, len(takers))):
+            taker, each = takers.pop(), 0
+            for chunk in spread.chunks:
+                each = taker.offer(chunk, spread.now, self)
+            spread.reached += each
+        if not takers:
+            spread.chunks = []
+
+    def _go_on_spreading(self) -> None:
+        """One turn of it."""
+        ends = turn.end_of_turn()
+        while self._spreads and self._advance(self._spreads[0], ends):
+            self._spreads.popleft()
+        if not self._spreads:
+            self._many = MANY
+
     @property
     def sweeps(self) -> int:
         """Sweeps begun so far: what was gathered before the last one is no longer gathered."""
@@ -146,7 +325,7 @@ class Fanout:
     @property
     def full(self) -> bool:
         """Whether whoever publishes has to wait for `swept` before publishing more."""
-        return self._gathered > MAX_GATHERED
+        return self._gathered > MAX_GATHERED or self._many < 0
 
     async def swept(self) -> None:
         """Wait until what was gathered has been written or queued."""
@@ -179,9 +358,11 @@ class Fanout:
             return  # it is awake: its sweep is under way, or comes next
         self._sleeper = sleeper
         if not self._dirty:
+            if self._spreads:
+                self._wake()
             return
         now = trio.current_time()
-        if len(self._dirty) > FEW or now - self._hurried < PAUSE_S:
+        if self._spreads or len(self._dirty) > FEW or now - self._hurried < PAUSE_S:
             self._wake()
         else:
             self._hurried = now
@@ -194,13 +375,18 @@ class Fanout:
     async def run(self) -> None:
         """Flush whenever there is something to flush. Runs until cancelled; belongs to the broker."""
         while True:
-            if not self._dirty:
+            if self._spreads:
+                await trio.lowlevel.checkpoint()
+                self._go_on_spreading()
+            elif not self._dirty:
                 await self._sleep()
             batch, gathered = self._begin()
-            for start in range(0, len(batch), SWEEP):
+            some = SWEEP if gathered < MUCH else SWEEP_OF_MUCH
+            mine = turn.Turn()
+            for start in range(0, len(batch), some):
                 if start:
-                    await trio.lowlevel.checkpoint()
-                self._sweep(batch[start : start + SWEEP])
+                    await mine.pause()
+                self._sweep(batch[start : start + some])
             batch.clear()  # else whoever has gone would be held here until the next sweep
             self._end(gathered)
 
@@ -213,7 +399,7 @@ class Fanout:
         return batch, self._gathered
 
     def _end(self, gathered: int) -> None:
-        self._sweeping = {}
+        self._sweeping, self._made = {}, ([], b"")
         self._gathered -= gathered  # what came while this sweep gave way waits for the next one
         if self._swept:
             self._swept.unpark_all()
@@ -230,11 +416,12 @@ class Fanout:
     def flush(self, *outboxes: Outbox) -> None:
         """Write what was gathered for some outboxes now: before their connection says goodbye."""
         self._sweep(outboxes)
+        self._made = [], b""
 
     def _sweep(self, outboxes: Sequence[Outbox]) -> None:
         """Write what each has gathered, or queue it. Synchronous: no other task sees anything half done."""
-        last: list[bytes] = []
-        frame, size = b"", 0
+        last, frame = self._made
+        size = len(frame)
         for outbox in outboxes:
             pending = outbox.pending
             if not pending:
@@ -263,6 +450,7 @@ class Fanout:
                 continue
             if not stream.clear:
                 outbox.owner.need_writer()
+        self._made = last, frame
 
     def _write_or_queue(self, outbox: Outbox) -> None:
         """A frame at a time, and the rest in line as soon as one was not taken: there it can still be conflated."""

@@ -44,6 +44,10 @@ class GroupRoute(Route):
         """See `Route`. The group is one subscriber: it lags when all members do."""
         return int(0 < len(self.outboxes) <= self.lagging)
 
+    def audience(self, source: Outbox | None) -> int:
+        """See `Route`: the whole group counts as one subscription."""
+        return min(super().audience(source), 1)
+
     def appends(self) -> list[Append]:
         """See `Route`."""
         if self._appends is None:

@@ -1,12 +1,14 @@
 """What comes in from one client: publishes over the fast road, everything else over `requests`, in the order sent.
 
 All that one read of the socket held is handled at once, without a chance for anybody to get in between, so that it can
-leave as one batch. Except when a client packs very many requests into a message: those are taken in portions.
+leave as one batch. Unless it takes longer than a turn (`turn`): then the others have theirs, and the rest goes on after
+that. Meanwhile nothing more is read from the client, so its order is kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -14,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import msgpack
 import trio
 
-from fanwire.protocol import Error, LocalProtocolError, Malformed, Publish, check_topic, decode_from_client
-from fanwire.protocol.fastpath import Run, request_at, take_publishes
+from fanwire.protocol import Error, LocalProtocolError, Malformed, Publish, Subscribe, check_topic, decode_from_client
+from fanwire.protocol.fastpath import Heads, Run, request_at, take_publishes
 
-from . import endings
+from . import endings, turn
 from .access import may
 from .fanout import time_stamp
 from .limits import too_fast, wait_ms, why
@@ -29,6 +31,7 @@ from .requests import check_publishable, forbidden, handle
 if TYPE_CHECKING:
     from .buckets import Bucket
     from .meter import Meter
+    from .registry import Registry
     from .routes import Topic
     from .session import Session
 
@@ -37,8 +40,14 @@ _pack = msgpack.Packer().pack
 # Answers that a client has not read, in bytes, beyond which it is not read from: whoever asks must listen.
 MAX_ANSWERS = 256 * 1024
 
-# Requests handled before others get their turn. A message of 1 MiB can hold a million, of 2 to 8 µs each.
-PORTION = 256
+# Bytes of publishes taken in between two looks at the clock: 64 KiB of the usual kind take a millisecond. Others take
+# thirty times that (answered, one topic after the other), so a read begins with few, and goes on as fast as that went.
+FIRST_SLICE = 4 * 1024
+LEAST_SLICE = 512
+MOST_SLICE = 64 * 1024
+
+# Runs of publishes given out between two looks at the clock: on a topic of 20,000 subscribers each takes a millisecond.
+RUNS = 8
 
 # Answers to PUBLISH that go out as one piece: each is at most 50 bytes, together they stay under `MAX_BATCH`.
 MAX_ACKNOWLEDGED = 1_000
@@ -58,6 +67,12 @@ SHORTEST = 3
 Hold = Callable[[], Coroutine[Any, Any, None]]
 
 
+def _close(runs: list[Run[Topic]]) -> None:
+    """Nothing is gathered into these runs any more."""
+    for topic, *_ in runs:
+        topic.tails = None  # else others' messages would be gathered into runs that nobody publishes
+
+
 def has_more(data: bytes, most: int) -> bool:
     """Whether a message has more than ``most`` envelopes, as far as it is msgpack."""
     unpacker = msgpack.Unpacker(max_buffer_size=len(data))
@@ -73,12 +88,41 @@ def has_more(data: bytes, most: int) -> bool:
 class Ingress:
     """Handles the messages of one session. `on_messages` is the handler of its `FrameStream`."""
 
-    __slots__ = ("_messages", "_pause", "_requests", "_session", "_waited", "_waiting", "holding")
+    __slots__ = (
+        "_at",
+        "_heads",
+        "_later",
+        "_looked",
+        "_messages",
+        "_pause",
+        "_requests",
+        "_runs",
+        "_session",
+        "_slice",
+        "_stopped",
+        "_too_many",
+        "_turn_ends",
+        "_waited",
+        "_waiting",
+        "_work",
+        "holding",
+    )
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._messages: list[bytes] = []  # not begun yet, while `_requests` is not exhausted
-        self._requests: Iterator[object] | None = None
+        # What is left of a read when its turn is over, in the order in which it goes on.
+        self._runs: list[Run[Topic]] = []  # gathered, and not given out yet
+        self._requests: Iterator[object] | None = None  # of the message that is under way
+        self._messages: list[bytes] = []  # behind these
+        self._at = 0  # where in the first of these messages
+        self._later: list[bytes] = []  # not even looked at how many envelopes they have
+        self._too_many = False  # the message behind all these has too many, and is the connection's last
+        self._turn_ends = 0.0  # by `turn.clock`; 0: nobody has looked yet in this turn
+        self._looked = 0.0  # when somebody has done so last
+        self._slice = FIRST_SLICE
+        self._stopped = False  # `_learn` has had `take_publishes` return, before a publish that is not odd at all
+        self._heads: Heads[Topic] = {}  # those that `take_publishes` goes by
+        self._work = 0  # of the registry, as far as it has been seen
         self._pause: trio.CancelScope | None = None
         self._waiting: Publish | None = None  # for lagging subscribers: see `_must_wait`
         self._waited: Publish | None = None  # has done so, and goes in now
@@ -91,14 +135,21 @@ class Ingress:
         Returns:
             What to await before reading more from this client, if anything.
         """
+        self._slice = FIRST_SLICE
+        if self._session.meter is None:
+            return self._take_in(messages)
+        before = self._session.hub.counters.published
+        return self._charge(before, self._take_in(messages))
+
+    def _take_in(self, messages: list[bytes]) -> Hold | None:
+        """Handle what was read, or (without any messages) go on with what is left of that, for one turn."""
         fanout = self._session.hub.fanout
         sleeper = fanout.hold()
+        self._turn_ends = 0.0
         try:
-            if self._session.meter is None:
-                return self._take_bounded(messages)
-            before = self._session.hub.counters.published
-            return self._charge(before, self._take_bounded(messages))
+            return self._take_bounded(messages) if messages else self._take_rest()
         except Exception:
+            self._forget_rest()
             self._defect()
             return None
         finally:
@@ -110,71 +161,162 @@ class Ingress:
 
     def _take_bounded(self, messages: list[bytes]) -> Hold | None:
         """As `_take`, up to the first message that has too many envelopes; that one is the connection's last."""
-        session = self._session
-        most = session.hub.config.max_envelopes
+        most = self._session.hub.config.max_envelopes
         if most is None or max(map(len, messages), default=0) <= most * SHORTEST:
             return self._take(messages)
-        for index, data in enumerate(messages):
-            if len(data) > most * SHORTEST and has_more(data, most):
-                if index:
-                    self._take(messages[:index])
-                if session.ending is None:
-                    session.hub.limits.refuse("max_envelopes", session=session.id, user=session.user)
-                    session.end(endings.too_many_envelopes(most))
-                return None
-        return self._take(messages)
+        index = next(index for index, data in enumerate(messages) if len(data) > most * SHORTEST)
+        if has_more(messages[index], most):
+            self._too_many = True
+            return self._take(messages[:index])
+        self._later = messages[index + 1 :]  # to look takes milliseconds, too
+        return self._take(messages[: index + 1])
 
-    def _take(self, messages: list[bytes]) -> Hold | None:
-        session, index, count = self._session, 0, len(messages)
-        while index < count:
-            if session.ending is not None:
-                return None
-            at = 0
+    def _take(self, messages: list[bytes], index: int = 0, at: int = 0) -> Hold | None:
+        session, count = self._session, len(messages)
+        while index < count and session.ending is None:
+            other = True
             if session.welcomed:
-                index, at = self._take_publishes(messages, index)
-            if index < count and session.welcomed and self._take_request(messages[index], at):
-                index += 1
-            elif index < count:
-                self._requests = decode_from_client(messages[index], at)
-                index += 1
-                if not self._take_portion():
-                    self._messages = messages[index:]
-                    return self._go_on
+                index, at, other = self._take_publishes(messages, index, at)
+            if other and not self._runs:
+                if not (session.welcomed and self._take_request(messages[index], at)):
+                    self._requests = decode_from_client(messages[index], at)
+                index, at = index + 1, 0
+                if self._requests is not None and not self._take_portion():
+                    return self._leave(messages[index:], at)
+            if self._runs or (index < count and self._must_pause()):
+                return self._leave(messages[index:], at)
+        return self._end_of_read()
+
+    def _leave(self, messages: list[bytes], at: int) -> Hold:
+        """The turn is over: the rest waits for the next one."""
+        self._messages, self._at = messages, at
+        return self._go_on
+
+    def _take_rest(self) -> Hold | None:
+        if self._session.ending is not None:
+            return self._end_of_read()
+        if self._runs and not self._publish(self._runs, again=True):
+            return self._go_on
+        if self._requests is not None and not self._take_portion():
+            return self._go_on
+        if not self._messages:
+            later, self._later = self._later, []
+            return self._take_bounded(later)
+        messages, at = self._messages, self._at
+        self._messages, self._at = [], 0
+        return self._take(messages, 0, at)
+
+    def _end_of_read(self) -> Hold | None:
+        """All is taken in but what `_take_bounded` has left for another turn."""
+        if self._session.ending is not None:
+            self._forget_rest()
+            return None
+        if self._later:
+            return self._go_on
+        if self._too_many:
+            self._refuse_message()
+            return None
         return self._hold if self._must_hold() else None
+
+    def _refuse_message(self) -> None:
+        session, most = self._session, self._session.hub.config.max_envelopes
+        session.hub.limits.refuse("max_envelopes", session=session.id, user=session.user)
+        session.end(endings.too_many_envelopes(most or 0))
+
+    def _forget_rest(self) -> None:
+        """Nothing that the client has sent is listened to any more."""
+        self._runs, self._requests, self._messages, self._at, self._later = [], None, [], 0, []
+
+    def _must_pause(self) -> bool:
+        """Whether this turn is over, or more is gathered than may be. Also settles how much is taken in next."""
+        begun, before = self._turn_ends, self._looked
+        late = self._is_late()
+        if begun and self._looked - before < turn.TURN_S / 16:
+            self._slice = min(self._slice * 4, MOST_SLICE)
+        elif begun and self._looked - before > turn.TURN_S / 4:
+            self._slice = max(self._slice // 4, LEAST_SLICE)
+        return late or self._session.hub.fanout.full
+
+    def _is_late(self) -> bool:
+        """Whether this turn is over. It begins when somebody asks for the first time: most reads hold little."""
+        self._looked = now = turn.clock()
+        if not self._turn_ends:
+            self._turn_ends = now + turn.TURN_S
+        return now >= self._turn_ends
 
     # -------------------------------------------------------------- publishes
 
-    def _take_publishes(self, messages: list[bytes], index: int) -> tuple[int, int]:
+    def _take_publishes(self, messages: list[bytes], index: int, at: int) -> tuple[int, int, bool]:
+        """Publish what comes next, as far as it is publishes.
+
+        Returns:
+            As `take_publishes`. What was gathered and not given out in this turn is in `_runs`.
+        """
+        registry = self._session.registry
         runs: list[Run[Topic]] = []
+        self._heads, self._work = registry.heads, registry.work
         try:
-            index, at = take_publishes(messages, index, self._session.registry.heads, self._learn, runs)
+            index, at, other = take_publishes(messages, index, self._heads, self._learn, runs, at, self._slice)
             if runs:
                 self._publish(runs)
         except BaseException:
-            for topic, *_ in runs:
-                topic.tails = None  # else others' messages would be gathered into runs that nobody publishes
+            _close(runs)
             raise
-        return index, at
+        if self._stopped:
+            self._stopped = other = False
+        return index, at, other
 
     def _learn(self, packed: bytes) -> Topic | None:
         """A topic that this client may publish on; what is wrong with others is said on the slow road."""
         permissions = self._session.permissions
         if permissions is not None and not permissions.may_publish_packed(packed):
             return None  # before the registry, the store or anybody else hears of it
+        registry = self._session.registry
         try:
-            topic = self._session.registry.topic(packed)
+            topic = registry.topic(packed)
             check_publishable(topic.name)
         except LocalProtocolError:
             return None
+        if registry.work != self._work and self._has_changed(registry):
+            return None
         return topic if topic.publisher_wait_s is None else None
 
-    def _publish(self, runs: list[Run[Topic]]) -> None:
+    def _has_changed(self, registry: Registry) -> bool:
+        """A topic had to be matched with the patterns. Whether to give out what was gathered, before this publish."""
+        self._work = registry.work
+        # All topics were forgotten: those gathered are others than those of the same names from now on.
+        self._stopped = registry.heads is not self._heads or self._is_late()
+        return self._stopped
+
+    def _publish(self, runs: list[Run[Topic]], *, again: bool = False) -> bool:
+        """Give runs out, as far as there is time; False: the rest is in `_runs`.
+
+        Args:
+            runs: What was gathered.
+            again: Whether that was in an earlier turn: the registry may have others for these topics by now.
+        """
         fanout = self._session.hub.fanout
         fanout.source = self._session.outbox
         try:
-            self._publish_all(runs, fanout.publish)
+            for start in range(0, len(runs), RUNS):
+                if start and self._must_pause():
+                    self._runs = runs[start:]
+                    _close(self._runs)
+                    return False
+                some = runs[start : start + RUNS]
+                self._publish_all(self._fresh(some) if again else some, fanout.publish)
         finally:
             fanout.source = None
+        self._runs = []
+        return True
+
+    def _fresh(self, runs: list[Run[Topic]]) -> list[Run[Topic]]:
+        registry, fresh = self._session.registry, []
+        for topic, wide, tails, requests in runs:
+            with suppress(LocalProtocolError):  # it was one, so nothing is wrong with its name
+                topic = registry.topic(topic.packed)
+            fresh.append((topic, wide, tails, requests))
+        return fresh
 
     def _publish_all(self, runs: list[Run[Topic]], publish: Callable[..., int]) -> None:
         permissions = self._session.permissions
@@ -249,30 +391,31 @@ class Ingress:
     # ----------------------------------------------------------- other requests
 
     def _take_portion(self) -> bool:
-        """Handle some of the requests of one message; True when there are no more."""
+        """Handle the requests of one message for as long as the turn lasts; True when there are no more."""
         assert self._requests is not None
+        session = self._session
         try:
-            for _ in range(PORTION):
-                envelope = next(self._requests, None)
-                if envelope is None or self._session.ending is not None:
-                    self._requests = None
-                    return True
+            for envelope in self._requests:
+                if session.ending is not None:
+                    break
                 if type(envelope) is Publish and self._must_wait(envelope):
                     self._waiting = envelope
                     return False
-                handle(self._session, envelope)
+                if type(envelope) is Subscribe and session.hub.fanout.spreading:
+                    self._requests = chain([envelope], self._requests)  # it would get what was published before it
+                    return False
+                handle(session, envelope)
+                if self._is_late():
+                    return False
         except Malformed as error:
-            self._requests = None
-            self._session.end(endings.malformed(str(error)))
-            return True
-        except Exception:  # here too: `_go_on` comes by another way than `on_messages`
-            self._requests = None
+            session.end(endings.malformed(str(error)))
+        except Exception:
             self._defect()
-            return True
-        return False
+        self._requests = None
+        return True
 
     async def _go_on(self) -> None:
-        """The rest of what was read, a portion at a time, as fast as the client reads its answers."""
+        """The rest of what was read, a turn at a time, as fast as the client reads its answers."""
         self.holding = True
         try:
             await self._go_on_to_the_end()
@@ -280,18 +423,15 @@ class Ingress:
             self.holding = False
 
     async def _go_on_to_the_end(self) -> None:
-        hold: Hold | None = None
-        while self._requests is not None:
+        hold: Hold | None = self._go_on
+        while hold == self._go_on:
             await trio.lowlevel.checkpoint()
             await self._hold()
             await self._wait_for_subscribers()
             before = self._session.hub.counters.published
-            done = self._take_portion()
+            hold = self._take_in([])
             if (slower := self._charge(before, None)) is not None:
                 await slower()
-            if done:
-                rest, self._messages = self._messages, []
-                hold = self.on_messages(rest)
         if hold is not None:
             await hold()
 

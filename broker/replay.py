@@ -197,6 +197,10 @@ class Replaying:
         """Send page after page, until the subscription is live, or closed."""
         outbox = self._outbox
         while not self.closed:
+            while self._fanout.spreading:  # published, and remembered, but not offered to us yet
+                await self._fanout.swept()
+            if self.closed:
+                return
             # Never the very bytes of one chunk, as a join of one would give: `Fanout` knows chunks by identity.
             page = b"".join((b"", *self._page()))
             if page:

@@ -239,6 +239,11 @@ class Route:
         """How many subscribers a publisher is told to be lagging."""
         return self.lagging
 
+    def audience(self, source: Outbox | None) -> int:
+        """How many subscriptions a publish reaches that comes from ``source``."""
+        mine = None if source is None else self.outboxes.get(source)
+        return len(self.outboxes) - (mine is not None and not mine.echo)
+
     def appends(self) -> list[Append]:
         """``pending.append`` of each outbox in `direct`, bound once: the loop over a thousand subscribers runs over
         these. Brings `direct` and `takers` up to date."""

@@ -8,6 +8,7 @@ Anything that is not exactly of that form is left to `codec`, which says what is
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias, TypeVar
 
@@ -51,8 +52,14 @@ _ID_WIDTHS = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}
 
 
 def take_publishes(  # noqa: C901 - one loop, see its first comment
-    messages: list[bytes], index: int, heads: Heads[T], learn: Callable[[bytes], T | None], runs: list[Run[T]]
-) -> tuple[int, int]:
+    messages: list[bytes],
+    index: int,
+    heads: Heads[T],
+    learn: Callable[[bytes], T | None],
+    runs: list[Run[T]],
+    at: int = 0,
+    most: int = sys.maxsize,
+) -> tuple[int, int, bool]:
     """Gather the publishes of ``messages[index:]`` into ``runs``, up to the first envelope that is anything else.
 
     Messages of one topic stay in order. Those of different topics are gathered topic by topic, unless `in_order`.
@@ -60,19 +67,25 @@ def take_publishes(  # noqa: C901 - one loop, see its first comment
     Args:
         messages: WebSocket messages.
         index: The first to look at.
+        at: Where in that one to begin.
+        most: Look at about so many bytes, and no more.
         heads: What was learnt before; more is added. The owner empties it when topics become stale.
         learn: Gives the topic of a msgpack-encoded name; None leaves the envelope to the codec.
         runs: Gets what is gathered. Afterwards set the topic's ``tails`` to None for each, before the next call.
 
     Returns:
-        The index of the message with the other envelope and its position there; ``(len(messages), 0)`` at the end.
+        The index of the message with the next envelope, its position there, and whether that is to be left to the
+        codec (else ``most`` was reached); ``(len(messages), 0, False)`` at the end.
     """
     # One loop over everything and not a function for each envelope: a call costs a third of what a publish does.
     prefix, repeated, width, wide, request = _NO_PREFIX, False, 0, False, 0
     add: Callable[[bytes], None] = _no_run
-    while index < len(messages):
+    count = len(messages)
+    while index < count and most > 0:
         data = messages[index]
-        at, end = 0, len(data)
+        size = len(data)
+        end = size if size - at <= most else at + most
+        most -= size - at
         while at < end:
             try:
                 if repeated and data.startswith(prefix, at):  # as the two before: the usual case under load
@@ -92,7 +105,7 @@ def take_publishes(  # noqa: C901 - one loop, see its first comment
                     else:
                         head = _head(data, at)
                         if head is None or (learnt := learn(head.topic)) is None:
-                            return index, at
+                            return index, at, True
                         topic, (request, _, tail, wide) = learnt, head
                         prefix, width = (_NO_PREFIX, 0) if request else (data[at:tail], tail - at)
                         if width and not topic.passing:
@@ -114,21 +127,23 @@ def take_publishes(  # noqa: C901 - one loop, see its first comment
                 elif kind == 0xC6:
                     stop = tail + 5 + int.from_bytes(data[tail + 1 : tail + 5], "big")
                 else:
-                    return index, at
+                    return index, at, True
                 if wide:
                     if not 1 <= data[stop] <= 3:
-                        return index, at
+                        return index, at, True
                     stop += 1
             except IndexError:
-                return index, at  # cut off
-            if stop > end:
-                return index, at
+                return index, at, True  # cut off
+            if stop > size:
+                return index, at, True
             add(data[tail:stop])
             if request:
                 runs[-1][3].append(request)
             at = stop
-        index += 1
-    return index, 0
+        if at < size:
+            return index, at, False
+        index, at = index + 1, 0
+    return index, at, False
 
 
 def request_at(data: bytes, at: int) -> Asking | None:

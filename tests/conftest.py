@@ -7,10 +7,18 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from fanwire.broker import turn
+
 # No test depends on how fast the machine is. In CI the same examples come every time; elsewhere new ones are sought.
 settings.register_profile("here", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+
+@pytest.fixture(autouse=True)
+def no_turn_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is done in one turn does not depend on how fast the machine is; `test_turns.py` has clocks of its own."""
+    monkeypatch.setattr(turn, "clock", lambda: 1.0)
 
 
 @pytest.fixture(autouse=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import msgpack
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fanwire.broker import ingress
+from fanwire.broker import ingress, turn
 from fanwire.protocol import (
     MAX_BATCH,
     ClientEnvelope,
@@ -171,8 +173,12 @@ async def test_answers_that_are_never_read_end_the_connection(autojump_clock: Mo
         assert (statistics.slow_consumers, statistics.connections) == (1, 0)
 
 
-async def test_one_message_full_of_requests_lets_others_have_their_turn(autojump_clock: MockClock) -> None:
+async def test_one_message_full_of_requests_lets_others_have_their_turn(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Half a million bad envelopes in a message of 1 MiB: others are served meanwhile, memory stays bounded."""
+    looks = count()
+    monkeypatch.setattr(turn, "clock", lambda: next(looks) * 20e-6)  # by so much after each request
     async with serving(stall_timeout_s=10.0) as broker:
         hostile, other = await connected(broker), await connected(broker)
         session = next(iter(broker._hub.sessions))

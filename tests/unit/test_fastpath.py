@@ -40,7 +40,8 @@ class Topic(Gathering):
 class Reader:
     """A broker's ingress, without the broker: the fast road as far as it goes, then the codec for one message."""
 
-    def __init__(self, in_order: frozenset[str] = frozenset()) -> None:
+    def __init__(self, in_order: frozenset[str] = frozenset(), most: int = 1_000_000) -> None:
+        self._most = most
         self.published: list[tuple[str, Published]] = []
         self.others: list[object] = []
         self.runs: list[Run[Topic]] = []
@@ -58,14 +59,16 @@ class Reader:
 
     def read(self, messages: list[bytes]) -> None:
         """One batch."""
-        index = 0
+        index = at = 0
         while index < len(messages):
             runs: list[Run[Topic]] = []
-            index, at = take_publishes(messages, index, self._heads, self.learn, runs)
+            before = index, at
+            index, at, other = take_publishes(messages, index, self._heads, self.learn, runs, at, self._most)
             self._publish(runs)
-            if index < len(messages):
+            if other:
                 self.read_slowly(messages[index], at)
-                index += 1
+                index, at = index + 1, 0
+            assert (index, at) > before, "no slice is too small to get on"
 
     def _publish(self, runs: list[Run[Topic]]) -> None:
         self.runs += runs
@@ -153,14 +156,15 @@ def _publish(topic: str, payload: bytes, request: int = 0, encoding: Encoding = 
     return encode(Publish(request, topic, payload, encoding))
 
 
-@given(_messages, st.frozensets(st.sampled_from(_TOPICS), max_size=2))
-@example([_publish("a", b"1"), _publish("a", b"2", 7), _publish("a", b"3")], frozenset())
-@example([_publish("a", b"1"), _publish("a", b"2", encoding=Encoding.TEXT), _publish("a", b"3")], frozenset())
-@example([_publish("a", b"1", 1), _publish("b.c", b"2", 2), _publish("a", b"3", 3)], frozenset())
-@example([b"\x95\x04\x00\xa1a\xc4\x011\x04"], frozenset())
-def test_with_the_codec_alone(messages: list[bytes], in_order: frozenset[str]) -> None:
-    """The same publishes for each topic in the same order, answers in the order asked, the same refusals."""
-    alone, reader = _lone(messages), Reader(in_order)
+@given(_messages, st.frozensets(st.sampled_from(_TOPICS), max_size=2), st.sampled_from((1, 7, 20, 1_000_000)))
+@example([_publish("a", b"1"), _publish("a", b"2", 7), _publish("a", b"3")], frozenset(), 1_000_000)
+@example([_publish("a", b"1"), _publish("a", b"2", encoding=Encoding.TEXT), _publish("a", b"3")], frozenset(), 7)
+@example([_publish("a", b"1", 1), _publish("b.c", b"2", 2), _publish("a", b"3", 3)], frozenset(), 1_000_000)
+@example([b"\x95\x04\x00\xa1a\xc4\x011\x04"], frozenset(), 1_000_000)
+def test_with_the_codec_alone(messages: list[bytes], in_order: frozenset[str], most: int) -> None:
+    """The same publishes for each topic in the same order, answers in the order asked, the same refusals; also when
+    only so many bytes are looked at at a time."""
+    alone, reader = _lone(messages), Reader(in_order, most)
 
     reader.read(messages)
 

@@ -101,7 +101,7 @@ class Engine:
     def take(self, message: bytes) -> None:
         """One WebSocket message of publishes, as a session takes it in."""
         runs: list[Any] = []
-        assert take_publishes([message], 0, self.registry.heads, self.registry.topic, runs) == (1, 0)
+        assert take_publishes([message], 0, self.registry.heads, self.registry.topic, runs) == (1, 0, False)
         for topic, wide, tails, _ in runs:
             topic.tails = None
             self.fanout.publish(topic, 7 if wide else 6, tails, bytes(8), trio.current_time())

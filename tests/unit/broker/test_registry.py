@@ -133,7 +133,7 @@ def test_the_cache_of_envelope_heads_is_bounded(monkeypatch: pytest.MonkeyPatch)
     ]
     runs: list[Run[Topic]] = []
 
-    assert take_publishes(envelopes, 0, registry.heads, registry.topic, runs) == (len(envelopes), 0)
+    assert take_publishes(envelopes, 0, registry.heads, registry.topic, runs) == (len(envelopes), 0, False)
     assert sum(len(tails) for _, _, tails, _ in runs) == len(envelopes) == 80
     assert len(registry.heads) <= 16
 

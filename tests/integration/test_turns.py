@@ -1,0 +1,241 @@
+"""What one client asks for at once is done a turn at a time: the others have theirs in between, and order is kept.
+
+The clock of these tests goes on by a millisecond whenever somebody looks at it, so a turn is five looks, whatever the
+machine does meanwhile. What is asserted is how much is done between two turns of the loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count, pairwise
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from fanwire.broker import Broker, fanout, registry, turn
+from fanwire.protocol import ClientEnvelope, Message, Ok, Ping, Publish, PublishOptions, Subscribe, encode
+
+from .raw import RawClient, connected, serving, subscribed
+
+LOOKS = 5
+
+
+@pytest.fixture(autouse=True)
+def looks(monkeypatch: pytest.MonkeyPatch) -> count[int]:
+    """Replaces the clock of turns."""
+    numbers = count(1)
+    monkeypatch.setattr(turn, "clock", lambda: next(numbers) / 1000)
+    monkeypatch.setattr(turn, "TURN_S", LOOKS / 1000)
+    return numbers
+
+
+async def _most_at_once(broker: Broker, figure: Callable[[], int], client: RawClient, data: bytes, total: int) -> int:
+    """Send a message; how much a figure grows at most between two turns of ours, until it has grown so much.
+
+    trio goes through its tasks in any order: there may be two turns of another one in between.
+    """
+    begin = before = figure()
+    most = 0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.send_frame, data)
+        while figure() < begin + total:
+            await trio.lowlevel.checkpoint()
+            most, before = max(most, figure() - before), figure()
+    return most
+
+
+async def test_publishes_on_new_topics(autojump_clock: MockClock) -> None:
+    """Each has to be matched with the patterns: the clock is asked for each."""
+    async with serving() as broker:
+        client, counters = await connected(broker), broker._hub.counters
+        data = b"".join(encode(Publish(0, f"a{number}", b"")) for number in range(400))
+
+        assert await _most_at_once(broker, lambda: counters.published, client, data, 400) <= 2 * (LOOKS + 2)
+
+
+@pytest.mark.parametrize("topics", [1, 2])
+async def test_publishes_that_are_answered(autojump_clock: MockClock, topics: int) -> None:
+    """They are taken in slices that get smaller when they take long, and all are answered in their order."""
+    async with serving() as broker:
+        client, counters = await connected(broker), broker._hub.counters
+        data = b"".join(encode(Publish(number, "ab"[number % topics], b"")) for number in range(1, 3001))
+        most = await _most_at_once(broker, lambda: counters.published, client, data, 3000)
+
+        assert most <= 2 * LOOKS * 4096 // 8
+        assert [answer.id for answer in await client.take(3000) if isinstance(answer, Ok)] == [*range(1, 3001)]
+
+
+async def test_runs_that_wildcards_keep_short(autojump_clock: MockClock) -> None:
+    """Runs are given out a few at a time; what waits for the next turn keeps its order, whoever else publishes."""
+    async with serving() as broker:
+        reader, client, other = await subscribed(broker, ">"), await connected(broker), await connected(broker)
+        counters = broker._hub.counters
+        await client.publish("a", b"known")
+        await client.publish("b", b"known")
+        await reader.payloads(2)
+        data = b"".join(encode(Publish(0, "ab"[number % 2], b"%d" % number)) for number in range(200))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(other.publish, "a", *[b"other"] * 50)
+            most = await _most_at_once(broker, lambda: counters.published, client, data, 250)
+        payloads = [each for each in await reader.payloads(250) if each != b"other"]
+
+        assert most <= 2 * (LOOKS + 2) * 8 + 50
+        assert payloads == [b"%d" % number for number in range(200)]
+
+
+async def test_subscriptions_that_change_between_two_turns(autojump_clock: MockClock) -> None:
+    """What is gathered in one turn and given out in a later one reaches those who are subscribed then."""
+    async with serving() as broker:
+        client, first = await connected(broker), await subscribed(broker, ">")
+        await client.send(Publish(0, "a", b"0"), Publish(0, "b", b"0"))
+        await first.payloads(2)
+        data = b"".join(encode(Publish(0, "ab"[number % 2], b"%d" % number)) for number in range(5000))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.send_frame, data)
+            while broker._hub.counters.published < 20:
+                await trio.lowlevel.checkpoint()
+            late = await connected(broker)
+            await late.send(Subscribe(1, "*"))
+            begun = (await late.next(), broker._hub.counters.published)
+        assert begun[1] < 5000
+        assert await first.payloads(5000) == [b"%d" % number for number in range(5000)]
+        (number,) = [int(each) for each in await late.payloads(1)]
+        assert 20 < number < 5000
+        assert await late.payloads(4999 - number) == [b"%d" % each for each in range(number + 1, 5000)]
+
+
+async def test_requests_of_every_kind(autojump_clock: MockClock) -> None:
+    """The clock is asked after each request; another client's ping is answered meanwhile."""
+    async with serving() as broker:
+        client, other = await connected(broker), await connected(broker)
+        requests: list[ClientEnvelope] = [
+            Ping(1),
+            Subscribe(2, "a.*"),
+            Publish(3, "a.b", b"", options=PublishOptions(key="k")),
+            Publish(0, "a.b", b"", options=PublishOptions(headers={"a": "b"})),
+        ] * 100
+        sizes = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.send, *requests)
+            for number in range(1, 20):
+                assert await other.ask(Ping(number)) == Ok(number)
+                sizes.append(broker._hub.counters.published)
+        assert sizes[0] < sizes[10] <= 200
+        answers = [each for each in await client.take(500) if not isinstance(each, Message)]
+        assert [each.id for each in answers if isinstance(each, Ok)] == [1, 2, 3] * 100
+
+
+async def test_order_where_all_topics_are_forgotten_in_the_middle_of_a_read(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One name is one topic within one read, with and without answers, however many names come in between."""
+    monkeypatch.setattr(turn, "clock", lambda: 0.0)
+    monkeypatch.setattr(registry, "MAX_TOPICS", 5)
+    async with serving() as broker:
+        reader, client = await subscribed(broker, "a"), await connected(broker)
+        envelopes = []
+        for number in range(60):
+            if number % 3 == 1:
+                envelopes += [encode(Publish(0, f"new{number}.{each}", b"")) for each in range(3)]
+            if number % 4 == 3:
+                envelopes.append(b"\x94\x04\x00\xd9\x01a\xc4\x02%02d" % number)  # the name in a longer form
+            else:
+                envelopes.append(encode(Publish(number % 2 * (number + 1), "a", b"%02d" % number)))
+        await client.send_frame(b"".join(envelopes))
+
+        assert await reader.payloads(60) == [b"%02d" % number for number in range(60)]
+
+
+async def _subscribe_to_255_patterns(reader: RawClient) -> str:
+    """All match one topic, which is returned."""
+    for number in range(1, 256):
+        await reader.subscribe(".".join("*" if number >> bit & 1 else "a" for bit in range(8)))
+    return ".".join("a" * 8)
+
+
+async def test_a_publish_on_a_topic_of_very_many_patterns(autojump_clock: MockClock) -> None:
+    """It is copied for each pattern, so it goes on in other turns; what comes later comes behind it, on each route."""
+    async with serving() as broker:
+        reader, client, other = await connected(broker), await connected(broker), await connected(broker)
+        topic = await _subscribe_to_255_patterns(reader)
+        hub, delivered = broker._hub, []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.send, Publish(1, topic, b"0"), Publish(2, topic, b"1"), Ping(3))
+            while not hub.fanout.spreading:
+                await trio.lowlevel.checkpoint()
+            nursery.start_soon(other.send, Publish(4, topic, b"2"))
+            while hub.fanout.spreading:
+                delivered.append(hub.counters.delivered)
+                await trio.lowlevel.checkpoint()
+        by_route: dict[int, list[bytes]] = {}
+        for _ in range(3 * 255):
+            message = await reader.expect(Message)
+            by_route.setdefault(message.route, []).append(message.payload)
+        orders = {tuple(each) for each in by_route.values()}
+
+        assert max(after - before for before, after in pairwise(delivered)) <= 2 * 2 * (LOOKS + 2)
+        assert (len(by_route), len(orders)) == (255, 1)
+        assert [each for each in orders.pop() if each != b"2"] == [b"0", b"1"]
+        for number in (1, 2):
+            answer = await client.expect(Ok)
+            assert (answer.id, answer.result["subscribers"]) == (number, 255)
+        assert await client.expect(Ok) == Ok(3)
+
+
+async def test_who_subscribes_while_a_publish_is_spread(autojump_clock: MockClock) -> None:
+    """A subscription that comes meanwhile gets what is published after its OK, and nothing from before."""
+    async with serving() as broker:
+        reader, client, late = await connected(broker), await connected(broker), await connected(broker)
+        topic = await _subscribe_to_255_patterns(reader)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.publish, topic, b"before")
+            while not broker._hub.fanout.spreading:
+                await trio.lowlevel.checkpoint()
+            await late.subscribe("*" + ".a" * 7)
+            assert not broker._hub.fanout.spreading
+        await client.publish(topic, b"after")
+
+        assert (await late.expect(Message)).payload == b"after"
+
+
+async def test_a_large_publish_for_very_many_patterns_is_not_copied_for_all_at_once(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is gathered stays within its bound while it is spread; who gets a thousand copies is dropped as too slow."""
+    monkeypatch.setattr(turn, "clock", lambda: 0.0)
+    async with serving(max_pending_bytes=8_000_000) as broker:
+        reader, client, other = await connected(broker), await connected(broker), await connected(broker)
+        topic = await _subscribe_to_255_patterns(reader)
+        hub, delivered = broker._hub, [0]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.send, Publish(1, topic, bytes(500_000)))
+            while hub.counters.published < 1 or hub.fanout.spreading:
+                delivered.append(hub.counters.delivered)
+                await trio.lowlevel.checkpoint()
+        steps = [after - before for before, after in pairwise(delivered)]
+
+        assert fanout.MAX_GATHERED // 500_000 < max(steps) <= 2 * (1 + fanout.MAX_GATHERED // 500_000)
+        assert hub.counters.delivered < 50
+        assert broker.statistics().slow_consumers == 1
+        assert await other.ask(Ping(1)) == Ok(1)
+        assert not hub.fanout.full
+
+
+async def test_a_publish_for_very_many_limited_subscribers(autojump_clock: MockClock) -> None:
+    """Those who get so many messages a second are served a few at a time, too, and all get it once."""
+    async with serving() as broker:
+        many = 2 * fanout.MANY_TAKERS
+        readers = [await subscribed(broker, "a", max_rate=1.0) for _ in range(many)]
+        plain, client = await subscribed(broker, "a"), await connected(broker)
+        hub, delivered = broker._hub, []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.send, Publish(1, "a", b"x"))
+            while hub.counters.published < 1 or hub.fanout.spreading:
+                delivered.append(hub.counters.delivered)
+                await trio.lowlevel.checkpoint()
+
+        assert max(after - before for before, after in pairwise(delivered)) <= 2 * (LOOKS + 2) * fanout.TAKERS
+        assert (await client.expect(Ok)).result["subscribers"] == many + 1
+        assert [await each.payloads(1) for each in (plain, *readers)] == [[b"x"]] * (many + 1)
+        assert hub.counters.delivered == many + 1
