@@ -14,8 +14,6 @@ import trio
 
 from fanwire.protocol import matches
 
-from .fanout import time_stamp
-
 if TYPE_CHECKING:
     from .hub import Hub
 
@@ -91,7 +89,7 @@ class Demand:
         """Publish them in one go, then let others have their turn. The topic is looked up anew: its routes change."""
         tails = [_pack(_pack(event)) + _MSGPACK for event in events]
         topic = self._hub.registry.topic_named(TOPIC)
-        self._hub.fanout.publish(topic, 7, tails, time_stamp(), trio.current_time())
+        self._hub.fanout.publish_own(topic, tails)
         await trio.lowlevel.checkpoint()
 
 

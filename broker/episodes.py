@@ -9,7 +9,6 @@ import msgpack
 import trio
 
 from .closed import shown
-from .fanout import time_stamp
 from .inbox import without_inbox
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ class Episodes:
             tail = _pack(_pack({"event": event, **facts})) + _MSGPACK
             fanout = self._hub.fanout
             source, fanout.source = fanout.source, None  # it is the broker who says so, whoever publishes just now
-            fanout.publish(topic, 7, [tail], time_stamp(), trio.current_time())
+            fanout.publish_own(topic, [tail])
             fanout.source = source
 
 

@@ -6,6 +6,7 @@ Nothing is gathered, and no clock runs, while nobody is subscribed to them.
 from __future__ import annotations
 
 import heapq
+import math
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -16,7 +17,6 @@ from fanwire.protocol import matches
 from fanwire.version import __version__
 
 from .closed import shown, shown_user
-from .fanout import time_stamp
 from .inbox import without_inbox
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ MOST_LISTED = 80
 
 # Closed ones in a report, newest first. `Broker.closed_connections` has all that are kept.
 MOST_CLOSED = 20
+
+# The least time between two reports of a kind, in seconds; half of the interval where that is less.
+SPACING_S = 0.5
 
 # Patterns of a connection that are named.
 MOST_PATTERNS = 3
@@ -119,42 +122,59 @@ def _behind(outbox: Outbox) -> int:
 
 
 class Reports:
-    """Publishes them. One for each broker."""
+    """Publishes them. One for each broker.
+
+    A report comes at once when somebody begins to listen, then at every interval, but never sooner after the last one
+    than `SPACING_S`: all who listen get it, and what they divide by the time between two must stay a rate.
+    """
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._wanted = trio.Event()
+        self._wanted_by_newcomers: set[str] = set()
+        self._last: dict[str, float] = {}
+        """When each was published."""
         self._began = 0.0
 
     def wanted(self, pattern: str) -> None:
-        """Somebody has subscribed to a pattern that begins with ``$sys``: report at once."""
-        if matches(pattern, STATS) or matches(pattern, CONNECTIONS):
+        """Somebody has subscribed to a pattern that begins with ``$sys``."""
+        names = {name for name in (STATS, CONNECTIONS) if matches(pattern, name)}
+        if names:
+            self._wanted_by_newcomers |= names
             self._wanted.set()
 
     async def run(self) -> None:
         """Runs until cancelled; belongs to the broker."""
         self._began = trio.current_time()
-        interval = self._hub.config.report_interval_s
         while True:
-            await self._wanted.wait()
+            with trio.CancelScope(deadline=min(self._due(name) for name in (STATS, CONNECTIONS))):
+                await self._wanted.wait()
             self._wanted = trio.Event()
-            while await self._report() and interval is not None:
-                with trio.move_on_after(interval):
-                    await self._wanted.wait()
-                self._wanted = trio.Event()
+            await self._report()
 
-    async def _report(self) -> bool:
-        """One of each that somebody wants; whether anybody does."""
-        stats, connections = (self._hub.registry.topic_named(name).routes for name in (STATS, CONNECTIONS))
-        if stats:
-            self._publish(STATS, self.stats())
-        if connections:
-            self._publish(CONNECTIONS, await self._connections())
-        return bool(stats or connections)
+    def _due(self, name: str) -> float:
+        """When the next of a kind is to be published; never, while nobody is subscribed to it."""
+        if not self._hub.registry.topic_named(name).routes:
+            self._wanted_by_newcomers.discard(name)
+            return math.inf
+        interval = self._hub.config.report_interval_s
+        if name in self._wanted_by_newcomers:
+            return self._last.get(name, -math.inf) + min(SPACING_S, (interval or math.inf) / 2)
+        return math.inf if interval is None else self._last.get(name, -math.inf) + interval
 
-    def _publish(self, name: str, report: dict[str, Any]) -> None:
+    async def _report(self) -> None:
+        """One of each that is due."""
+        now = trio.current_time()
+        if self._due(STATS) <= now:
+            self._publish(STATS, self.stats(), now)
+        if self._due(CONNECTIONS) <= now:
+            self._publish(CONNECTIONS, await self._connections(), now)
+
+    def _publish(self, name: str, report: dict[str, Any], now: float) -> None:
+        self._last[name] = now
+        self._wanted_by_newcomers.discard(name)
         tail = _pack(_pack(report)) + _MSGPACK
-        self._hub.fanout.publish(self._hub.registry.topic_named(name), 7, [tail], time_stamp(), trio.current_time())
+        self._hub.fanout.publish_own(self._hub.registry.topic_named(name), [tail])
 
     def stats(self) -> dict[str, Any]:
         """What `$sys.stats` says, now."""

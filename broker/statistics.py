@@ -109,9 +109,9 @@ class BrokerStatistics:
     connections_refused: int
     """Handshakes refused, broken off, or not finished in time."""
     published: int
-    """Messages taken in."""
+    """Messages taken in; the broker's own, such as `$sys.stats`, do not count."""
     delivered: int
-    """Messages handed to subscriptions: one publish to ten subscribers counts ten."""
+    """Messages handed to subscriptions: one publish to ten subscribers counts ten. The broker's own do not count."""
     rejected: int
     """Requests answered with ERROR."""
     lagging: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from itertools import pairwise
 from typing import Any
 
 import msgpack
@@ -113,13 +114,59 @@ async def test_reports_come_at_once_and_then_by_the_clock(autojump_clock: MockCl
         first, second = await _report(client), await _report(client)
         assert trio.current_time() - began == pytest.approx(2.0)
         await client.unsubscribe(route)
-        published = broker.statistics().published
+        sweeps = broker._hub.fanout.sweeps
         await trio.sleep(10)
 
         assert second["uptime_s"] - first["uptime_s"] == pytest.approx(2.0)
         assert first["connections"] == 1
         assert first["interval_s"] == 2.0
-        assert broker.statistics().published == published
+        assert broker._hub.fanout.sweeps == sweeps
+
+
+async def test_who_begins_to_look_disturbs_nobodys_rates(autojump_clock: MockClock) -> None:
+    """All get each report, so none comes within half a second of the one before; a newcomer waits no longer."""
+    async with serving(report_interval_s=2.0) as broker:
+        client = await subscribed(broker, "$sys.stats")
+        uptimes = [(await _report(client))["uptime_s"]]
+        newcomers = []
+        for pause in (0.001, 0.2, 0.9, 0.0, 3.0, 0.001):
+            await trio.sleep(pause)
+            newcomers.append((trio.current_time(), await subscribed(broker, "$sys.stats")))
+        for came, newcomer in newcomers:
+            report = await _report(newcomer)
+            assert report["uptime_s"] - (came - broker._hub.reports._began) <= 0.501
+        while uptimes[-1] < 8:
+            uptimes.append((await _report(client))["uptime_s"])
+
+        gaps = [later - earlier for earlier, later in pairwise(uptimes)]
+        assert min(gaps) >= 0.499
+        assert max(gaps) <= 2.001
+
+
+async def test_a_report_without_an_interval_comes_to_each_newcomer(autojump_clock: MockClock) -> None:
+    """Once, and not sooner than half a second after the last one."""
+    async with serving(report_interval_s=None) as broker:
+        began = trio.current_time()
+        first = await subscribed(broker, "$sys.stats")
+        second = await subscribed(broker, "$sys.stats")
+        reports = [await _report(first), await _report(second), await _report(first)]
+        sweeps = broker._hub.fanout.sweeps
+        await trio.sleep(100)
+
+        assert [each["uptime_s"] for each in reports] == [0.0, 0.5, 0.5]
+        assert trio.current_time() - began == pytest.approx(100.5)
+        assert broker._hub.fanout.sweeps == sweeps
+
+
+async def test_what_the_broker_says_itself_is_no_traffic(autojump_clock: MockClock) -> None:
+    """An idle broker that is looked at has published and delivered nothing."""
+    async with serving() as broker:
+        looking = [await subscribed(broker, "$sys.>") for _ in range(3)]
+        await connected(broker)
+        told = [await _report(looking[0]) for _ in range(7)]
+
+        assert {(each["published"], each["delivered"]) for each in told if "published" in each} == {(0, 0)}
+        assert (broker.statistics().published, broker.statistics().delivered) == (0, 0)
 
 
 async def test_connections_are_listed_with_what_is_behind_first(autojump_clock: MockClock) -> None:
