@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from fanwire.client.cli.columns import Column
 from fanwire.client.cli.command import Command
 from fanwire.client.cli.options import url_option
 from fanwire.client.cli.output import Output, note
@@ -16,10 +17,27 @@ from .operator_table import table
 
 MOST = 1000
 
-_STATE = ("STATE", "QUEUED", "BYTES", "OLDEST_MS", "LOST", "REPLACED", "SUBSCRIPTIONS")
-_OPEN = ("SESSION", "CLIENT", "USER", "ADDRESS", *_STATE)
-_CLOSED = ("SESSION", "CLIENT", "USER", "CODE", "LASTED_S", "REASON")
-_NUMBERS = ("QUEUED", "BYTES", "OLDEST_MS", "LOST", "REPLACED", "SUBSCRIPTIONS", "CODE", "LASTED_S")
+_OPEN = (
+    Column("SESSION", 0, name=True),  # whole: `fanwire kick` wants it
+    Column("CLIENT", 1, words=True),
+    Column("USER", 7, words=True, least=6),
+    Column("ADDRESS", 6, name=True),
+    Column("STATE", 2, name=True),
+    Column("QUEUED", 3),
+    Column("BYTES", 4),
+    Column("OLDEST_MS", 8),
+    Column("LOST", 5),
+    Column("REPLACED", 9),
+    Column("SUBSCRIPTIONS", 10),
+)
+_CLOSED = (
+    Column("SESSION", 0, name=True),
+    Column("CLIENT", 3, words=True),
+    Column("USER", 5, words=True, least=6),
+    Column("CODE", 1),
+    Column("LASTED_S", 4),
+    Column("REASON", 2, words=True, least=20),
+)
 
 
 @click.command(cls=Command, short_help="List who is connected.")
@@ -35,6 +53,9 @@ _NUMBERS = ("QUEUED", "BYTES", "OLDEST_MS", "LOST", "REPLACED", "SUBSCRIPTIONS",
 @url_option
 def connections(sort: str, closed: bool, limit: int, as_json: bool, url: str) -> int:
     """List the broker's connections once, those that are furthest behind first. `fanwire top` goes on showing them.
+
+    On a terminal that is too narrow words are cut and columns left out, but no number is cut; a pipe and --json get
+    everything.
 
     It asks over HTTP: with FANWIRE_TOKEN an operator's token, or without authentication on the broker's own machine.
 
@@ -88,8 +109,9 @@ async def _closed(_sort: str, limit: int, as_json: bool, url: str) -> int:
     return 0
 
 
-async def _print(listed: list[Any], headings: Sequence[str], rows: Sequence[Sequence[object]], as_json: bool) -> None:
+async def _print(listed: list[Any], columns: Sequence[Column], rows: Sequence[Sequence[object]], as_json: bool) -> None:
+    output = Output()
     if as_json:
-        await Output().write("".join(json.dumps(each, ensure_ascii=False) + "\n" for each in listed))
+        await output.write("".join(json.dumps(each, ensure_ascii=False) + "\n" for each in listed))
     else:
-        await Output().write(table(headings, rows, _NUMBERS))
+        await output.write(table(columns, rows, output.columns))

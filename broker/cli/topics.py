@@ -4,6 +4,7 @@ import json
 
 import click
 
+from fanwire.client.cli.columns import Column
 from fanwire.client.cli.command import Command
 from fanwire.client.cli.options import pattern as pattern_type
 from fanwire.client.cli.options import url_option
@@ -16,8 +17,14 @@ from .operator_table import table
 # Of one request.
 _PAGE = 1000
 
-_HEADINGS = ("TOPIC", "SUBSCRIPTIONS", "LAGGING", "OFFSET", "MESSAGES", "RETAINED")
-_NUMBERS = ("SUBSCRIPTIONS", "LAGGING", "OFFSET", "MESSAGES")
+_COLUMNS = (
+    Column("TOPIC", 0, words=True, least=20),
+    Column("SUBSCRIPTIONS", 1),
+    Column("LAGGING", 2),
+    Column("OFFSET", 3),
+    Column("MESSAGES", 4),
+    Column("RETAINED", 5, name=True),
+)
 
 
 @click.command(cls=Command, short_help="List topics.")
@@ -55,9 +62,9 @@ async def _topics(wanted: str, limit: int | None, as_json: bool, url: str) -> in
     rows: list[tuple[object, ...]] = []  # a table is as wide as its widest row
     while more and left != 0:
         page, more = await _page(url, wanted, after, left)
-        rows += [tuple(each[name.lower()] for name in _HEADINGS) for each in page]
+        rows += [tuple(each[column.heading.lower()] for column in _COLUMNS) for each in page]
         after, left = _rest(page, after, left)
-    await output.write(table(_HEADINGS, rows, _NUMBERS))
+    await output.write(table(_COLUMNS, rows, output.columns))
     return 0
 
 

@@ -60,10 +60,11 @@ class Board:
 
     Args:
         now: the time, in seconds, on the clock that every other method is told.
+        field: where a message's price is; see `quote_of`.
         max_rows: topics beyond this many are counted in `messages` and `topics_left_out`, but have no row.
     """
 
-    def __init__(self, now: float, *, max_rows: int = _MAX_ROWS) -> None:
+    def __init__(self, now: float, *, field: str | None = None, max_rows: int = _MAX_ROWS) -> None:
         self.began_at = now
         self.messages = 0
         self.rate = RecentRate(now)
@@ -73,6 +74,7 @@ class Board:
         """Messages that never came, as far as the subscription knows."""
         self.fell_behind = 0
         """Times that a subscription was ended because it did not keep up, and was begun anew."""
+        self._field = field
         self._max_rows = max_rows
         self._rows: dict[str, Row] = {}
 
@@ -84,7 +86,7 @@ class Board:
         if row is None:
             self.left_out += 1
         else:
-            row.take(quote_of(data), now)
+            row.take(quote_of(data, self._field), now)
 
     def rows(self) -> list[Row]:
         """The rows, by topic."""

@@ -1,10 +1,9 @@
 """The words and numbers of a board's row, the same for a terminal and for a pipe."""
 
-import math
-
 import attrs
 
 from .board import Board, Row
+from .columns import short_seconds
 from .sparkline import sparkline
 
 HEADINGS = ("SYMBOL", "DATE", "PRICE", "CHANGE", "CHANGE%", "TREND", "MESSAGES", "MSG/S", "AGE")
@@ -37,7 +36,7 @@ def cells_of(row: Row, now: float) -> Cells:
         trend=sparkline(row.trend) or NOTHING,
         messages=f"{row.messages}",
         rate=f"{row.rate.per_second(now):.1f}",
-        age=age_text(now - row.seen_at),
+        age=short_seconds(now - row.seen_at),
     )
 
 
@@ -56,16 +55,6 @@ def percent_text(percent: float | None) -> str:
     if percent is None:
         return NOTHING
     return f"{percent:+.2f}%" if abs(percent) < 10_000 else "+>9999%" if percent > 0 else "->9999%"
-
-
-def age_text(seconds: float) -> str:
-    """How long ago: `0.3s`, `42s`, `7m`, `3h`."""
-    if seconds < 10:
-        return f"{max(seconds, 0):.1f}s"
-    if seconds < 120:
-        return f"{math.floor(seconds)}s"
-    minutes = seconds / 60
-    return f"{math.floor(minutes)}m" if minutes < 120 else f"{math.floor(minutes / 60)}h"
 
 
 def totals_text(board: Board, now: float) -> str:

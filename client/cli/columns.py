@@ -20,6 +20,13 @@ class Column:
     """Whether the cells are words, which may be cut; everything else is shown whole or not at all."""
     least: int = 8
     """Columns of the terminal below which words are left out rather than cut."""
+    name: bool = False
+    """Whether the cells are names that are needed whole: they stand to the left, as words do."""
+
+    @property
+    def left(self) -> bool:
+        """Whether cells stand to the left; numbers stand to the right."""
+        return self.words or self.name
 
 
 def fitted(columns: Sequence[Column], wanted: Sequence[int], room: int, *, between: int = 3) -> dict[int, int]:

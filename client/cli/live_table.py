@@ -1,9 +1,8 @@
 """The board as a live table on a terminal, with rich; imported only when there is a terminal."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-import attrs
 from rich import box
 from rich.console import Console
 from rich.live import Live
@@ -12,20 +11,12 @@ from rich.text import Text
 
 from .board import Board, Row
 from .cells import Cells, cells_of, totals_text
+from .columns import Column, fitted
+from .output import output_errors
 
+_BORDERS = 4  # columns of the terminal that the table's outer borders take
 _FRAME_LINES = 7  # title, borders, heading and caption: what a screen holds besides rows
 _STALE_S = 10  # a row that has been silent for longer is dimmed
-
-
-@attrs.frozen(slots=True)
-class _Column:
-    heading: str
-    width: int
-    text: Callable[[Row, Cells, int], Text]
-    """Of the row, its cells, and the terminal's width in columns."""
-    needs: int = 0
-    """Columns of the terminal under which this one is left out."""
-    justify_right: bool = True
 
 
 class LiveTable:
@@ -45,22 +36,34 @@ class LiveTable:
     @contextmanager
     def shown(self) -> Iterator[None]:
         """The cursor is hidden while the table is shown; the last drawing stays."""
-        with self._live:
+        with output_errors(), self._live:
             yield
 
     def draw(self, board: Board, now: float, state: str) -> None:
         """Draw the board as it is now, with the connection's state beside the title."""
         size = self._console.size
-        self._live.update(live_table(board, now, self._heading(state), size.width, size.height), refresh=True)
+        ascii_only = self._console.options.ascii_only
+        table = live_table(board, now, self._heading(state, ascii_only), size.width, size.height, ascii_only=ascii_only)
+        with output_errors():
+            self._live.update(table, refresh=True)
 
-    def _heading(self, state: str) -> Text:
+    def _heading(self, state: str, ascii_only: bool) -> Text:
         colour = "green" if state == "connected" else "yellow"
-        return Text.assemble(("fanwire ", "bold cyan"), self._title, "  ", ("● ", colour), (state, colour))
+        mark = "* " if ascii_only else "● "
+        return Text.assemble(("fanwire ", "bold cyan"), self._title, "  ", (mark, colour), (state, colour))
 
 
-def live_table(board: Board, now: float, title: Text, width: int, height: int) -> Table:
-    """The board as a table that fits a terminal of so many columns and lines: the first topics, when not all fit."""
-    columns = [column for column in _COLUMNS if width >= column.needs]
+def live_table(board: Board, now: float, title: Text, width: int, height: int, *, ascii_only: bool = False) -> Table:
+    """The board as a table that fits a terminal: fewer columns, then the first topics, when not all fit.
+
+    Args:
+        board: What to show.
+        now: The time on the board's clock, in seconds.
+        title: The line above the table.
+        width: Columns of the terminal.
+        height: Its lines.
+        ascii_only: Whether the terminal has no characters but those of ASCII: then there is no trend.
+    """
     table = Table(
         title=title,
         title_justify="left",
@@ -68,39 +71,64 @@ def live_table(board: Board, now: float, title: Text, width: int, height: int) -
         box=box.ROUNDED,
         border_style="bright_black",
         header_style="bold",
-        caption=Text(f"{totals_text(board, now)} · Ctrl-C ends"),
+        caption=Text(f"{totals_text(board, now)}; Ctrl-C ends"),
         caption_justify="left",
     )
-    for column in columns:
+    shown = board.rows()[: max(height - _FRAME_LINES, 1)]
+    rows = [_texts(row, cells_of(row, now), ascii_only) for row in shown]
+    widths = [max([least, *(row[place].cell_len for row in rows)]) for place, least in enumerate(_LEAST)]
+    chosen = fitted(_COLUMNS, widths, width - _BORDERS)
+    if ascii_only:
+        chosen.pop(_TREND, None)
+    for place, wide in chosen.items():
         table.add_column(
-            column.heading, justify="right" if column.justify_right else "left", no_wrap=True, min_width=column.width
+            _COLUMNS[place].heading,
+            justify="left" if _COLUMNS[place].left else "right",
+            no_wrap=True,
+            min_width=wide,
+            width=wide,
         )
-    for row in board.rows()[: max(height - _FRAME_LINES, 1)]:
-        cells = cells_of(row, now)
+    for row, texts in zip(shown, rows, strict=True):
+        if _TREND in chosen:
+            texts[_TREND] = texts[_TREND][-chosen[_TREND] :]  # the newest prices
         style = "dim" if now - row.seen_at > _STALE_S else ""
-        table.add_row(*(column.text(row, cells, width) for column in columns), style=style)
+        table.add_row(*(texts[place] for place in chosen), style=style)
     return table
 
 
-def _coloured(row: Row, text: str) -> Text:
+def _texts(row: Row, cells: Cells, ascii_only: bool) -> list[Text]:
+    """In the order of `_COLUMNS`."""
+    return [
+        Text(cells.symbol, "bold"),
+        Text(cells.date, "dim"),
+        Text(cells.price, "bold"),
+        _coloured(row, cells.change, ascii_only),
+        _coloured(row, cells.change_percent, ascii_only),
+        Text("" if ascii_only else cells.trend, "cyan"),
+        Text(cells.messages),
+        Text(cells.rate),
+        Text(cells.age, "dim"),
+    ]
+
+
+def _coloured(row: Row, text: str, ascii_only: bool) -> Text:
     if not row.change:
         return Text(text, "dim")
-    return Text(f"▲ {text}", "green") if row.change > 0 else Text(f"▼ {text}", "red")
-
-
-def _trend(trend: str, width: int) -> Text:
-    # The other columns of a narrow terminal take 66; what it leaves goes to the newest prices.
-    return Text(trend[-max(width - 66, 8) :], "cyan")
+    colour = "green" if row.change > 0 else "red"
+    return Text(text if ascii_only else f"{'▲' if row.change > 0 else '▼'} {text}", colour)
 
 
 _COLUMNS = (
-    _Column("SYMBOL", 6, lambda _row, cells, _width: Text(cells.symbol, "bold"), justify_right=False),
-    _Column("DATE", 10, lambda _row, cells, _width: Text(cells.date, "dim"), needs=72, justify_right=False),
-    _Column("PRICE", 7, lambda _row, cells, _width: Text(cells.price, "bold")),
-    _Column("CHANGE", 9, lambda row, cells, _width: _coloured(row, cells.change), needs=104),
-    _Column("CHANGE%", 9, lambda row, cells, _width: _coloured(row, cells.change_percent)),
-    _Column("TREND", 8, lambda _row, cells, width: _trend(cells.trend, width), needs=60, justify_right=False),
-    _Column("MESSAGES", 8, lambda _row, cells, _width: Text(cells.messages), needs=116),
-    _Column("MSG/S", 6, lambda _row, cells, _width: Text(cells.rate)),
-    _Column("AGE", 4, lambda _row, cells, _width: Text(cells.age, "dim")),
+    Column("SYMBOL", 0, words=True, least=6),
+    Column("DATE", 6, name=True),
+    Column("PRICE", 1),
+    Column("CHANGE", 7),
+    Column("CHANGE%", 2),
+    Column("TREND", 5, words=True),
+    Column("MESSAGES", 8),
+    Column("MSG/S", 3),
+    Column("AGE", 4),
 )
+_LEAST = (6, 10, 7, 9, 9, 24, 8, 6, 4)
+"""How wide each is at least, so that it does not jump when a number grows."""
+_TREND = 5

@@ -5,6 +5,7 @@ Writing data either succeeds or ends the command with one line; a note that cann
 
 import os
 import select
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -101,6 +102,11 @@ class Output:
     def is_terminal(self) -> bool:
         """Does a person read this?"""
         return os.isatty(self._descriptor)
+
+    @property
+    def columns(self) -> int | None:
+        """How wide the terminal is, in columns; None where there is none, and everything should be written."""
+        return shutil.get_terminal_size().columns if self.is_terminal else None
 
     async def write(self, text: str) -> None:
         """Write text and wait until it is out.

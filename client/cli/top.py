@@ -13,18 +13,19 @@ from .command import Command
 from .options import environment_token, plain_option, seconds_option, url_option
 from .output import Output
 from .running import run, until_signalled
-from .top_view import HEADINGS, SORTS, WORDS, Reports, cells, summary
+from .top_view import COLUMNS, HEADINGS, SORTS, Recent, Reports, cells, summary
 
 STATS, CONNECTIONS = "$sys.stats", "$sys.connections"
 
 # A broker reports at once when somebody begins to listen, and every second.
 PATIENCE_S = 5.0
+"""How long the first report may take, and with --once the one that rates need."""
 
 _CLOSED = 5
 
 
 @click.command(cls=Command, short_help="Show which subscribers are behind.")
-@click.option("--once", is_flag=True, help="Show one report and end.")
+@click.option("--once", is_flag=True, help="Show one report, with rates, and end.")
 @click.option(
     "--sort",
     type=click.Choice(tuple(SORTS)),
@@ -40,7 +41,10 @@ _CLOSED = 5
 def top(once: bool, sort: str, limit: int, as_json: bool, plain: bool, seconds: float | None, url: str) -> int:
     """Show the broker's connections, those that are furthest behind first, and what has become of slow ones.
 
-    The broker reports once a second while somebody looks. Without a terminal each report is printed as plain text.
+    The broker reports once a second while somebody looks. Without a terminal each report is printed as plain text. On
+    a terminal large numbers are rounded (12.3k, 4.56M), and a narrow one shows fewer columns; no number is cut.
+
+    Rates are over the time between two reports. --once waits for a second one, about a second.
 
     \b
     Examples:
@@ -57,7 +61,7 @@ def top(once: bool, sort: str, limit: int, as_json: bool, plain: bool, seconds: 
     output = Output()
     if as_json:
         display: Display = JsonDisplay(output)
-    elif plain or once or not output.is_terminal:
+    elif plain or not output.is_terminal:
         display = PlainDisplay(output, sort, limit)
     else:
         display = LiveDisplay(sort, limit)
@@ -66,6 +70,9 @@ def top(once: bool, sort: str, limit: int, as_json: bool, plain: bool, seconds: 
 
 class Display:
     """Something that shows reports."""
+
+    shows_rates = True
+    """Whether one report is of little use without another one before it."""
 
     async def show(self, reports: Reports) -> None:
         """Show them."""
@@ -79,7 +86,9 @@ class Display:
 
 
 class JsonDisplay(Display):
-    """For programs."""
+    """For programs, which reckon rates themselves."""
+
+    shows_rates = False
 
     def __init__(self, output: Output) -> None:
         self._output = output
@@ -131,8 +140,8 @@ def table(reports: Reports, sort: str, limit: int) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
-            cell.ljust(width) if heading in WORDS else cell.rjust(width)
-            for cell, width, heading in zip(row, widths, HEADINGS, strict=True)
+            cell.ljust(width) if column.left else cell.rjust(width)
+            for cell, width, column in zip(row, widths, COLUMNS, strict=True)
         ).rstrip()
         for row in rows
     ]
@@ -173,24 +182,33 @@ async def _follow(
 async def _show_all(
     display: Display, receive: trio.MemoryReceiveChannel[tuple[str, Mapping[str, Any]]], once: bool
 ) -> None:
-    stats: list[Mapping[str, Any]] = []
+    recent = Recent()
+    stats: Mapping[str, Any] | None = None
+    before: Mapping[str, Any] | None = None
     connections: Mapping[str, Any] | None = None
-    patience = PATIENCE_S
+    shown = False
+    deadline = trio.current_time() + PATIENCE_S
     while True:
-        with trio.move_on_after(patience) as waiting:
+        with trio.move_on_at(deadline) as waiting:
             topic, report = await receive.receive()
         if waiting.cancelled_caught:
+            if stats is not None and connections is not None:
+                await display.show(Reports(stats, connections, before))  # no second report to reckon rates from
+                return
             raise click.ClickException(
-                f"the broker did not report on {STATS} and {CONNECTIONS} within {patience:g} s: it is older than"
+                f"the broker did not report on {STATS} and {CONNECTIONS} within {PATIENCE_S:g} s: it is older than"
                 " version 0.2, or does not let you subscribe to them"
             )
         if topic == STATS:
-            stats = [*stats[-1:], report]
+            stats, before = report, recent.add(report)
         else:
             connections = report
-        if not stats or connections is None or (topic == STATS and len(stats) > 1):
+        if stats is None or connections is None or (topic == STATS and (shown or before is not None)):
+            continue  # the connections follow
+        if once and display.shows_rates and before is None and stats.get("interval_s") is not None:
             continue
-        patience = float("inf")  # a broker may be told to report only once
-        await display.show(Reports(stats[-1], connections, stats[0] if len(stats) > 1 else None))
+        await display.show(Reports(stats, connections, before))
+        shown = True
         if once:
             return
+        deadline = float("inf")  # a broker may be told to report only once

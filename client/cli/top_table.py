@@ -4,18 +4,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich import box
-from rich.console import Console, Group
+from rich.cells import cell_len
+from rich.console import Console, Group, JustifyMethod
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from .top_view import HEADINGS, WORDS, Reports, cells, summary
+from .columns import fitted
+from .output import output_errors
+from .top_view import COLUMNS, HEADINGS, Reports, cells, summary
 
 _AROUND = 10  # lines of a screen that are no rows of the table
 _MOST_CLOSED = 3
-
-# Columns that a narrow terminal goes without: the columns that it must have for them.
-_NEEDS = {"SESSION": 130, "BUFFER": 150, "HELD": 110, "REPLACED": 100, "POLICY": 90}
+_BORDERS = 4  # columns of the terminal that the table's outer borders take
 
 
 class TopTable:
@@ -30,29 +31,28 @@ class TopTable:
     @contextmanager
     def shown(self) -> Iterator[None]:
         """The cursor is hidden meanwhile; the last drawing stays."""
-        with self._live:
+        with output_errors(), self._live:
             yield
 
     def draw(self, reports: Reports) -> None:
         """Draw them."""
         size = self._console.size
         limit = min(self._limit, max(size.height - _AROUND, 1))
-        self._live.update(drawn(reports, self._sort, limit, size.width), refresh=True)
+        with output_errors():
+            self._live.update(drawn(reports, self._sort, limit, size.width), refresh=True)
 
 
 def drawn(reports: Reports, sort: str, limit: int, width: int) -> Group:
     """Summary, table and the connections closed last, for a terminal of so many columns."""
-    shown = [place for place, heading in enumerate(HEADINGS) if width >= _NEEDS.get(heading, 0)]
     table = Table(box=box.ROUNDED, border_style="bright_black", header_style="bold", expand=False)
-    for place in shown:
-        heading = HEADINGS[place]
-        words = heading in WORDS
-        table.add_column(
-            heading, justify="left" if words else "right", no_wrap=True, overflow="ellipsis" if words else "fold"
-        )
-    for connection in reports.listed(sort, limit):
-        row = cells(connection)
+    connections = reports.listed(sort, limit)
+    rows = [HEADINGS, *(cells(connection, short=True) for connection in connections)]
+    shown = fitted(COLUMNS, [max(map(cell_len, column)) for column in zip(*rows, strict=True)], width - _BORDERS)
+    for place, wide in shown.items():
+        justify: JustifyMethod = "left" if COLUMNS[place].left else "right"
+        table.add_column(HEADINGS[place], justify=justify, no_wrap=True, min_width=wide, width=wide)
+    for row, connection in zip(rows[1:], connections, strict=True):
         table.add_row(*(Text(row[place]) for place in shown), style="yellow" if connection.get("lagging") else "")
     lines = [Text(line) for line in summary(reports)]
     closed = [Text(line, "dim") for line in reports.closed(_MOST_CLOSED)]
-    return Group(*lines, table, *closed, Text(f"sorted by {sort} · Ctrl-C ends", "dim"))
+    return Group(*lines, table, *closed, Text(f"sorted by {sort}; Ctrl-C ends", "dim"))

@@ -3,11 +3,13 @@
 A broker of another version may leave things out of its reports, or add some: what is not there is shown as ``-``.
 """
 
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
+from .columns import Column, short_count, short_seconds
 from .terminal_text import printable
 
 NOTHING = "-"
@@ -21,27 +23,32 @@ SORTS: dict[str, tuple[str, ...]] = {
 }
 """What connections are sorted by, the largest first."""
 
-HEADINGS = (
-    "CLIENT",
-    "SESSION",
-    "STATE",
-    "QUEUED",
-    "BYTES",
-    "OLDEST",
-    "HELD",
-    "LOST",
-    "REPLACED",
-    "BUFFER",
-    "POLICY",
-    "PATTERNS",
+COLUMNS = (
+    Column("CLIENT", 0, words=True),
+    Column("SESSION", 12, name=True),  # whole: `fanwire kick` wants it
+    Column("STATE", 1, name=True),
+    Column("QUEUED", 2),
+    Column("BYTES", 3),
+    Column("OLDEST", 4),
+    Column("HELD", 10),
+    Column("LOST", 5),
+    Column("REPLACED", 7),
+    Column("BUFFER", 11),
+    Column("USER", 8, words=True, least=6),
+    Column("POLICY", 9, words=True),
+    Column("PATTERNS", 6, words=True),
 )
-WORDS = ("CLIENT", "SESSION", "STATE", "POLICY", "PATTERNS")
-"""Columns of words: they stand to the left."""
+"""Those of words stand to the left. A narrow terminal goes without the least important ones."""
+
+HEADINGS = tuple(column.heading for column in COLUMNS)
+
+LEAST_S = 0.5
+"""Rates are told over at least so many seconds: of two reports that are close together they would mean nothing."""
 
 
 @attrs.frozen(slots=True)
 class Reports:
-    """One of each, and the `$sys.stats` before, for rates."""
+    """One of each, and a `$sys.stats` from before, for rates."""
 
     stats: Mapping[str, Any]
     connections: Mapping[str, Any]
@@ -59,11 +66,36 @@ class Reports:
         return [_closed_line(each) for each in _maps(self.connections.get("closed"))[:limit]]
 
     def rate(self, key: str) -> str:
-        """A second, between the last two reports."""
+        """A second, between the two `$sys.stats`; nothing where the time between them is too short."""
         if self.before is None:
             return NOTHING
         took = _number(self.stats, "uptime_s") - _number(self.before, "uptime_s")
-        return f"{(_number(self.stats, key) - _number(self.before, key)) / took:,.0f}" if took > 0 else NOTHING
+        count = _number(self.stats, key) - _number(self.before, key)
+        return f"{count / took:,.0f}" if took >= LEAST_S and count >= 0 else NOTHING
+
+
+class Recent:
+    """The last reports of a broker's statistics: finds the one to reckon rates from."""
+
+    def __init__(self) -> None:
+        self._kept: deque[Mapping[str, Any]] = deque()
+
+    def add(self, stats: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Take in the newest report.
+
+        Returns:
+            The newest of those before it that is at least `LEAST_S` older; None if there is none.
+        """
+        kept, now = self._kept, _number(stats, "uptime_s")
+        if kept and now < _number(kept[-1], "uptime_s"):
+            kept.clear()  # the broker was started anew
+        while len(kept) > 1 and now - _number(kept[1], "uptime_s") >= LEAST_S:
+            kept.popleft()
+        before = kept[0] if kept and now - _number(kept[0], "uptime_s") >= LEAST_S else None
+        # Not more than some twenty are kept, however often a broker reports.
+        if not kept or now - _number(kept[-1], "uptime_s") >= LEAST_S / 10:
+            kept.append(stats)
+        return before
 
 
 def _maps(value: object) -> list[Mapping[str, Any]]:
@@ -86,9 +118,33 @@ def summary(reports: Reports) -> list[str]:
     return [now, so_far]
 
 
-def cells(connection: Mapping[str, Any]) -> tuple[str, ...]:
-    """One connection, in the order of `HEADINGS`. No cell is empty or has a blank in it."""
-    return tuple(text(connection) for text in _CELLS)
+def cells(connection: Mapping[str, Any], *, short: bool = False) -> tuple[str, ...]:
+    """One connection, in the order of `HEADINGS`. No cell is empty or has a blank in it.
+
+    Args:
+        connection: As it is reported.
+        short: Whether large numbers are rounded, and have a unit: `1.23M`.
+    """
+
+    def count(key: str) -> str:
+        return _short(connection, key) if short else _count(connection, key)
+
+    oldest_s = _number(connection, "oldest_ms") / 1000
+    return (
+        _text(connection, "name"),
+        _text(connection, "session"),
+        "lagging" if connection.get("lagging") else "ok",
+        count("queued"),
+        count("queued_bytes"),
+        short_seconds(oldest_s) if short else f"{oldest_s:.1f}s",
+        count("held"),
+        count("lost"),
+        count("replaced"),
+        _buffer(count("client_queued"), count("client_limit")),
+        _text(connection, "user"),
+        _texts(connection, "on_slow"),
+        _patterns(connection),
+    )
 
 
 def _text(connection: Mapping[str, Any], key: str) -> str:
@@ -108,25 +164,8 @@ def _patterns(connection: Mapping[str, Any]) -> str:
     return f"{shown},+{more:g}" if more > 0 else shown
 
 
-def _buffer(connection: Mapping[str, Any]) -> str:
-    queued, limit = connection.get("client_queued"), connection.get("client_limit")
-    return NOTHING if queued is None or limit is None else f"{queued}/{limit}"
-
-
-_CELLS: tuple[Callable[[Mapping[str, Any]], str], ...] = (
-    lambda one: _text(one, "name"),
-    lambda one: _text(one, "session"),
-    lambda one: "lagging" if one.get("lagging") else "ok",
-    lambda one: _count(one, "queued"),
-    lambda one: _count(one, "queued_bytes"),
-    lambda one: f"{_number(one, 'oldest_ms') / 1000:.1f}s",
-    lambda one: _count(one, "held"),
-    lambda one: _count(one, "lost"),
-    lambda one: _count(one, "replaced"),
-    _buffer,
-    lambda one: _texts(one, "on_slow"),
-    _patterns,
-)
+def _buffer(queued: str, limit: str) -> str:
+    return NOTHING if NOTHING in (queued, limit) else f"{queued}/{limit}"
 
 
 def _closed_line(closed: Mapping[str, Any]) -> str:
@@ -144,6 +183,10 @@ def _number(of: Mapping[str, Any], key: str) -> float:
 
 def _count(of: Mapping[str, Any], key: str) -> str:
     return f"{of[key]}" if isinstance(of.get(key), int) else NOTHING
+
+
+def _short(of: Mapping[str, Any], key: str) -> str:
+    return short_count(of[key]) if isinstance(of.get(key), int) else NOTHING
 
 
 def _by(of: Mapping[str, Any], key: str) -> str:

@@ -13,6 +13,11 @@ from .watching import Display, Watch, display_for
 
 @click.command(cls=Command, short_help="Show a live table of prices.")
 @click.argument("patterns", metavar="PATTERN...", nargs=-1, required=True, type=pattern)
+@click.option(
+    "--field",
+    metavar="NAME",
+    help="What has the price in a message: a key, or keys and places in lists with dots between, as in data.0.last.",
+)
 @plain_option
 @click.option(
     "--interval",
@@ -27,6 +32,7 @@ from .watching import Display, Watch, display_for
 @url_option
 def watch(
     patterns: tuple[str, ...],
+    field: str | None,
     plain: bool,
     interval: float,
     max_rate: float | None,
@@ -35,8 +41,9 @@ def watch(
 ) -> int:
     """Show a table with a line for each topic that matches PATTERN: its latest price, the change, the trend, the pace.
 
-    A message's price is the number it is, or what it has under 'price' or 'close'; CHANGE is against the price before.
-    Messages without one are counted. Without a terminal the table is printed as plain text, once a second.
+    A message's price is the number it is, or what it has under 'price' or 'close', or where --field says; CHANGE is
+    against the price before. Messages without one are counted. Without a terminal the table is printed as plain text,
+    once a second. A narrow terminal shows fewer columns; no number is cut.
 
     While we don't keep up the broker keeps the newest price of each topic for us. --max-rate spares a slow network
     more; MESSAGES and MSG/S are what came, not what was published.
@@ -47,6 +54,8 @@ def watch(
       fanwire watch stocks.AAPL stocks.IBM
       fanwire watch 'stocks.*' --plain --seconds 5
       fanwire watch 'stocks.>' --max-rate 2
+      fanwire watch 'sensors.>' --field value
+      fanwire watch 'trades.>' --field data.0.last
 
     \b
     Exit status:
@@ -55,14 +64,19 @@ def watch(
       2  wrong usage
     """
     display = display_for(f"watch {' '.join(patterns)} at {url}", plain=plain, interval_s=interval)
-    return run(_watch, tuple(dict.fromkeys(patterns)), display, max_rate, seconds, url)
+    return run(_watch, tuple(dict.fromkeys(patterns)), field, display, max_rate, seconds, url)
 
 
 async def _watch(
-    patterns: tuple[str, ...], display: Display, max_rate: float | None, seconds: float | None, url: str
+    patterns: tuple[str, ...],
+    field: str | None,
+    display: Display,
+    max_rate: float | None,
+    seconds: float | None,
+    url: str,
 ) -> int:
     async with until_signalled(seconds), connect(url, token=environment_token(), name="fanwire watch") as client:
-        watch = Watch(max_rate)
+        watch = Watch(max_rate, field)
         async with trio.open_nursery() as nursery:
             for pattern in patterns:
                 await nursery.start(watch.follow, client, pattern)

@@ -79,11 +79,12 @@ class Watch:
     Args:
         max_rate: messages a second of each topic that are wanted at most. None by default: the table is drawn ten times
             a second whatever comes, and counts what comes, which a rate would hide.
+        field: where a message's price is; see `quote_of`.
     """
 
-    def __init__(self, max_rate: float | None = None) -> None:
+    def __init__(self, max_rate: float | None = None, field: str | None = None) -> None:
         self._max_rate = max_rate
-        self.board = Board(trio.current_time())
+        self.board = Board(trio.current_time(), field=field)
         self._subscriptions: dict[str, Subscription] = {}
         self._lost_before = 0
         self._state = "connected"

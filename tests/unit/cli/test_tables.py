@@ -3,7 +3,8 @@ from rich.console import Console
 from rich.text import Text
 
 from fanwire.client.cli.board import Board
-from fanwire.client.cli.cells import age_text, number_text, percent_text
+from fanwire.client.cli.cells import number_text, percent_text
+from fanwire.client.cli.columns import short_seconds
 from fanwire.client.cli.live_table import LiveTable, live_table
 from fanwire.client.cli.plain_table import plain_table
 from fanwire.client.cli.prices import read_bars
@@ -100,7 +101,7 @@ def test_numbers(number: float | None, text: str) -> None:
 )
 def test_ages(seconds: float, text: str) -> None:
     """An age is as exact as one cares to know."""
-    assert age_text(seconds) == text
+    assert short_seconds(seconds) == text
 
 
 @pytest.mark.parametrize(("percent", "text"), [(None, "-"), (1.234, "+1.23%"), (1e9, "+>9999%"), (-1e9, "->9999%")])

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from fanwire.client.cli.top import table
 from fanwire.client.cli.top_table import drawn
-from fanwire.client.cli.top_view import HEADINGS, Reports, cells, summary
+from fanwire.client.cli.top_view import HEADINGS, Recent, Reports, cells, summary
 
 
 def _connection(name: str, **changed: Any) -> dict[str, Any]:
@@ -56,9 +56,30 @@ def test_rates_come_from_two_reports() -> None:
     assert "published 100/s, delivered 2,500/s" in summary(Reports(second, {}, first))[0]
 
 
+def test_rates_need_half_a_second() -> None:
+    """Of two reports one millisecond apart a single message would be 1,000 a second."""
+    first, second = {"uptime_s": 10.0, "published": 100}, {"uptime_s": 10.499, "published": 101}
+
+    assert "published -/s" in summary(Reports(second, {}, first))[0]
+
+
+def test_rates_are_reckoned_from_the_newest_report_that_is_old_enough() -> None:
+    """However often a broker reports, with few of them kept; a broker that was started anew has none before."""
+    recent = Recent()
+    reports = [{"uptime_s": round(number * 0.001, 3)} for number in range(3000)]
+    before = [recent.add(report) for report in reports]
+    ages = [report["uptime_s"] - each["uptime_s"] for report, each in zip(reports, before, strict=True) if each]
+
+    assert before[:500] == [None] * 500
+    assert len(ages) == 2500
+    assert 0.5 <= min(ages) <= max(ages) < 0.56
+    assert len(recent._kept) < 25
+    assert recent.add({"uptime_s": 0.7}) is None
+
+
 def test_what_a_broker_leaves_out_is_a_dash() -> None:
     """Another version's report is shown as far as it goes."""
-    assert cells({}) == ("-", "-", "ok", "-", "-", "0.0s", "-", "-", "-", "-", "-", "-")
+    assert cells({}) == ("-", "-", "ok", "-", "-", "0.0s", "-", "-", "-", "-", "-", "-", "-")
     assert _reports().listed("lag", 5) == []
     assert Reports({}, {"connections": 7, "closed": "x"}).listed("lag", 5) == []
     assert "lost 0" in summary(Reports({}, {}))[1]
