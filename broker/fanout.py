@@ -170,6 +170,7 @@ class Fanout:
             return self._spread(Spread(topic, elements, tails, stamp, now, key, first, self.source))
         for route in topic.routes:
             appends = route.appends()
+            direct = route.direct  # who is found too slow on the way makes the route forget its lists
             reached += len(appends)
             chunks = route.chunks(topic, elements, tails, stamp, now, key, first)
             for chunk in chunks:
@@ -185,7 +186,7 @@ class Fanout:
                 reached += self._offer(route, chunks, now)
             if route.gathered_in != self._sweeps:
                 route.gathered_in = self._sweeps
-                self._dirty.update(route.direct)
+                self._dirty.update(direct)
         counters, count = self._counters, len(tails)
         counters.published += count
         if reached:

@@ -58,7 +58,7 @@ class GroupRoute(Route):
 
     def _forget_lists(self) -> None:
         super()._forget_lists()
-        self.takers, self._members = [], []  # new ones: a publish may be walking over the old ones
+        self._members = []
         self._given.clear()
 
     # -------------------------------------------------------------- choosing

@@ -93,6 +93,7 @@ class Outbox:
         "budgets",
         "conflating",
         "held_bytes",
+        "leaving",
         "most_waited",
         "owner",
         "pending",
@@ -107,6 +108,8 @@ class Outbox:
         self.pending: list[bytes] = []
         self.subscriptions: dict[int, Subscription] = {}
         """By route number."""
+        self.leaving = False
+        """Whether its session ends: nothing of it counts as lagging any more, though what waits may still go out."""
         self.conflating = False
         """Whether one of the subscriptions conflates: then little may be where nothing can replace it any more."""
         self.waiting_bytes = 0
@@ -323,6 +326,8 @@ class Outbox:
 
     def _begin_to_lag(self, subscription: Subscription) -> bool:
         """Returns whether that is to be told: once an episode, and once in `WARN_EVERY` seconds."""
+        if self.leaving:
+            return False  # nobody waits for a client that leaves
         now = trio.current_time()
         subscription.lagging = True
         subscription.route.lagging += 1
@@ -393,6 +398,18 @@ class Outbox:
 
     def discard(self) -> None:
         """Throw away all that waits but the rest of a frame that is half written."""
+        self._throw_away()
+        self.stream.keep_half_written()
+        self.stream.queued = False
+        self.stream.settle()
+
+    def close(self) -> None:
+        """The stream is closed. What waited is free now, although entries and subscriptions know each other."""
+        self._throw_away()
+        self.subscriptions.clear()
+        self.stream.left = b""
+
+    def _throw_away(self) -> None:
         self.pending.clear()
         self._answers.clear()
         self._told = None
@@ -402,9 +419,6 @@ class Outbox:
             self.clear_lagging(subscription)
         self._answer_bytes = self.waiting_bytes = 0
         self._line = Line(self._config.max_queue)
-        self.stream.keep_half_written()
-        self.stream.queued = False
-        self.stream.settle()
 
     # ------------------------------------------------------------ the writer
 

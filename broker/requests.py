@@ -149,7 +149,10 @@ def _subscribe(session: Session, envelope: Subscribe) -> dict[str, Any]:
     group, echo = envelope.options.group, envelope.options.echo
     route = session.registry.route(envelope.pattern, group)
     if route.number in subscriptions:
-        session.hub.fanout.flush(session.outbox)  # by the old options; that may be the end of the subscription
+        session.hub.fanout.flush(session.outbox)  # by the old options
+        if session.ending is not None:
+            return {}  # that was too much for it, so there is nothing to subscribe, and nobody to answer
+        # It may have been the end of the subscription, too.
         route = session.registry.route(envelope.pattern, group)
     subscription = subscriptions.get(route.number)
     wish = _wish(session, envelope, route, subscription)

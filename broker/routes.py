@@ -232,7 +232,10 @@ class Route:
         self._forget_lists()
 
     def _forget_lists(self) -> None:
+        """They hold those who were there, and perhaps nothing is ever published here again. New ones, for a publish may
+        be walking over the old ones."""
         self.gathered_in, self._appends = -1, None
+        self.takers, self.direct = [], {}
 
     @property
     def behind(self) -> int:

@@ -193,21 +193,42 @@ class Session(Owner, Watched):
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                if admin:
-                    await self._serve_admin(raw)
-                else:
-                    await self._serve(raw, nursery)
+                # No exception passes a nursery that has tasks: the exception, trio's frames and the tasks' Cancelled
+                # would form a circle, which only the collector could free.
+                try:
+                    if admin:
+                        await self._serve_admin(raw)
+                    else:
+                        await self._serve(raw, nursery)
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    pass  # the peer is gone, or we cut it off
+                except Exception as error:
+                    self._failed(error)
+                finally:
+                    self._stop()
                 nursery.cancel_scope.cancel()
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # the peer is gone, or we cut it off
+            pass
         except* Exception as group:
-            self.hub.repeats.say(self, "error", "connection failed", exc_info=group)
-            self.hub.counters.count_close(1011)
+            self._failed(group)
         finally:
             self._leave()
-            self._nursery = None
-            await trio.aclose_forcefully(self.stream if hasattr(self, "stream") else raw)
-            self._let_go()
+            try:
+                await trio.aclose_forcefully(self.stream if hasattr(self, "stream") else raw)
+            finally:
+                self._let_go()
+
+    def _failed(self, error: Exception) -> None:
+        """A defect of ours, or of a library."""
+        self.hub.repeats.say(self, "error", "connection failed", exc_info=error)
+        self.hub.counters.count_close(1011)
+
+    def _stop(self) -> None:
+        """Whatever the end was: nobody starts a task here any more, and no sweep judges what it finds."""
+        if self.ending is None and hasattr(self, "outbox"):
+            self.ending = endings.GONE
+        self._unroute_all()
+        self._nursery = None
 
     async def _serve_admin(self, raw: trio.abc.Stream) -> None:
         """On the operators' port HTTP is all that is spoken."""
@@ -242,9 +263,9 @@ class Session(Owner, Watched):
         with trio.CancelScope() as self._serving:
             if self.ending is None:
                 await self._read(connection)
-        self._unroute_all()
         if self.ending is None:
             self.ending = endings.GONE  # by itself: a sweep that still finds something for it must not judge it
+            self._unroute_all()
             await self.stream.aclose()
         else:
             await self._part(connection, self.ending)
@@ -325,8 +346,11 @@ class Session(Owner, Watched):
             except trio_websocket.ConnectionClosed:
                 return
             assert isinstance(message, bytes), "FrameStream refuses text"
-            if hold := self._ingress.on_messages([message]):
+            hold = self._ingress.on_messages([message])
+            message = b""  # while it waits, it keeps nothing of what was read
+            if hold is not None:
                 await hold()
+                hold = None
 
     def _leave(self) -> None:
         """The hub forgets this connection. Idempotent, synchronous."""
@@ -355,15 +379,18 @@ class Session(Owner, Watched):
             self._connection = None
         del self._ingress
         if hasattr(self, "outbox"):
+            self.outbox.close()
             del self.outbox, self.stream
 
     def _unroute_all(self) -> None:
         """Nothing more is gathered for this connection. Idempotent, synchronous."""
         if hasattr(self, "outbox"):
+            self.outbox.leaving = True
             for subscription in self.outbox.subscriptions.values():
                 self._unroute(subscription)
                 if subscription.replaying is not None:
                     subscription.replaying.close()
+                    subscription.replaying = None
                 if (limiter := subscription.limiter) is not None:
                     if self.ending is not None and not self.ending.discard:
                         limiter.open(trio.current_time())  # it is sent what waits for it: that, too
@@ -535,7 +562,11 @@ class Session(Owner, Watched):
             fanout.source = None
 
     def join(self, route: Route, given: Grant, wish: Wish | None = None, *, echo: bool = True) -> None:
-        """From now on this connection gets what is published on the route; before that, what it wishes for."""
+        """From now on this connection gets what is published on the route; before that, what it wishes for.
+
+        Before calling this, and `replay` and `change`, see to it that the session has not ended.
+        """
+        assert self.ending is None, "nobody would ever take it off the route"
         subscription = Subscription(route, given.queue, given.on_slow, given.max_rate, echo=echo)
         self.outbox.subscriptions[route.number] = subscription
         if wish is not None:
@@ -557,6 +588,8 @@ class Session(Owner, Watched):
         """Begin with what is remembered. Call `Route.add` afterwards."""
 
         def live() -> None:
+            if self.ending is not None:
+                return
             subscription.replaying = None
             self._set_rate(subscription)
             subscription.route.add(self.outbox, subscription)
@@ -575,6 +608,7 @@ class Session(Owner, Watched):
 
     def change(self, subscription: Subscription, given: Grant) -> None:
         """Other options from now on; what is queued stays. Before calling this, flush what was gathered."""
+        assert self.ending is None, "nobody would ever take it off the route"
         if subscription.on_slow != given.on_slow:
             subscription.newest.clear()  # what waits is in nobody's way, and stays as it is
         subscription.queue, subscription.on_slow, subscription.max_rate = given.queue, given.on_slow, given.max_rate

@@ -100,6 +100,7 @@ class Attached:
             pinged = control.startswith(_PING)
             if messages or pinged:
                 return Received([each for message in messages for each in decode_from_broker(message)], pinged)
+            del messages
             if control:
                 continue
             if not (data := await self._stream.receive_some()):

@@ -209,7 +209,8 @@ class Conversation:
 
     async def _send_stream(self, exchange: h11.Connection, reply: Stream) -> bool:
         """Send it to its end, or until the client hangs up; who wants the head alone gets that."""
-        refusal: HttpError | None = None
+        refusal: Reply | None = None
+        broken = False
         if self._head_only:
             await self.send_stream_head(exchange, reply)
             return False
@@ -219,10 +220,14 @@ class Conversation:
             try:
                 await reply.body(outlet)
             except HttpError as error:
-                refusal = error
+                refusal = error.closing().answer()
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                broken = True  # told below: see `_Flow.run`
             nursery.cancel_scope.cancel()
         if refusal is not None:
-            return await self._send(exchange, refusal.closing().answer())
+            return await self._send(exchange, refusal)
+        if broken:
+            raise trio.BrokenResourceError("the client takes nothing any more")
         with trio.move_on_after(self._hub.config.linger_s):
             await self.stream.send_all(exchange.send(h11.EndOfMessage()) or b"")
         return False

@@ -123,8 +123,11 @@ class _Flow:
             trio.BrokenResourceError: The client did not take the end.
         """
         refusal: HttpError | None = None
+        broken = False
         outlet.hand_over()
         async with trio.open_nursery() as nursery:
+            # No exception passes a nursery that has tasks: the exception, trio's frames and the tasks' Cancelled would
+            # form a circle, and until the collector came by the circle would keep all that the session had.
             try:
                 self._attached.vouch()
                 nursery.start_soon(self._serve, nursery.cancel_scope)
@@ -135,9 +138,15 @@ class _Flow:
             except HttpError as error:
                 refusal = error
                 nursery.cancel_scope.cancel()
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                broken = True
+                nursery.cancel_scope.cancel()
         if refusal is not None:
-            raise refusal
-        if nursery.cancel_scope.cancelled_caught:
+            try:
+                raise refusal
+            finally:
+                del refusal  # an exception knows this frame: another circle if this frame knew the exception
+        if broken or nursery.cancel_scope.cancelled_caught:
             raise trio.BrokenResourceError("the client takes nothing any more")
         if not self._begun:
             raise HttpError("unavailable", "the session ended before it began")
@@ -151,7 +160,9 @@ class _Flow:
         while (received := await self._attached.receive()) is not None:
             for start in range(0, len(received.envelopes), _PORTION):
                 await self._tell(outlet, received.envelopes[start : start + _PORTION])
-            if received.pinged:
+            pinged = received.pinged
+            del received  # while there is nothing to pass on, nothing of what was is kept
+            if pinged:
                 await self._show_life(outlet)
 
     async def _tell(self, outlet: Outlet, envelopes: Sequence[BrokerEnvelope]) -> None:
