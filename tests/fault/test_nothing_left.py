@@ -216,7 +216,11 @@ async def _life(broker: Broker, requests: list[Subscribe], way: Way, *, behind: 
     """One client: connected, subscribed, perhaps behind, publishing itself, and gone."""
     stream = await broker.open_stream()
     assert isinstance(stream, trio.abc.HalfCloseableStream)
-    own = [Publish(0, "a.b", b"own"), Publish(9, "a.c", b"own", options=PublishOptions(key="k")), Ping(10)]
+    own: list[ClientEnvelope] = [
+        Publish(0, "a.b", b"own"),
+        Publish(9, "a.c", b"own", options=PublishOptions(key="k")),
+        Ping(10),
+    ]
     envelopes: list[ClientEnvelope] = [Hello(8, name="n", client="same"), *requests, *own, Backlog(0, 1, 90, 100)]
     await stream.send_all(request() + masked_frame(b"".join([encode(each) for each in envelopes]), KEY))
     await wait_all_tasks_blocked()
