@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import ClassVar
+from typing import Any, ClassVar, get_args
 
 import trio
-from attrs import field, frozen, validators
+from attrs import Attribute, field, frozen
 
 from .buffer import Bounds, Buffer, Conflating, Line, drop_newest, drop_oldest, refuse
-from .config import OnFull
+from .checks import check_word
+from .config import OnFull, count, flag
 
 # The broker hears that a buffer fills up, and when there is room again; the distance keeps it from hearing so all the
 # time.
@@ -17,6 +18,10 @@ BACKLOG_ABOVE = 0.75
 BACKLOG_BELOW = 0.50
 
 _SHEDDERS = {"disconnect": refuse, "drop_oldest": drop_oldest, "drop_newest": drop_newest}
+
+
+def _on_full(_instance: object, attribute: Attribute[Any], value: object) -> None:
+    check_word(attribute.name, value, get_args(OnFull))
 
 
 @frozen
@@ -27,10 +32,10 @@ class BufferOptions:
     BUFFER: ClassVar[int] = 65_536
     BUFFER_BYTES: ClassVar[int] = 64 * 1024 * 1024
 
-    buffer: int = field(validator=validators.gt(0))
-    buffer_bytes: int = field(validator=validators.gt(0))
-    on_full: OnFull = field(validator=validators.in_(("disconnect", "drop_oldest", "drop_newest", "conflate")))
-    report_loss: bool
+    buffer: int = field(validator=count)
+    buffer_bytes: int = field(validator=count)
+    on_full: OnFull = field(validator=_on_full)
+    report_loss: bool = field(validator=flag)
 
     def new_buffer(self) -> Buffer:
         """An empty one."""

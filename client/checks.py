@@ -6,11 +6,9 @@ For what stays in the client. Options that go to the broker are checked by `fanw
 from __future__ import annotations
 
 import math
-from typing import TypeVar
 
-from fanwire.protocol.fields import shown
-
-_T = TypeVar("_T")
+from fanwire.protocol import LocalProtocolError
+from fanwire.protocol.fields import lone_surrogate, shown
 
 LONGEST_S = 100 * 365 * 24 * 3600.0
 """The longest time that is taken, in seconds: a hundred years. Longer ones are mistakes, or ``math.inf``."""
@@ -52,15 +50,10 @@ def check_word(name: str, value: object, words: tuple[str, ...]) -> None:
 
 
 def check_text(name: str, value: object) -> None:
-    """Raise TypeError unless ``value`` is a str, ValueError if it has no UTF-8 (half of a surrogate pair)."""
+    """Raise TypeError unless ``value`` is a str, LocalProtocolError if it has no UTF-8 (half of a surrogate pair)."""
     if not isinstance(value, str):
         raise TypeError(f"{name} is {shown(value)}; it must be text")
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"{name} cannot be sent: {lone_surrogate(error)}") from None
-
-
-def lone_surrogate(error: UnicodeEncodeError) -> str:
-    """Where a text has no UTF-8, in words."""
-    return f"character {error.start} is half of a surrogate pair (U+{ord(error.object[error.start]):04X})"
+        raise LocalProtocolError(f"{name} cannot be sent: {lone_surrogate(error)}", code="bad_option") from None

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from threading import get_ident
 from types import TracebackType
-from typing import Any, NoReturn, Unpack
+from typing import Any, NoReturn, Unpack, get_args
 
 import attrs
 import trio
@@ -22,8 +22,10 @@ from fanwire.protocol import (
     check_pattern,
     encode,
 )
+from fanwire.protocol.fields import bad_option
 
 from .buffering import BufferOptions
+from .checks import check_flag, check_text, check_word
 from .config import OnFull, OnSlow, OnSlowReconnect, OnStale, Options, Settings
 from .deadlines import Deadlines
 from .demand import TOPIC as DEMAND
@@ -366,6 +368,9 @@ class Client:
             ValueError: Another option is.
         """
         self._home.check()
+        check_text("pattern", pattern)
+        check_flag("recover", recover)
+        check_word("on_slow_reconnect", on_slow_reconnect, get_args(OnSlowReconnect))
         wanted = SubscribeOptions(
             queue=queue, on_slow=on_slow, max_rate=max_rate, heartbeat=heartbeat_s, group=group, echo=echo
         )
@@ -373,8 +378,8 @@ class Client:
         Subscribe(1, pattern, begun)  # an option that is wrong is found here
         beginning = Beginning(snapshot, begun.replay, recover)
         options = BufferOptions(buffer, buffer_bytes, on_full, report_loss)
-        if on_slow_reconnect not in ("raise", "conflate", "resume"):
-            raise ValueError(f"on_slow_reconnect is {on_slow_reconnect!r}; it must be 'raise', 'conflate' or 'resume'")
+        _check_together(group, begun, echo, heartbeat_s)
+        check_word("on_stale", on_stale, get_args(OnStale))
         if heartbeat_s is None and on_stale != "yield":
             raise ValueError(f"on_stale={on_stale!r} needs heartbeat_s: how long is stale?")
         silence = None if heartbeat_s is None else Silence(self._clock, heartbeat_s, on_stale)
@@ -407,6 +412,7 @@ class Client:
             LocalProtocolError: An argument is wrong, or two of the three were given.
         """
         self._home.check()
+        check_flag("report_loss", report_loss)
         return History(self._ask, Fetch(1, topic, last=last, since=since, offset=offset), report_loss=report_loss)
 
     async def last(self, topic: str) -> Message | None:
@@ -431,6 +437,7 @@ class Client:
             LocalProtocolError: The pattern is wrong.
         """
         self._home.check()
+        check_text("pattern", pattern)
         return Demand(self.subscribe(DEMAND, report_loss=True), check_pattern(pattern))
 
     async def presence(self, pattern: str) -> list[Member]:
@@ -445,6 +452,7 @@ class Client:
             RequestFailed: The broker refused; code "forbidden": presence is off for the pattern, or you may not.
             LocalProtocolError: The pattern is wrong.
         """
+        check_text("pattern", pattern)
         return await members(self._ask, check_pattern(pattern))
 
     def watch_presence(self, pattern: str) -> PresenceWatch:
@@ -462,6 +470,7 @@ class Client:
             LocalProtocolError: The pattern is wrong.
         """
         self._home.check()
+        check_text("pattern", pattern)
         return PresenceWatch(self._feeds, self._requests, self._outgoing, check_pattern(pattern))
 
     # ---------------------------------------------------- asking, answering
@@ -524,6 +533,8 @@ class Client:
             ValueError: ``timeout_s`` or ``most`` is wrong.
         """
         self._home.check()
+        check_text("topic", topic)
+        check_flag("raw", raw)
         return Replies(self._requester, Question(topic, data, raw, headers), timeout_s, most)
 
     def serve(self, pattern: str, **options: Any) -> Service:
@@ -601,3 +612,17 @@ class Client:
     def welcome(self) -> Mapping[str, Any]:
         """What the broker told of itself: session, server, version, max_message …"""
         return self._link.welcome
+
+
+def _check_together(group: str | None, begun: SubscribeOptions, echo: bool, heartbeat_s: float | None) -> None:
+    """Raise LocalProtocolError for options of SUBSCRIBE that cannot be had together."""
+    if group is not None and begun.snapshot:
+        raise bad_option("snapshot", "option 'snapshot' cannot be had with 'group': its members share one stream")
+    if group is not None and heartbeat_s is not None:
+        raise bad_option(
+            "heartbeat", "option 'heartbeat_s' cannot be had with 'group': another member may get what comes"
+        )
+    if not echo and heartbeat_s is not None:
+        raise bad_option(
+            "heartbeat", "option 'heartbeat_s' cannot be had with 'echo=False': own messages break silence"
+        )

@@ -30,11 +30,13 @@ def _seconds_or_endless(_instance: object, attribute: Attribute[Any], value: obj
     check_seconds(attribute.name, value, endless=True)
 
 
-def _count(_instance: object, attribute: Attribute[Any], value: object) -> None:
+def count(_instance: object, attribute: Attribute[Any], value: object) -> None:
+    """A validator in attrs' sense: see `check_count`."""
     check_count(attribute.name, value)
 
 
-def _flag(_instance: object, attribute: Attribute[Any], value: object) -> None:
+def flag(_instance: object, attribute: Attribute[Any], value: object) -> None:
+    """A validator in attrs' sense: see `check_flag`."""
     check_flag(attribute.name, value)
 
 
@@ -98,7 +100,7 @@ class Options:
     ping_timeout_s: float = field(default=10.0, validator=_seconds_or_endless)
     """Silence after a ping of ours after which the connection counts as lost."""
 
-    reconnect: bool = field(default=True, validator=_flag)
+    reconnect: bool = field(default=True, validator=flag)
     """Whether a lost connection is made anew."""
 
     reconnect_base_s: float = field(default=0.25, validator=_seconds)
@@ -114,13 +116,13 @@ class Options:
     on_outage: OnOutage = field(default="wait", validator=_outage)
     """What publishes do while there is no connection: wait in the bounded buffer, or raise `ConnectionLost`."""
 
-    outgoing_messages: int = field(default=65_536, validator=_count)
+    outgoing_messages: int = field(default=65_536, validator=count)
     """Published messages that may wait to be sent. 65,536 small ones are some 15 MiB of Python objects."""
 
-    outgoing_bytes: int = field(default=16 * 1024 * 1024, validator=_count)
+    outgoing_bytes: int = field(default=16 * 1024 * 1024, validator=count)
     """Bytes of them. A single larger message is taken when nothing else waits."""
 
-    max_message_bytes: int = field(default=16 * 1024 * 1024, validator=_count)
+    max_message_bytes: int = field(default=16 * 1024 * 1024, validator=count)
     """The largest WebSocket message taken from the broker: bounds what a broken one can make us keep. Brokers send 64
     KiB
     at most, or one envelope, which is as large as the broker's own ``max_message`` (1 MiB by default) allows."""

@@ -8,7 +8,10 @@ from typing import Any
 import msgpack
 
 from fanwire.protocol import LocalProtocolError, PublishOptions, check_topic, pack
+from fanwire.protocol.fields import bad_option, lone_surrogate, shown
+from fanwire.protocol.packing import LEAST_UNREADABLE, check_maps
 
+from .checks import check_flag
 from .outgoing import Outgoing
 
 # Topics whose encoded form is kept. A program that makes up more names than this pays some 2 us for each.
@@ -42,7 +45,10 @@ class Publisher:
         retain: bool | None = None,
     ) -> None:
         """See `Client.publish_nowait`."""
-        found = self._topics.get(topic) or self._encode_topic(topic)
+        try:
+            found = self._topics.get(topic) or self._encode_topic(topic)
+        except TypeError:
+            raise _no_topic(topic) from None
         if headers or raw or key is not None or retain is not None or self._outgoing.limit < 1024:
             self._add(self.encode(_NO_ID, topic, data, raw, options_of(headers, key, retain)))
             return
@@ -54,6 +60,8 @@ class Publisher:
         if size < 256:
             self._add(b"".join((found[1], _BIN8[size], packed, _MSGPACK)))
         else:
+            if size >= LEAST_UNREADABLE:
+                check_maps(data, packed)
             self._add(self._checked(b"".join((found[1], self._pack(packed), _MSGPACK)), topic))
 
     def packed_number(self, number: int) -> bytes:
@@ -69,7 +77,7 @@ class Publisher:
         given: PublishOptions = PLAIN,
     ) -> bytes:
         """The whole envelope, with request ``number`` (packed)."""
-        found = self._topics.get(topic) or self._encode_topic(topic)
+        found = self._found(topic)
         payload, encoding = self._payload(data, raw)
         if given is not PLAIN:
             options = self._pack(given.to_map())
@@ -86,9 +94,10 @@ class Publisher:
         self, topic: str, data: object, raw: bool, headers: Mapping[str, str] | None, reply_to: str
     ) -> bytes:
         """The whole envelope of a publish that wants replies (on a topic that the caller answers for)."""
-        found = self._topics.get(topic) or self._encode_topic(topic)
+        found = self._found(topic)
         payload, encoding = self._payload(data, raw)
-        options = PublishOptions(headers=headers).to_map() if headers else {}
+        given = options_of(headers, None, None)
+        options = {} if given is PLAIN else given.to_map()
         options["reply_to"] = reply_to
         parts = (_SIX, _NO_ID, found[2], payload, encoding or b"\x00", self._pack(options))
         return self._checked(b"".join(parts), topic)
@@ -98,16 +107,26 @@ class Publisher:
         return self.encode(_NO_ID, topic, data, raw, options_of(headers, None, None))
 
     def _payload(self, data: Any, raw: bool) -> tuple[bytes, bytes]:
-        if not raw:
+        if raw is False:
             return self._pack(pack(data)), _MSGPACK
+        check_flag("raw", raw)
         if isinstance(data, str):
-            return self._pack(data.encode()), _TEXT
+            try:
+                return self._pack(data.encode()), _TEXT
+            except UnicodeEncodeError as error:
+                raise LocalProtocolError(f"data: {lone_surrogate(error)}", code="bad_option") from None
         if isinstance(data, (bytes, bytearray, memoryview)):
             return self._pack(bytes(data)), b""
         raise LocalProtocolError(
             f"raw=True sends bytes or str as they are, not {type(data).__name__}; leave it out and the data is packed",
             code="bad_option",
         )
+
+    def _found(self, topic: str) -> tuple[bytes, bytes, bytes]:
+        try:
+            return self._topics.get(topic) or self._encode_topic(topic)
+        except TypeError:
+            raise _no_topic(topic) from None
 
     def _encode_topic(self, topic: str) -> tuple[bytes, bytes, bytes]:
         """Three beginnings of an envelope: raw without id, msgpack without id, and the topic alone."""
@@ -129,6 +148,10 @@ class Publisher:
         return envelope
 
 
+def _no_topic(topic: object) -> TypeError:
+    return TypeError(f"topic is {shown(topic)}; it must be text")
+
+
 def options_of(
     headers: Mapping[str, str] | None,
     key: str | None,
@@ -141,6 +164,10 @@ def options_of(
     Raises:
         LocalProtocolError: One is wrong.
     """
+    if headers is not None and type(headers) is not dict:
+        if not isinstance(headers, Mapping):
+            raise bad_option("headers", f"option 'headers' is {shown(headers)}; it must be a map of text to text")
+        headers = dict(headers)
     if not headers and key is None and retain is None and msg_id is None and expect is None:
         return PLAIN
     return PublishOptions(headers=headers or {}, key=key, retain=retain, msg_id=msg_id, expect=expect)

@@ -8,6 +8,7 @@ from types import TracebackType
 import trio
 
 from .buffering import BufferOptions
+from .checks import check_count, check_seconds
 from .errors import FanwireError, NoResponders, RequestFailed, RequestTimeout, SlowConsumer
 from .message import Message, Raw
 from .requester import OpenRequest, Question, Requester
@@ -28,10 +29,9 @@ class Replies:
 
     def __init__(self, requester: Requester, question: Question, timeout_s: float, most: int | None) -> None:
         """Made by `Client.request_many`."""
-        if not timeout_s > 0:
-            raise ValueError(f"timeout_s is {timeout_s!r}; it must be greater than 0 (math.inf: wait for ever)")
-        if most is not None and most < 1:
-            raise ValueError(f"most is {most}; it must be at least 1 (None: as many as come)")
+        check_seconds("timeout_s", timeout_s, endless=True)
+        if most is not None:
+            check_count("most", most)
         self._requester = requester
         self._question = question
         self._timeout_s = timeout_s

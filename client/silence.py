@@ -7,12 +7,13 @@ client looks, as often as its subscriptions have heartbeats, whether there is a 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, get_args
 
 import trio
 
 from fanwire.protocol import is_wildcard
 
+from .checks import check_word
 from .config import OnStale
 from .message import Stale
 
@@ -77,8 +78,7 @@ class Silence:
     """One subscription's wish to be told of it, and what it was told."""
 
     def __init__(self, clock: Clock, heartbeat_s: float, on_stale: OnStale) -> None:
-        if on_stale not in ("yield", "raise"):
-            raise ValueError(f"on_stale is {on_stale!r}; it must be 'yield' or 'raise'")
+        check_word("on_stale", on_stale, get_args(OnStale))
         self.raises = on_stale == "raise"
         """Whether it ends the subscription."""
         self.quiets = 0

@@ -66,5 +66,6 @@ from .topics import pattern_covers as pattern_covers
 from .topics import patterns_overlap as patterns_overlap
 from .topics import split as split
 from .unpacking import MAX_MIXED_MAP as MAX_MIXED_MAP
+from .unpacking import MAX_NUMBERED_ENTRIES as MAX_NUMBERED_ENTRIES
 from .unpacking import unpack as unpack
 from .unpacking import unpack_data as unpack_data

@@ -113,12 +113,30 @@ def one_of(values: tuple[str, ...]) -> Validator:
     return checked(lambda value: type(value) is str and value in values, f"one of {words}")
 
 
+def lone_surrogate(error: UnicodeEncodeError) -> str:
+    """Where a text has no UTF-8, in words."""
+    return f"character {error.start} is half of a surrogate pair (U+{ord(error.object[error.start]):04X})"
+
+
+def _is_text(value: object) -> bool:
+    """Whether it is text that has a form in UTF-8: half of a surrogate pair has none."""
+    return type(value) is str and (value.isascii() or _has_utf8(value))
+
+
+def _has_utf8(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _is_map(value: object) -> bool:
-    return type(value) is dict and all(type(key) is str for key in value)
+    return type(value) is dict and all(map(_is_text, value))
 
 
 def _is_text_map(value: object) -> bool:
-    return _is_map(value) and all(type(item) is str for item in value.values())  # type: ignore[attr-defined]
+    return _is_map(value) and all(map(_is_text, value.values()))  # type: ignore[attr-defined]
 
 
 def _is_offset_map(value: object) -> bool:
@@ -178,9 +196,9 @@ positive_number = checked(_is_positive_number, "a number greater than 0")
 rate = checked(_is_rate, str(RATE))
 heartbeat = checked(_is_heartbeat, f"a number of seconds greater than 0, at most {LONGEST_HEARTBEAT_S:,}")
 flag = checked(lambda value: type(value) is bool, "true or false")
-word = checked(lambda value: type(value) is str and value != "", "text that is not empty")
-short_word = checked(lambda value: type(value) is str and 0 < len(value) <= 64, "text of 1 to 64 characters")
-text_map = checked(_is_text_map, "a map of text to text")
+word = checked(lambda value: _is_text(value) and value != "", "text that is not empty, without half surrogate pairs")
+short_word = checked(lambda value: _is_text(value) and 0 < len(value) <= 64, "text of 1 to 64 characters")
+text_map = checked(_is_text_map, "a map of text to text, without half surrogate pairs")
 offset_map = checked(_is_offset_map, "a map of topics to offsets")
 mapping = checked(_is_map, "a map with text as keys")
 topic_option = checked(_is_topic, "a topic")

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from operator import itemgetter
 from typing import Any, Final, NoReturn
 
 import msgpack
@@ -31,10 +32,14 @@ from .fields import shown
 _SMALL: Final = 64
 
 MAX_MIXED_MAP: Final = 128
-"""Entries of a map in a user's data whose keys are not all text or bytes.
+"""Entries of a map in a user's data, whatever its keys are.
 
-Integers can be chosen so that all have the same hash: 128 of them cost 0.2 ms, 100,000 would cost minutes.
+Text and bytes have hashes that nobody can foresee. Numbers, and lists of numbers (which come as tuples), can be chosen
+so that they meet in the hash table: what a dict of them costs grows with the square of its size.
 """
+MAX_NUMBERED_ENTRIES: Final = 4096
+"""Entries of all larger maps of one payload whose keys are numbers, None, text and bytes: 20 ms at worst. Maps whose
+keys are all text or bytes do not count."""
 
 
 class _Refused(ValueError):
@@ -171,13 +176,14 @@ def _check_depth(value: Any, at: int) -> None:
 def unpack_data(payload: bytes, encoding: int) -> Any:
     """What a payload means to the user: bytes, a msgpack value, text, or a JSON value.
 
-    A map of more than `MAX_MIXED_MAP` entries must have only text or bytes as keys. msgpack's extension types come as
-    `msgpack.ExtType` and `msgpack.Timestamp`.
+    A map whose keys are all text or bytes may have any number of entries; of others see `MAX_NUMBERED_ENTRIES` and
+    `MAX_MIXED_MAP`. A list that is a key comes as a tuple. msgpack's extension types come as `msgpack.ExtType` and
+    `msgpack.Timestamp`.
 
     Raises:
         RemoteProtocolError: code ``malformed``: the payload is not what its encoding says. Nothing else is amiss.
     """
-    read = _READERS.get(encoding)
+    read = _READERS.get(encoding) if isinstance(encoding, int) else None  # a peer can say anything
     if read is None:
         raise RemoteProtocolError(f"encoding {shown(encoding)} is not known here", code="malformed")
     try:
@@ -190,16 +196,62 @@ def unpack_data(payload: bytes, encoding: int) -> Any:
 def _unpack_user_data(payload: bytes) -> Any:
     try:
         return msgpack.unpackb(payload, strict_map_key=False, max_array_len=1024, max_map_len=MAX_MIXED_MAP)
-    except ValueError:  # large, or wrong
+    except (ValueError, TypeError):  # large, or a list is a key, or wrong
         _over(payload, 0, {}).skip()
-        return msgpack.unpackb(payload, strict_map_key=False, object_pairs_hook=_user_map)
+        return msgpack.unpackb(payload, strict_map_key=False, object_pairs_hook=_UserMaps())
 
 
-def _user_map(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
-    pairs = list(pairs)
-    if len(pairs) > MAX_MIXED_MAP and not all(type(key) is str or type(key) is bytes for key, _ in pairs):
-        raise _Refused(f"a map of {len(pairs)} entries has keys that are neither text nor bytes")
-    return dict(pairs)
+class _UserMaps:
+    """Makes the maps of one payload."""
+
+    def __init__(self) -> None:
+        self._maps = MapBudget()
+
+    def __call__(self, pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+        pairs = list(pairs)
+        if why := self._maps.refuses(len(pairs), map(_first, pairs)):
+            raise _Refused(why)
+        return {_hashable(key): value for key, value in pairs}
+
+
+_first = itemgetter(0)
+
+
+def _hashable(key: Any) -> Any:
+    return tuple(map(_hashable, key)) if type(key) is list else key
+
+
+_TEXTUAL: Final = frozenset({str, bytes})
+_NUMBERED: Final = _TEXTUAL | {int, float, bool, type(None)}
+
+
+def _plain(kind: type) -> type:
+    """As what a key of a type of the program's own, an enum's say, will be read."""
+    return next((plain for plain in (str, bytes, int, float) if issubclass(kind, plain)), kind)
+
+
+class MapBudget:
+    """What the maps of one payload may cost who reads them: one rule for both ends."""
+
+    def __init__(self) -> None:
+        self._left = MAX_NUMBERED_ENTRIES
+
+    def refuses(self, size: int, keys: Iterable[object]) -> str | None:
+        """Take a map into account; return what is wrong with it, if it is too much."""
+        if size <= MAX_MIXED_MAP:
+            return None
+        kinds = {_plain(kind) for kind in set(map(type, keys))}
+        if kinds <= _TEXTUAL:
+            return None
+        if not kinds <= _NUMBERED:
+            return f"a map of {size} entries has keys that are lists or the like; {MAX_MIXED_MAP} entries may have such"
+        self._left -= size
+        if self._left >= 0:
+            return None
+        return (
+            f"a map of {size} entries has keys that are neither text nor bytes; the large ones of a message may have"
+            f" {MAX_NUMBERED_ENTRIES} together"
+        )
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -7,13 +7,14 @@ from typing import Any
 
 import msgpack
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fanwire.protocol import (
     MAX_MIXED_MAP,
     MAX_NESTING,
     MAX_NUMBER,
+    MAX_NUMBERED_ENTRIES,
     Encoding,
     LocalProtocolError,
     Malformed,
@@ -219,17 +220,39 @@ def test_user_data_comes_back(data: Any) -> None:
     assert repr(unpack_data(pack(data), Encoding.MSGPACK)) == repr(data)
 
 
-@given(keys=st.lists(st.integers() | st.floats(allow_nan=False) | st.none() | st.booleans(), unique=True, max_size=300))
-def test_maps_with_any_keys_are_read_up_to_a_size(keys: list[Any]) -> None:
-    """Keys that are not text are read in small maps; large ones, whose hashes could be made to collide, are refused."""
-    keys = [key for key in keys if not isinstance(key, int) or -(2**63) <= key <= MAX_NUMBER]
-    packed = pack(dict.fromkeys(keys))
+number_keys = st.integers(-(2**63), MAX_NUMBER) | st.floats(allow_nan=False)
+keys_of_maps: st.SearchStrategy[Any] = (
+    number_keys | st.none() | st.booleans() | st.text(max_size=3) | st.binary(max_size=3)
+)
+keys_of_maps |= st.tuples(number_keys, st.text(max_size=3)) | st.tuples(st.tuples(st.binary(max_size=2)))
 
-    if len(keys) > MAX_MIXED_MAP:
-        with pytest.raises(RemoteProtocolError, match="neither text nor bytes"):
-            unpack_data(packed, Encoding.MSGPACK)
+
+@given(keys=st.lists(keys_of_maps, unique=True, max_size=MAX_MIXED_MAP))
+def test_maps_with_any_keys_are_read(keys: list[Any]) -> None:
+    """What packs is read, whatever keys it has; tuples stay tuples where they are keys."""
+    data = {"book": {key: [number] for number, key in enumerate(keys)}}
+
+    assert unpack_data(pack(data), Encoding.MSGPACK) == data
+
+
+@given(
+    sizes=st.lists(st.integers(0, MAX_NUMBERED_ENTRIES + 2), max_size=3),
+    kind=st.sampled_from([int, float, str, bytes, lambda number: (number,)]),
+)
+@settings(max_examples=30)
+def test_what_is_packed_is_read(sizes: list[int], kind: Any) -> None:
+    """Large maps whose hashes could be made to collide are refused at both ends, by the same rule."""
+    make = (lambda number: b"%d" % number) if kind is bytes else kind
+    data = [dict.fromkeys(map(make, range(size))) for size in sizes]
+    refusal = _error_of(lambda: pack(data))
+
+    if refusal is None:
+        assert unpack_data(pack(data), Encoding.MSGPACK) == data
     else:
-        assert unpack_data(packed, Encoding.MSGPACK) == dict.fromkeys(keys)
+        assert type(refusal) is LocalProtocolError
+        error = _error_of(lambda: unpack_data(msgpack.packb(data), Encoding.MSGPACK))
+        assert type(error) is RemoteProtocolError
+        assert "keys that are" in str(error)
 
 
 @given(payload=st.binary(max_size=200) | values.map(msgpack.packb), encoding=st.integers(-1, 5))

@@ -242,18 +242,38 @@ def test_what_must_not_be_sent_cannot_be_made(make: Callable[[], object], messag
     assert str(caught.value).startswith(message)
 
 
+def _nested(levels: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (datetime.datetime(2024, 1, 1), "datetime.datetime has no form in msgpack"),
-        ({"a": [object()]}, "object has no form in msgpack"),
-        ({1, 2}, "set has no form in msgpack"),
-        (2**64, "an integer of 65 bits does not fit into msgpack's 64"),
-        ("\ud800", "msgpack cannot say this: 'utf-8' codec can't encode"),
+        (datetime.datetime(2024, 1, 1), "data: datetime.datetime has no form in msgpack"),
+        ({"a": [1, object()]}, "data['a'][1]: object has no form in msgpack"),
+        ({1, 2}, "data: set has no form in msgpack"),
+        (2**64, "data: an integer of 65 bits does not fit into msgpack's 64"),
+        ({"bids": {1.5: -(2**64)}}, "data['bids'][1.5]: an integer of 65 bits"),
+        ("\ud800", "data: character 0 is half of a surrogate pair (U+D800)"),
+        ([{"text": "hi \ud83d"}], "data[0]['text']: character 3 is half of a surrogate pair (U+D83D)"),
+        ({"a": {"\ude00": 1}}, "data['a'] (its key '\\ude00'): character 0 is half of a surrogate pair"),
+        (_nested(2000), "data[0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0]: nested too deep"),
+        (
+            {"book": dict.fromkeys(range(5000))},
+            "data['book']: a map of 5000 entries has keys",
+        ),
+        ([dict.fromkeys(map(float, range(3000)))] * 2, "data[0]: a map of 3000 entries has keys that are neither"),
+        (
+            dict.fromkeys(zip(range(200), range(200), strict=True)),
+            "data: a map of 200 entries has keys that are lists or the like",
+        ),
     ],
 )
 def test_user_data_that_cannot_be_said_is_named(value: object, message: str) -> None:
-    """By its type, with what to do."""
+    """By its place and type, with what to do."""
     with pytest.raises(LocalProtocolError) as caught:
         pack(value)
 
@@ -328,7 +348,7 @@ def test_large_user_data_is_read() -> None:
         (b"\x92\x01", Encoding.MSGPACK, "payload is no MSGPACK: No more data to unpack."),
         (b"", Encoding.MSGPACK, "payload is no MSGPACK: No more data to unpack."),
         (b"\x01\x02", Encoding.MSGPACK, "payload is no MSGPACK: unpack(b) received extra data."),
-        (b"\x81\x90\x01", Encoding.MSGPACK, "payload is no MSGPACK: unhashable type: 'list'"),
+        (b"\x81\x80\x01", Encoding.MSGPACK, "payload is no MSGPACK: unhashable type: 'dict'"),
         (b"\xff", Encoding.TEXT, "payload is no TEXT: 'utf-8' codec can't decode byte 0xff in"),
         (b"[NaN]", Encoding.JSON, "payload is no JSON: NaN is no JSON"),
         (b"[" * 100_000, Encoding.JSON, "payload is no JSON: maximum recursion depth exceeded"),
