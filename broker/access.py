@@ -22,6 +22,7 @@ from .handshake import Opening, Refused
 from .identity import AuthenticationFailed, Identity
 from .inbox import is_inbox, without_inbox
 from .log import log_of
+from .own_topics import tells_of_the_broker
 from .watching import watched
 
 if TYPE_CHECKING:
@@ -99,9 +100,9 @@ def _admit_by_certificate(session: Session, authenticator: Authenticator) -> Non
         raise Refused(HTTPStatus.FORBIDDEN, "the client certificate is not accepted") from None
 
 
-def vouch(session: Session, peer: Peer, identity: Identity | None) -> None:
+def vouch(session: Session, peer: Peer, identity: Identity | None, *, admin: bool = False) -> None:
     """Who a session is going to be was asked before it began. The settings may be others by now: `look_again`."""
-    session.vouched, session.peer = True, peer
+    session.vouched, session.peer, session.admin = True, peer, admin
     if identity is not None:
         _accept(session, identity)
         session.accepted_by = None
@@ -264,11 +265,19 @@ def may(session: Asker, action: str, name: str, count: int = 1) -> bool:
     """
     permissions = session.permissions
     if permissions is None:
-        return session.hub.authenticator is None
-    allowed = permissions.may_publish(name) if action == "publish" else permissions.may_subscribe(name)
+        if session.hub.authenticator is not None:
+            return False
+        allowed = action == "publish" or not (tells_of_the_broker(name) and _elsewhere(session))
+    else:
+        allowed = permissions.may_publish(name) if action == "publish" else permissions.may_subscribe(name)
     if not allowed:
         count_forbidden(session, action, name, count)
     return allowed
+
+
+def _elsewhere(session: Asker) -> bool:
+    """Whether what the broker tells of itself is told on a port of its own, and this is another one."""
+    return session.hub.config.admin_port is not None and not session.admin
 
 
 def count_forbidden(session: Asker, action: str, name: str, count: int = 1) -> None:

@@ -14,10 +14,10 @@ import trio
 
 from fanwire.protocol import matches
 
+from .own_topics import DEMAND
+
 if TYPE_CHECKING:
     from .hub import Hub
-
-TOPIC = "$sys.demand"
 
 # Bytes of patterns in one part of a list. No pattern takes more than 257.
 PART_BYTES = 32 * 1024
@@ -41,7 +41,7 @@ class Demand:
 
     def asked(self, pattern: str) -> None:
         """Somebody has sent SUBSCRIBE with a pattern that begins with ``$sys``: list what is wanted if it is ours."""
-        if matches(pattern, TOPIC):
+        if matches(pattern, DEMAND):
             self._asked = self._listened = True
             self._woken.set()
 
@@ -57,7 +57,7 @@ class Demand:
         while True:
             await self._woken.wait()
             self._woken = trio.Event()
-            if not self._hub.registry.topic_named(TOPIC).routes:
+            if not self._hub.registry.look_up(DEMAND).routes:
                 self._asked = self._listened = False
                 self._changes.clear()
                 continue
@@ -88,7 +88,7 @@ class Demand:
     async def _publish(self, events: list[dict[str, Any]]) -> None:
         """Publish them in one go, then let others have their turn. The topic is looked up anew: its routes change."""
         tails = [_pack(_pack(event)) + _MSGPACK for event in events]
-        topic = self._hub.registry.topic_named(TOPIC)
+        topic = self._hub.registry.topic_named(DEMAND)
         self._hub.fanout.publish_own(topic, tails)
         await trio.lowlevel.checkpoint()
 

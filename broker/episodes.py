@@ -10,14 +10,13 @@ import trio
 
 from .closed import shown
 from .inbox import without_inbox
+from .own_topics import SLOW
 
 if TYPE_CHECKING:
     from .hub import Hub
     from .outbox import SlowConsumer
     from .session import Session
     from .subscription import Subscription
-
-TOPIC = "$sys.slow"
 
 _pack = msgpack.Packer().pack
 _MSGPACK = b"\x01"
@@ -58,7 +57,7 @@ class Episodes:
         self._tell("disconnected", _facts_of(session, verdict))
 
     def _tell(self, event: str, facts: dict[str, Any]) -> None:
-        topic = self._hub.registry.topic_named(TOPIC)
+        topic = self._hub.registry.topic_named(SLOW)
         if topic.routes:
             tail = _pack(_pack({"event": event, **facts})) + _MSGPACK
             fanout = self._hub.fanout

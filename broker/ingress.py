@@ -22,11 +22,12 @@ from fanwire.protocol.fastpath import Heads, Run, request_at, take_publishes
 from . import endings, turn
 from .access import may
 from .fanout import time_stamp
+from .inbox import PREFIX
 from .limits import too_fast, wait_ms, why
 from .log import log_of
 from .meter import LONGEST_PAUSE_S, MOST_OWED_S, TELL_EVERY_S
 from .publishers import wait_for_subscribers
-from .requests import check_publishable, forbidden, handle
+from .requests import forbidden, handle
 
 if TYPE_CHECKING:
     from .buckets import Bucket
@@ -63,6 +64,8 @@ _LAGGING = b"\xa7lagging"
 
 # Bytes that an envelope has at least: a message of less than so many times the limit need not be counted.
 SHORTEST = 3
+
+_INBOX = PREFIX.encode()
 
 Hold = Callable[[], Coroutine[Any, Any, None]]
 
@@ -271,10 +274,12 @@ class Ingress:
         permissions = self._session.permissions
         if permissions is not None and not permissions.may_publish_packed(packed):
             return None  # before the registry, the store or anybody else hears of it
+        name = packed[1 + (packed[0] == 0xD9) :]
+        if name.startswith(b"$") and not name.startswith(_INBOX):
+            return None  # the broker's own: nothing of it is remembered for this client
         registry = self._session.registry
         try:
             topic = registry.topic(packed)
-            check_publishable(topic.name)
         except LocalProtocolError:
             return None
         if registry.work != self._work and self._has_changed(registry):
@@ -499,7 +504,7 @@ class Ingress:
             return None
         if session.permissions is not None and not session.permissions.may_publish(envelope.topic):
             return None
-        topic = self._session.registry.topic_named(envelope.topic)
+        topic = session.registry.look_up(envelope.topic)  # what refuses a topic refuses it when it is published on
         return topic if topic.publisher_wait_s is not None else None
 
     async def _wait_for_subscribers(self) -> None:

@@ -105,7 +105,7 @@ async def _portions(hub: Hub) -> AsyncIterator[list[str]]:
 
 
 def _topic(hub: Hub, name: str) -> TopicInfo:
-    topic, kept = hub.registry.topic_named(name), hub.store.find(name)
+    topic, kept = hub.registry.look_up(name), hub.store.find(name)
     newest = None if kept is None else kept.newest()
     return TopicInfo(
         topic=name,
@@ -150,7 +150,7 @@ def _of(hub: Hub, outbox: Outbox, topic: str | None) -> list[Subscription]:
     if topic is None:
         return list(outbox.subscriptions.values())
     # Looked up each time: there may be others since the last checkpoint. Mostly that is one dict.
-    routes = [] if is_inbox(topic) else hub.registry.topic_named(topic).routes
+    routes = [] if is_inbox(topic) else hub.registry.look_up(topic).routes
     return [route.outboxes[outbox] for route in routes if outbox in route.outboxes]
 
 

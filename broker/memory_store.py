@@ -269,11 +269,11 @@ class MemoryStore:
         """See `Store.find`."""
         return self._by_name.get(name)
 
-    def topic(self, name: str, keeping: Keeping) -> MemoryKept:
+    def topic(self, name: str, keeping: Keeping, *, always: bool = False) -> MemoryKept:
         """See `Store.topic`."""
         kept = self._by_name.get(name)
         if kept is None:
-            if len(self.topics) >= self.max_topics:
+            if len(self.topics) >= self.max_topics and not always:
                 raise LocalProtocolError(
                     f"{name}: the broker remembers {self.max_topics} topics already (max_stored_topics)",
                     code="too_many",

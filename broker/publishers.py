@@ -35,6 +35,8 @@ class Asker(Protocol):
     """Where it comes from, if something is limited there."""
     meter: Meter | None
     """How fast it publishes, if that is limited."""
+    admin: bool
+    """Whether it came to the operators' own port."""
     forbidden: int
     """Requests refused for want of a permission."""
 
@@ -89,8 +91,8 @@ async def wait_for_subscribers(hub: Hub, name: str, over: Callable[[], bool] = l
         name: A valid topic.
         over: Whether there is nobody any more who wants to publish.
     """
-    topic = hub.registry.topic_named(name)
+    topic = hub.registry.look_up(name)
     with trio.move_on_after(topic.publisher_wait_s or 0):
         while topic.lagging and not over():
             await hub.fanout.caught_up()
-            topic = hub.registry.topic_named(name)
+            topic = hub.registry.look_up(name)

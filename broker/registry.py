@@ -18,6 +18,7 @@ from fanwire.protocol.fastpath import Heads
 from .groups import GroupRoute
 from .inbox import is_inbox
 from .memory_store import MemoryStore
+from .own_topics import OWN
 from .patterns import PatternTree
 from .retired import Retired
 from .routes import Route, Topic
@@ -111,6 +112,20 @@ class Registry:
         """As `topic`, by name."""
         return self.topic(msgpack.packb(check_topic(name)))
 
+    def look_up(self, name: str) -> Topic:
+        """A topic with its routes up to date, for those who only look: nothing is remembered of it, nothing refused.
+
+        Args:
+            name: A valid topic.
+        """
+        topic = self._by_name.get(name)
+        if topic is None:
+            topic = Topic(name, publisher_wait(self._rules, name), self.store.find(name))
+            topic.passing = True
+        if topic.fresh != self._version:
+            self._refresh(topic)
+        return topic
+
     def topic_names(self) -> list[str]:
         """Topics that were published on, as far as they are remembered; in no order."""
         return list(self._by_name)
@@ -200,7 +215,9 @@ class Registry:
 
     def _kept(self, name: str) -> Kept | None:
         wanted = keeping(self._rules, name)
-        return self.store.topic(name, wanted) if wanted.anything else self.store.find(name)
+        if not wanted.anything:
+            return self.store.find(name)
+        return self.store.topic(name, wanted, always=name in OWN)
 
     def _refresh(self, topic: Topic) -> None:
         self.work += 1

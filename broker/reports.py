@@ -18,14 +18,12 @@ from fanwire.version import __version__
 
 from .closed import shown, shown_user
 from .inbox import without_inbox
+from .own_topics import CONNECTIONS, STATS
 
 if TYPE_CHECKING:
     from .hub import Hub
     from .outbox import Outbox
     from .session import Session
-
-STATS = "$sys.stats"
-CONNECTIONS = "$sys.connections"
 
 # Connections in one report, those furthest behind: at most some 800 bytes each, so that a report stays under 64 KiB.
 MOST_LISTED = 80
@@ -154,7 +152,7 @@ class Reports:
 
     def _due(self, name: str) -> float:
         """When the next of a kind is to be published; never, while nobody is subscribed to it."""
-        if not self._hub.registry.topic_named(name).routes:
+        if not self._hub.registry.look_up(name).routes:
             self._wanted_by_newcomers.discard(name)
             return math.inf
         interval = self._hub.config.report_interval_s

@@ -35,6 +35,7 @@ from .access import RENEWAL_INTERVAL_S, hello, may, too_soon
 from .fanout import wall_clock_us
 from .inbox import is_inbox
 from .limits import wait_ms, why
+from .own_topics import tells_of_the_broker
 from .replay import Wish
 from .routes import parts_of_tail
 from .rules import grant, keeping, keeps_all, presence_on
@@ -92,8 +93,16 @@ def handle(session: Session, envelope: object) -> None:
 
 def forbidden(action: str, name: str) -> RequestError:
     """What to say to who may not do that."""
+    if tells_of_the_broker(name) and action != "publish":
+        return RequestError("forbidden", f"{name}: {_FOR_OPERATORS}")
     what = {"publish": "publish there", "subscribe": "subscribe to all of that"}.get(action, f"{action} that")
     return RequestError("forbidden", f"{name}: you may not {what}")
+
+
+_FOR_OPERATORS = (
+    "this is for operators: it needs a role with operator = true or, where nobody must authenticate, a request to the"
+    " operators' own port (admin_port)"
+)
 
 
 def _check_may(session: Asker, action: str, name: str) -> None:

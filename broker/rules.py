@@ -16,7 +16,7 @@ import attrs
 from fanwire.protocol import ON_SLOW, SubscribeOptions, check_pattern, matches, pattern_covers, patterns_overlap
 from fanwire.protocol.ranges import BYTES, COUNT, RATE, SECONDS, Range
 
-from .inbox import is_inbox
+from .own_topics import OWN
 from .watching import is_watch
 
 # Silence is told of this often at most, whatever is asked for.
@@ -98,9 +98,11 @@ class Keeping:
 
 
 def keeping(rules: tuple[TopicRule, ...], topic: str) -> Keeping:
-    """What ``topic`` remembers. The first rule that speaks of it and says something of what is kept settles all; but
-    inboxes remember nothing."""
-    if is_inbox(topic):
+    """What ``topic`` remembers. The first rule that speaks of it and says something of what is kept settles all.
+
+    Inboxes remember nothing, nor do other topics that begin with ``$`` and on which the broker never publishes.
+    """
+    if topic.startswith("$") and topic not in OWN:
         return Keeping()
     for rule in rules:
         says = rule.retain is not None or rule.history is not None

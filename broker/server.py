@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 import trio
 
-from fanwire.protocol import Encoding, PublishOptions
+from fanwire.protocol import Encoding, PublishOptions, check_topic
 from fanwire.transport import memory_stream_pair
 from fanwire.version import __version__
 
@@ -214,13 +214,13 @@ class Broker:
 
         Raises:
             LocalProtocolError: ``topic`` is no topic, or the broker's own; ``key`` is none; the topic's rule settles
-                otherwise whether it retains.
+                otherwise whether it retains; or as many topics are remembered as may be (`too_many`).
             TypeError: ``payload`` is not bytes.
         """
         if not isinstance(payload, bytes | bytearray | memoryview):
             raise TypeError(f"a payload is bytes, not {type(payload).__name__}; see fanwire.protocol.pack")
+        check_publishable(check_topic(topic))
         entry = self._hub.registry.topic_named(topic)
-        check_publishable(entry.name)
         options = _PLAIN if key is None else PublishOptions(key=key)
         tail, elements = message_tail(bytes(payload), Encoding(encoding), options)
         settle_retain(self._hub.registry, entry, retain)

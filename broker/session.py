@@ -77,6 +77,7 @@ class Session(Owner, Watched):
         "accepted_by",
         "account",
         "address",
+        "admin",
         "agent",
         "client",
         "config",
@@ -131,6 +132,8 @@ class Session(Owner, Watched):
         """When it last brought a token by HELLO, on trio's clock."""
         self.expires = math.inf
         """When its token does, on trio's clock."""
+        self.admin = False
+        """Whether it came to the operators' own port."""
         self.address: Address | None = None
         """Where it comes from; None: nothing is limited there (`door`)."""
         self.account: User | None = None

@@ -136,11 +136,16 @@ class Store(Protocol):
     def find(self, name: str) -> Kept | None:
         """What a topic remembers, if it does."""
 
-    def topic(self, name: str, keeping: Keeping) -> Kept:
-        """The same, begun if need be.
+    def topic(self, name: str, keeping: Keeping, *, always: bool = False) -> Kept:
+        """What a topic remembers, begun if need be.
+
+        Args:
+            name: The topic.
+            keeping: What it is to remember.
+            always: Whether there is a place for it however many topics are remembered: for the broker's own.
 
         Raises:
-            LocalProtocolError: Too many topics are remembered already (`too_many`).
+            LocalProtocolError: Too many topics are remembered already (`too_many`), and it is not ``always``.
         """
 
     def resize(self, limit: int, max_topics: int) -> None:

@@ -68,7 +68,7 @@ class Attached:
         caller = self._caller
         if caller.is_forwarded:
             caller.hub.door.move(self.session, caller.peer.numeric)
-        vouch(self.session, caller.peer, caller.identity)
+        vouch(self.session, caller.peer, caller.identity, admin=caller.admin)
 
     async def run(self) -> None:
         """Run the session to its end. Never raises."""

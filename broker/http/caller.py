@@ -34,8 +34,10 @@ class Caller:
     name = ""
     """See `Asker`: a request has no HELLO."""
 
-    def __init__(self, hub: Hub, peer: Peer, address: Address | None = None, *, local: bool) -> None:
-        """``peer`` and ``address``: where it comes from, see `Asker`; ``local``: from this machine."""
+    def __init__(
+        self, hub: Hub, peer: Peer, address: Address | None = None, *, local: bool, admin: bool = False
+    ) -> None:
+        """``peer``, ``address`` and ``admin``: where it comes from, see `Asker`; ``local``: from this machine."""
         self.hub = hub
         self.peer = peer
         """Who is at the other end, or for whom that one asks this time."""
@@ -45,6 +47,7 @@ class Caller:
         self.id = f"http-{secrets.token_hex(4)}"
         self.identity: Identity | None = None
         self.permissions: Permissions | None = None
+        self.admin = admin
         self.forbidden = 0
         self.address = self._nearest_address = address
         self._budgets = budgets_of(hub.config)

@@ -52,8 +52,12 @@ class Conversation:
         peer: Peer,
         *,
         full: bool,
+        admin: bool = False,
     ) -> None:
-        """``full``: the broker has no room for more clients; status is told all the same, and nothing else."""
+        """``full``: the broker has no room for more clients; status is told all the same, and nothing else.
+
+        ``admin``: it came to the operators' own port.
+        """
         self._hub = hub
         self.stream = stream
         self._received = bytearray(received)
@@ -62,7 +66,7 @@ class Conversation:
         self._idle: trio.CancelScope | None = None
         self._head_only = False
         self.draining = trio.Event()
-        self.caller = Caller(hub, peer, address, local=on_this_machine(stream, peer, hub.config))
+        self.caller = Caller(hub, peer, address, local=on_this_machine(stream, peer, hub.config), admin=admin)
 
     async def run(self) -> None:
         """Serve until either side has had enough. Raises what a stream raises that breaks."""

@@ -52,7 +52,9 @@ class HttpService:
         if endpoints is None:
             endpoints = ENDPOINTS if admin or self._hub.config.admin_port is None else FOR_CLIENTS
         peer = peer or peer_of(stream, proxies_of(self._hub.config.trusted_proxies))
-        conversation = Conversation(self._hub, stream, received, address, endpoints, peer, full=self._hub.full)
+        conversation = Conversation(
+            self._hub, stream, received, address, endpoints, peer, full=self._hub.full, admin=admin
+        )
         self._conversations.add(conversation)
         try:
             await conversation.run()

@@ -23,6 +23,7 @@ from fanwire.protocol.ranges import RATE
 
 from ..access import may
 from ..door import TurnedAway
+from ..own_topics import tells_of_the_broker
 from ..requests import forbidden
 from .answers import STATUS_OF, HttpError, Stream
 from .attached import Attached
@@ -77,7 +78,7 @@ async def stream(hub: Hub, request: Request) -> Stream:
         subscribe = Subscribe(_SUBSCRIBE, pattern, _options(query, place))
     except LocalProtocolError as error:
         raise failed(error) from None
-    if not pattern.startswith("$") and not may(request.caller, "subscribe", pattern):
+    if (not pattern.startswith("$") or tells_of_the_broker(pattern)) and not may(request.caller, "subscribe", pattern):
         raise failed(forbidden("subscribe", pattern))  # what is the broker's own the session judges
     flow = _Flow(request, subscribe, place)
     return Stream(MEDIA_TYPE, flow.run, {**_UNBUFFERED, **_cors(hub, request.headers.get("origin"))})

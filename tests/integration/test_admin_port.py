@@ -3,15 +3,18 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import trio
 
-from fanwire.broker import Auth, Broker, Config, Role
-from tests.keys import known
+from fanwire.broker import Auth, Broker, Config, Role, TopicRule
+from fanwire.protocol import Fetch, Ok, Subscribe, Welcome
+from tests.keys import bearer, known
 
 from .http_client import HttpClient, http
-from .raw import REQUEST
+from .raw import REQUEST, RawClient, code_of, connected
+from .sse_client import SseClient
 
 OPERATORS = ("/metrics", "/v1/stats", "/v1/connections", "/v1/connections/closed", "/v1/topics", "/v1/subscriptions")
 
@@ -98,3 +101,47 @@ def test_open_to_the_network_and_nobody_asked() -> None:
         Broker(Config(admin_host="0.0.0.0", admin_port=0))
     Broker(Config(admin_host="0.0.0.0", admin_port=0, insecure=True))
     Broker(Config(admin_host="0.0.0.0"))
+
+
+SYSTEM = ("$sys.connections", "$sys.stats", "$sys.slow", "$sys.demand", "$sys.*", "$sys.>")
+
+
+async def test_what_the_broker_tells_of_itself_has_no_side_door() -> None:
+    """Without authentication: no SUBSCRIBE, FETCH, stream, history or last value of `$sys.…` but on that port."""
+    rules = (TopicRule(pattern="$sys.>", history=5, retain=True),)
+    async with (
+        _serving(rules=rules) as broker,
+        _to(broker.port) as clients,
+        _to(broker.admin_port) as admin,
+        await trio.open_tcp_stream("127.0.0.1", broker.port or 0) as stream,
+    ):
+        raw = await RawClient(stream).open()
+        await raw.expect(Welcome)
+        for number, pattern in enumerate(SYSTEM, 1):
+            for client in (raw, await connected(broker)):
+                assert code_of(await client.ask(Subscribe(number, pattern))) == (number, "forbidden")
+            streamed = await clients.get(f"/v1/topics/{quote(pattern)}/stream")
+            assert (streamed.status, streamed.code) == (403, "forbidden")
+        for number, topic in enumerate(SYSTEM[:4], 100):
+            assert code_of(await raw.ask(Fetch(number, topic, last=1))) == (number, "forbidden")
+            for what in ("last", "history"):
+                assert (await clients.get(f"/v1/topics/{topic}/{what}")).code == "forbidden"
+        await raw.subscribe(">", snapshot=True)
+
+        events = await SseClient(admin).open("/v1/topics/%24sys.connections/stream")
+        await events.expect("subscribed")
+        assert (await events.expect("message")).data["topic"] == "$sys.connections"
+
+
+async def test_a_permission_says_so_in_so_many_words() -> None:
+    """Where somebody must authenticate: operators see it on either port, those with `demand` that alone."""
+    roles = (Role(name="ops", operator=True), Role(name="demand", demand=True), Role(name="all", subscribe=(">",)))
+    tokens = [known(f"fw_{name}", name, name) for name in ("ops", "demand", "all")]
+    async with _serving(auth=Auth(roles=roles, tokens=tokens)) as broker:
+        seen = {}
+        for name in ("ops", "demand", "all"):
+            clients = [await connected(broker, request=bearer(f"fw_{name}")) for _ in range(2)]
+            asked = zip(clients, ("$sys.demand", "$sys.connections"), strict=True)
+            seen[name] = [type(await client.ask(Subscribe(1, pattern))) is Ok for client, pattern in asked]
+
+        assert seen == {"ops": [True, True], "demand": [True, False], "all": [False, False]}
