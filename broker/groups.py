@@ -1,19 +1,27 @@
 """Queue groups: each message goes to one member of the group, the one with the least to do.
 
-What a member has to do: what waits for it in its line, what it was given since the last sweep, and what waits at the
-client, as that has last said (BACKLOG). One that lags is asked only when all do, one that is full only when all are;
-then its own policy says what becomes of the message. Among equals it goes round.
+What a member has to do, if its client says what it has finished (BACKLOG with ``taken``): what it was given and has not
+finished. It is given no more than its window (`hands`); the rest waits here, in the group's own queue, for whoever has
+room first. What a member has not finished when it ends, or stalls, goes back to the head of that queue.
 
-What a member was given stays with it: when it goes, what waited for it is lost to the group. To hand it on would need
-an answer for each message, and even then it could have been done twice.
+Of a client that does not say so: what waits for it in its line, what it was given since the last sweep, and what waits
+at the client, as that has last said. It has no window, and what it was given is lost with it.
+
+A member that lags is asked only when all do, one that is full only when all are; then its own policy says what becomes
+of the message. Among equals it goes round.
 """
 
 from __future__ import annotations
 
-from heapq import heapify, heapreplace
+from collections import deque
+from heapq import heapify, heappop, heapreplace
 from typing import TYPE_CHECKING, TypeAlias
 
-from .routes import Append, Chunk, Route
+from fanwire.protocol import Lost, encode
+
+from .group_watch import GroupWatch
+from .hands import NOTHING, OVERHEAD, Held
+from .routes import Append, Chunk, LossChunk, Route
 
 if TYPE_CHECKING:
     from .fanout import Fanout
@@ -22,37 +30,84 @@ if TYPE_CHECKING:
 
 Member: TypeAlias = "tuple[Outbox, Subscription]"
 
-Rank: TypeAlias = tuple[bool, bool, int, int]
-"""Whether it is full, whether it lags, how much it has to do, how many come before it. The least one is chosen."""
+Rank: TypeAlias = tuple[bool, bool, bool, int, int]
+"""Whether it has no room, is full, lags; how much it has to do, how many come before it. The least one is chosen."""
+
+# Members that are looked at for one message, unless none of them will do.
+MOST_LOOKED_AT = 8
+
+# A member that has something to do, and of which nothing was heard for so long, has stalled; so has one that says all
+# the time that messages wait for a handler which finishes nothing. In seconds.
+STALL_S = 30.0
+
+# How often a message is handed over at most: a message that ends each worker must not end all of them.
+MOST_TIMES = 3
+
+# How long messages wait for a group without members, in seconds: a worker that comes back finds them.
+LINGER_S = 30.0
+
+# Messages that are moved at once, beside twice as many as have come, when too much waits.
+_SOME = 64
+
+# Added to the number of lagging members while the group's own queue is nearly full, so that the group lags as a whole.
+_ALL = 1 << 40
 
 
 class GroupRoute(Route):
     """Everybody who subscribed to one pattern in one queue group. It is its own `Taker`: nobody else gets anything."""
 
-    __slots__ = ("_given", "_members", "_sweeps", "_turn", "group")
+    __slots__ = (
+        "_capacity",
+        "_crowded",
+        "_given",
+        "_members",
+        "_queue",
+        "_sweeps",
+        "_turn",
+        "_until",
+        "_watch",
+        "group",
+        "waiting",
+        "watched",
+    )
 
-    def __init__(self, number: int, pattern: str, wildcard: bool, group: str) -> None:
+    def __init__(self, number: int, pattern: str, wildcard: bool, group: str, watch: GroupWatch | None = None) -> None:
         super().__init__(number, pattern, wildcard)
         self.group = group
+        self.waiting = 0
+        """Messages in the group's own queue: no member has room for them."""
+        self.watched = False
+        """Whether the clock looks after it."""
+        self._watch = watch or GroupWatch()
         self._members: list[Member] = []
+        self._capacity = 0  # messages that may wait: what may wait for each member
         self._turn = 0  # which of them comes first among equals
         self._sweeps = -1  # the sweep since which `_given` counts
         self._given: dict[Subscription, int] = {}
+        self._queue = NOTHING
+        self._crowded = False
+        self._until = 0.0
 
     @property
     def behind(self) -> int:
-        """See `Route`. The group is one subscriber: it lags when all members do."""
+        """See `Route`. The group is one subscriber: it lags when all members do, or its own queue is nearly full."""
         return int(0 < len(self.outboxes) <= self.lagging)
 
     def audience(self, source: Outbox | None) -> int:
         """See `Route`: the whole group counts as one subscription."""
         return min(super().audience(source), 1)
 
+    @property
+    def lingers(self) -> bool:
+        """Whether it goes on without members for a while: messages wait for one."""
+        return bool(self._queue)
+
     def appends(self) -> list[Append]:
         """See `Route`."""
         if self._appends is None:
             self._appends, self.direct = [], {}
             self._members = list(self.outboxes.items())
+            self._capacity = sum([each.queue for each in self.outboxes.values()])
             self.takers = [self] if self._members else []
         return self._appends
 
@@ -68,64 +123,359 @@ class GroupRoute(Route):
         if self._sweeps != fanout.sweeps:
             self._sweeps = fanout.sweeps
             self._given.clear()
+        self.appends()  # somebody may have left since the publish began
         members = self._members
-        source = fanout.source
-        if source is not None:
-            members = [each for each in members if each[0] is not source or each[1].echo]
         if not members:
             return 0
-        if chunk.count == 1 or len(members) == 1:
-            self._give(self._least(members), chunk, now, fanout)
-        else:
-            self._spread(members, chunk, now, fanout)
+        if self._silent and (source := fanout.source) is not None:
+            members = [each for each in members if each[0] is not source or each[1].echo]
+            if len(members) < len(self._members):
+                # For these members only, so it does not wait with what is for all.
+                self._deal(deque([Held(chunk, chunk.count, now)]), members, now, fanout, anyway=True)
+                return int(bool(members))
+        if not self._queue and (chunk.count == 1 or len(members) == 1):
+            member = self._least(members)
+            hand = member[1].hand
+            if not hand.windowed or hand.room >= chunk.count:
+                hand.given += chunk.count
+                if not hand.windowed:
+                    self._given[member[1]] = self._given.get(member[1], 0) + chunk.count
+                self._give(member, chunk, now, fanout)
+                return 1
+        self._wait(Held(chunk, chunk.count, now, len(chunk.data) + OVERHEAD))
+        self.deal(now, fanout)
+        if self._queue:
+            self._bound(2 * chunk.count + _SOME, now, fanout)
         return 1
 
     def _rank(self, subscription: Subscription, turn: int) -> Rank:
+        hand = subscription.hand
+        if hand.windowed:
+            full = subscription.waiting >= subscription.queue
+            return hand.room <= 0, full, subscription.lagging, hand.given - hand.taken, turn
         waiting = subscription.waiting + self._given.get(subscription, 0)
         at_client, room = subscription.backlog or (0, 1)
         full = waiting >= subscription.queue or at_client >= room
-        return full, subscription.lagging, waiting + at_client, turn
+        return False, full, subscription.lagging, waiting + at_client, turn
 
     def _least(self, members: list[Member]) -> Member:
         """Who gets the next message. The first one with nothing to do will do: mostly nobody else is looked at."""
-        first = self._turn % len(members)
+        count = len(members)
+        first = self._turn % count
         best, best_rank = first, None
-        for turn in range(len(members)):
-            at = (first + turn) % len(members)
+        for turn in range(count):
+            at = (first + turn) % count
             rank = self._rank(members[at][1], turn)
             if best_rank is None or rank < best_rank:
                 best, best_rank = at, rank
-                if rank < (False, False, 1):
-                    break
+            if best_rank < (False, False, False, 1) or (turn >= MOST_LOOKED_AT and best_rank < (False, False, True)):
+                break
         self._turn = best + 1
         return members[best]
 
-    def _spread(self, members: list[Member], chunk: Chunk, now: float, fanout: Fanout) -> None:
-        """A run: each message to who has the least to do by then, all that one member gets as one piece."""
+    # --------------------------------------------------------------- dealing
+
+    def deal(self, now: float, fanout: Fanout) -> None:
+        """Give members what waits, as far as they have room. Synchronous; ends nobody."""
+        if self._queue:
+            self.appends()
+            self.waiting -= self._deal(self._queue, self._members, now, fanout)
+            self._look_whether_crowded(fanout)
+
+    def _deal(
+        self, queue: deque[Held], members: list[Member], now: float, fanout: Fanout, *, anyway: bool = False
+    ) -> int:
+        """Give members what is in ``queue``: each message to the one with the least to do by then, all that one member
+        gets of a run as one piece.
+
+        Args:
+            queue: What waits; what was given is taken out.
+            members: Who may have it.
+            now: The time on trio's clock.
+            fanout: The broker's.
+            anyway: Whether members get it that have no room.
+
+        Returns:
+            How many messages were given.
+        """
+        if not members:
+            return 0
         first = self._turn % len(members)
         members = members[first:] + members[:first]
         heap = [(self._rank(subscription, turn), turn) for turn, (_, subscription) in enumerate(members)]
+        if not anyway:
+            heap = [each for each in heap if not each[0][0]]
         heapify(heap)
-        shares: dict[int, list[int]] = {}
-        for index in range(chunk.count):
+        shares: dict[int, list[_Share]] = {}
+        given = turn = 0
+        while queue and heap:
             turn = heap[0][1]
-            subscription = members[turn][1]
-            shares.setdefault(turn, []).append(index)
-            self._given[subscription] = self._given.get(subscription, 0) + 1
-            heapreplace(heap, (self._rank(subscription, turn), turn))
+            subscription, held = members[turn][1], queue[0]
+            hand, count = subscription.hand, 1
+            if len(heap) == 1:
+                count = min(held.count, hand.room) if hand.windowed and not anyway else held.count
+            share = shares.setdefault(turn, [])
+            if not share or share[-1].held is not held:
+                share.append(_Share(held))
+            share[-1].parts.append((held.first, count))
+            hand.given += count
+            hand.size += count * held.width
+            if not hand.windowed:
+                self._given[subscription] = self._given.get(subscription, 0) + count
+            given += count
+            self._shorten(queue, count)
+            rank = self._rank(subscription, turn)
+            if rank[0] and not anyway:
+                heappop(heap)
+            else:
+                heapreplace(heap, (rank, turn))
         self._turn = first + turn + 1
-        for turn, indexes in shares.items():
-            data = b"".join([chunk.part(index, 1) for index in indexes])
-            _hand(members[turn], Chunk(self, chunk.topic, data, len(indexes), chunk.born), now, fanout)
+        for turn, share in shares.items():
+            for each in share:
+                members[turn][1].hand.size -= each.count * each.held.width
+                self._give_share(members[turn], each, now, fanout)
+        return given
 
-    def _give(self, member: Member, chunk: Chunk, now: float, fanout: Fanout) -> None:
-        self._given[member[1]] = self._given.get(member[1], 0) + chunk.count
-        _hand(member, chunk, now, fanout)
+    def _shorten(self, queue: deque[Held], count: int) -> None:
+        """So many of the first in ``queue`` are given, or lost."""
+        held = queue[0]
+        held.first += count
+        held.count -= count
+        if not held.count:
+            queue.popleft()
+            self._watch.kept -= held.size
+
+    def _give_share(self, member: Member, share: _Share, now: float, fanout: Fanout) -> None:
+        chunk, times = share.held.chunk, share.held.times
+        assert chunk is not None
+        if times:
+            for at, count in share.parts:
+                for index in range(at, at + count):
+                    self._give(member, self.handed_over(chunk, index), now, fanout, times)
+        elif share.count == chunk.count:
+            self._give(member, chunk, now, fanout)
+        else:
+            data = b"".join([chunk.part(at, count) for at, count in share.parts])
+            self._give(member, Chunk(self, chunk.topic, data, share.count, chunk.born), now, fanout)
+
+    def _give(self, member: Member, chunk: Chunk, now: float, fanout: Fanout, times: int = 0) -> None:
+        """Give a member what `Hand.given` counts already."""
+        outbox, subscription = member
+        hand = subscription.hand
+        if hand.windowed:
+            size = len(chunk.data) + OVERHEAD
+            if self._watch.full:
+                hand.hold(Held(None, chunk.count, now))
+            else:
+                self._watch.kept += size
+                hand.hold(Held(chunk, chunk.count, now, size, times=times))
+            if not self.watched:
+                self.watched = True
+                self._watch.add(self)
+        if subscription.limiter is not None:
+            subscription.limiter.offer(chunk, now, fanout)
+        else:
+            fanout.give(outbox, chunk)
+
+    # ------------------------------------------------------- the group's queue
+
+    def _wait(self, held: Held) -> None:
+        """Put messages at the end of the group's own queue."""
+        if self._queue is NOTHING:
+            self._queue = deque()
+        self._queue.append(held)
+        self.waiting += held.count
+        self._watch.kept += held.size
+
+    def _bound(self, most: int, now: float, fanout: Fanout) -> None:
+        """See to it that not too much waits, but move no more than ``most`` messages. The oldest ones go to members
+        without room, whose own queues and policies count then. What a member's policy lets be dropped is dropped here.
+        """
+        for _ in range(most):
+            if not self._queue or (self.waiting <= self._capacity and not self._watch.full):
+                break
+            member = self._least(self._members)
+            if member[1].on_slow in ("drop_oldest", "drop_newest"):
+                self._drop(member, now, fanout)
+            else:
+                part = Held(self._queue[0].chunk, 1, now, first=self._queue[0].first, times=self._queue[0].times)
+                self._deal(deque([part]), [member], now, fanout, anyway=True)
+                self._shorten(self._queue, 1)
+            self.waiting -= 1
+        self._look_whether_crowded(fanout)
+
+    def _drop(self, member: Member, now: float, fanout: Fanout) -> None:
+        """Drop one message that waits, and tell the member, whose policy that is."""
+        outbox, subscription = member
+        oldest = subscription.on_slow == "drop_oldest"
+        held = self._queue[0 if oldest else -1]
+        assert held.chunk is not None
+        topic = held.chunk.topic
+        if oldest:
+            self._shorten(self._queue, 1)
+        else:
+            held.count -= 1
+            if not held.count:
+                self._queue.pop()
+                self._watch.kept -= held.size
+        loss = encode(Lost(self.number, 1, "queue", topic))
+        outbox.count_lost(subscription, 1)
+        fanout.give(outbox, LossChunk(self, topic, loss, 1, "queue", now))
+
+    def _look_whether_crowded(self, fanout: Fanout) -> None:
+        """Whether the group lags as a whole: from three quarters of what may wait on, until it is less than half."""
+        if not self._crowded and self.waiting * 4 > (capacity := self._capacity) * 3 and capacity:
+            self._crowded = True
+            self.lagging += _ALL
+        elif self._crowded and self.waiting * 2 < self._capacity:
+            self._crowded = False
+            self.lagging -= _ALL
+            fanout.note_caught_up()
+
+    # ------------------------------------------------- what members have finished
+
+    def finished(self, subscription: Subscription, taken: int, queued: int, now: float, fanout: Fanout) -> None:
+        """A member's client says what it has finished.
+
+        Args:
+            subscription: The member's.
+            taken: Messages that it has finished since its SUBSCRIBE, in all.
+            queued: Messages that it has and nobody has begun.
+            now: The time on trio's clock.
+            fanout: The broker's.
+        """
+        hand = subscription.hand
+        if hand.windowed:
+            hand.queued = queued
+            self._watch.kept -= hand.finish(taken, subscription.queue, now)
+            self.deal(now, fanout)
+
+    def settle(self, subscription: Subscription, acknowledges: bool, now: float) -> None:
+        """A member has its options, or others than before.
+
+        Args:
+            subscription: The member's.
+            acknowledges: Whether its client has just begun to say what it has finished.
+            now: The time on trio's clock.
+        """
+        hand = subscription.hand
+        if subscription.on_slow == "conflate" or subscription.max_rate is not None:
+            self._watch.kept -= hand.end()  # not all that it is given reaches it, so nothing can be counted
+        elif acknowledges and not hand.given:
+            hand.begin(now)
+
+    def note_lost(self, subscription: Subscription, count: int) -> None:
+        """A member's own policy has dropped messages that it was given."""
+        if subscription.hand.windowed:
+            self._watch.kept -= subscription.hand.lose(count)
+
+    # ---------------------------------------------------------- handing over
+
+    def part(self, outbox: Outbox, now: float, fanout: Fanout, *, kindly: bool) -> None:
+        """A member goes: others get what it has not finished. Call `Registry.release` afterwards.
+
+        Args:
+            outbox: The member's.
+            now: The time on trio's clock.
+            fanout: The broker's.
+            kindly: It still gets what it was given, and its part of what waits: the broker ends.
+        """
+        subscription = self.outboxes[outbox]
+        hand = subscription.hand
+        back: list[Held] = []
+        if kindly:
+            self._give_part(outbox, subscription, now, fanout)
+        elif hand.windowed:
+            back = hand.give_up()
+        self._watch.kept -= hand.end()
+        self.remove(outbox)
+        self._until = now + LINGER_S
+        self._put_back(back)
+        self.deal(now, fanout)
+        if self._queue and not self.watched:
+            self.watched = True
+            self._watch.add(self)
+
+    def _give_part(self, outbox: Outbox, subscription: Subscription, now: float, fanout: Fanout) -> None:
+        count = self.waiting // len(self.outboxes)
+        part: deque[Held] = deque()
+        while count:
+            held = self._queue[0]
+            some = min(count, held.count)
+            part.append(Held(held.chunk, some, now, first=held.first, times=held.times))
+            self._shorten(self._queue, some)
+            self.waiting -= some
+            count -= some
+        self._deal(part, [(outbox, subscription)], now, fanout, anyway=True)
+
+    def _put_back(self, back: list[Held]) -> None:
+        """At the head of the queue: it is older than all that waits."""
+        if not back:
+            return
+        if self._queue is NOTHING:
+            self._queue = deque()
+        for held in reversed(back):
+            held.times += 1
+            if held.chunk is None or held.times > MOST_TIMES:
+                self._watch.kept -= held.size
+                self._watch.lose(self, held.count)
+            else:
+                self._queue.appendleft(held)
+                self.waiting += held.count
+
+    def look(self, now: float, fanout: Fanout) -> bool:
+        """Hand over what stalled members have. Called about once a second.
+
+        Returns:
+            Whether to look again.
+        """
+        if not self.outboxes:
+            if self._queue and now < self._until:
+                return True
+            self.clear()
+            return False
+        if len(self.outboxes) > 1:
+            for outbox, subscription in list(self.outboxes.items()):
+                if subscription.hand.held and not subscription.hand.stalled:
+                    self._look_at(outbox, subscription, now, fanout)
+        return bool(self._queue) or any(each.hand.held for each in self.outboxes.values())
+
+    def _look_at(self, outbox: Outbox, subscription: Subscription, now: float, fanout: Fanout) -> None:
+        hand = subscription.hand
+        if now - hand.heard >= STALL_S:
+            begun = 0
+        elif hand.queued and now - hand.moved >= STALL_S:
+            begun = max(0, hand.unfinished - hand.queued)
+        else:
+            return
+        if all(each is subscription or each.hand.stalled for each in self.outboxes.values()):
+            return  # who should have it?
+        back = hand.give_up(begun)
+        hand.stalled = True
+        count = sum([held.count for held in back])
+        loss = encode(Lost(self.number, count, "handed_over", None))
+        fanout.give(outbox, LossChunk(self, None, loss, count, "handed_over", now))
+        self._put_back(back)
+        self.deal(now, fanout)
+
+    def clear(self) -> None:
+        """What waits is lost."""
+        self._watch.kept -= sum([held.size for held in self._queue])
+        self._watch.lose(self, self.waiting)
+        self._queue, self.waiting = NOTHING, 0
 
 
-def _hand(member: Member, chunk: Chunk, now: float, fanout: Fanout) -> None:
-    outbox, subscription = member
-    if subscription.limiter is not None:
-        subscription.limiter.offer(chunk, now, fanout)
-    else:
-        fanout.give(outbox, chunk)
+class _Share:
+    """What one member gets of some messages that lie together."""
+
+    __slots__ = ("held", "parts")
+
+    def __init__(self, held: Held) -> None:
+        self.held = held
+        self.parts: list[tuple[int, int]] = []
+        """The first, and how many."""
+
+    @property
+    def count(self) -> int:
+        """Messages."""
+        return sum([count for _, count in self.parts])

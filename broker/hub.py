@@ -45,6 +45,7 @@ class Hub:
         self.counters = Counters()
         self.store: Store = MemoryStore(secrets.token_hex(8), config.max_stored_bytes, config.max_stored_topics)
         self.registry = Registry(config.rules, self.store)
+        self.registry.groups.begin(self)
         self.authenticator = authenticator_of(config.auth)
         self.tls = load(config.tls)
         self.fanout = Fanout(self.counters)

@@ -13,6 +13,7 @@ import trio
 from fanwire.protocol import matches
 
 from .closed import shown, shown_user
+from .groups import GroupRoute
 from .inbox import is_inbox, without_inbox
 
 if TYPE_CHECKING:
@@ -64,6 +65,10 @@ class SubscriptionInfo:
     """Messages a second of each topic; None: all."""
     waiting: int
     """Messages that wait; conflating: keys."""
+    unfinished: int | None
+    """In a queue group: messages that it was given and has not finished; None: its client does not say."""
+    group_waiting: int | None
+    """Messages that wait for the queue group, until a member has room; None: it is in no group."""
     lagging: bool
     lost: int
     """Messages that its policy dropped so far."""
@@ -161,6 +166,7 @@ def _cut(values: Sequence[T]) -> list[Sequence[T]]:
 
 
 def _subscription(session: Session, subscription: Subscription) -> SubscriptionInfo:
+    route = subscription.route
     return SubscriptionInfo(
         session=session.id,
         name=shown(session.name),
@@ -171,6 +177,8 @@ def _subscription(session: Session, subscription: Subscription) -> SubscriptionI
         queue=subscription.queue,
         max_rate=subscription.max_rate,
         waiting=subscription.waiting,
+        unfinished=subscription.hand.unfinished if route.group is not None and subscription.hand.windowed else None,
+        group_waiting=route.waiting if isinstance(route, GroupRoute) else None,
         lagging=subscription.lagging,
         lost=subscription.lost,
         replaced=subscription.replaced,

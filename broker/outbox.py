@@ -267,11 +267,13 @@ class Outbox:
         subscription.front = subscription.front or Losses(reason)
         subscription.front.note(chunk.topic, count)
         self.count_lost(subscription, count)
+        subscription.route.note_lost(subscription, count)
 
     def lose_last(self, subscription: Subscription, chunk: Chunk, count: int, reason: str) -> None:
         """Messages are lost behind all that waits of the subscription."""
         self._lose_behind(subscription, chunk.topic, count, reason)
         self.count_lost(subscription, count)
+        subscription.route.note_lost(subscription, count)
 
     def _lose_behind(self, subscription: Subscription, topic: str | None, count: int, reason: str) -> None:
         if subscription.back is None:

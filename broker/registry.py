@@ -15,6 +15,7 @@ from fanwire.protocol import check_topic, is_wildcard
 from fanwire.protocol.errors import LocalProtocolError
 from fanwire.protocol.fastpath import Heads
 
+from .group_watch import GroupWatch
 from .groups import GroupRoute
 from .inbox import is_inbox
 from .memory_store import MemoryStore
@@ -54,6 +55,8 @@ class Registry:
         self._rules = rules
         self.publishers_wait = any(rule.publisher_wait_s is not None for rule in rules)
         """Whether a publish may have to wait for subscribers on some topic."""
+        self.groups = GroupWatch()
+        """What all queue groups share."""
         self.routes: dict[int, Route] = {}
         self._by_pattern: dict[str, Routes] = {}
         self._wildcards: PatternTree[Routes] = PatternTree()
@@ -138,7 +141,10 @@ class Registry:
             return route
         self._numbers += 1  # never reused while the broker lives
         number, wildcard = self._numbers, is_wildcard(pattern)
-        route = Route(number, pattern, wildcard) if group is None else GroupRoute(number, pattern, wildcard, group)
+        if group is None:
+            route = Route(number, pattern, wildcard)
+        else:
+            route = GroupRoute(number, pattern, wildcard, group, self.groups)
         self.routes[number] = routes[group] = route
         if len(routes) == 1:
             self._by_pattern[pattern] = routes
@@ -152,8 +158,8 @@ class Registry:
         return sum([len(route.outboxes) for route in self._by_pattern.get(pattern, {}).values()])
 
     def release(self, route: Route) -> None:
-        """Forget the route if nobody is left on it."""
-        if route.outboxes or self.routes.get(route.number) is not route:
+        """Forget the route if nobody is left on it, and nothing waits for somebody to come back."""
+        if route.outboxes or route.lingers or self.routes.get(route.number) is not route:
             return
         routes = self._by_pattern[route.pattern]
         del self.routes[route.number], routes[route.group]

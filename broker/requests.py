@@ -33,6 +33,7 @@ from fanwire.protocol import (
 
 from .access import RENEWAL_INTERVAL_S, hello, may, too_soon
 from .fanout import wall_clock_us
+from .groups import GroupRoute
 from .inbox import is_inbox
 from .limits import wait_ms, why
 from .own_topics import tells_of_the_broker
@@ -89,6 +90,15 @@ def handle(session: Session, envelope: object) -> None:
         return
     if request and session.ending is None:
         session.answer(encode(Ok(request, result)))
+        if type(envelope) is Subscribe and envelope.options.group is not None:
+            _deal(session, result["route"])
+
+
+def _deal(session: Session, number: int) -> None:
+    """Somebody has come to a queue group, or has other options: there may be room for what waits."""
+    subscription = session.outbox.subscriptions.get(number)
+    if subscription is not None and isinstance(subscription.route, GroupRoute):
+        subscription.route.deal(trio.current_time(), session.hub.fanout)
 
 
 def forbidden(action: str, name: str) -> RequestError:
@@ -169,13 +179,14 @@ def _subscribe(session: Session, envelope: Subscribe) -> dict[str, Any]:
         if wish is not None:
             session.replay(subscription, wish)
         subscription.echo = echo
-        session.change(subscription, given)
+        session.change(subscription, given, acknowledges=envelope.acknowledges)
     else:
         if (refused := session.hub.limits.too_many(session, route)) is not None:
             session.registry.release(route)
             session.hub.limits.refuse(refused[0], session=session.id, user=session.user)
             raise RequestError("too_many", refused[1], limit=refused[0])
-        session.join(route, given, wish, echo=echo)  # nothing is published before the answer is in the outbox too
+        # Nothing is published before the answer is in the outbox too.
+        session.join(route, given, wish, echo=echo, acknowledges=envelope.acknowledges)
     return {
         "route": route.number,
         "offset": _head(session, envelope.pattern),
@@ -315,6 +326,9 @@ def _backlog(session: Session, envelope: Backlog) -> dict[str, Any]:
     subscription = _subscription(session, envelope.route)
     subscription.backlog = (envelope.queued, envelope.limit)
     session.outbox.note_backlog(subscription)
+    if isinstance(route := subscription.route, GroupRoute):
+        now = trio.current_time()
+        route.finished(subscription, envelope.taken, envelope.queued, now, session.hub.fanout)
     return {}
 
 

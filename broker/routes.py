@@ -238,6 +238,11 @@ class Route:
         self.takers, self.direct = [], {}
 
     @property
+    def lingers(self) -> bool:
+        """Whether it goes on for a while when nobody is left."""
+        return False
+
+    @property
     def behind(self) -> int:
         """How many subscribers a publisher is told to be lagging."""
         return self.lagging
@@ -246,6 +251,9 @@ class Route:
         """How many subscriptions a publish reaches that comes from ``source``."""
         mine = None if source is None else self.outboxes.get(source)
         return len(self.outboxes) - (mine is not None and not mine.echo)
+
+    def note_lost(self, subscription: Subscription, count: int) -> None:
+        """Messages were dropped that had been gathered for a subscription."""
 
     def appends(self) -> list[Append]:
         """``pending.append`` of each outbox in `direct`, bound once: the loop over a thousand subscribers runs over
@@ -332,6 +340,16 @@ class Route:
         else:
             end = _RETAINED if elements == _MOST_ELEMENTS - 1 else _RAW_RETAINED
         return b"".join((_ARRAYS[_MOST_ELEMENTS], self._prefix, name, number, _UINT64, stamp, tail, end))
+
+    def handed_over(self, chunk: Chunk, index: int) -> Chunk:
+        """One of a chunk's messages, as MESSAGE that says that another member of the group was given it before."""
+        message = list(_unpack(chunk.part(index, 1), raw=False))
+        message += [0, {}][len(message) - _PLAIN_ELEMENTS :]
+        message[-1] = {**message[-1], "redelivered": True}
+        data = _pack(message)
+        if isinstance(chunk, KeyedChunk):
+            return KeyedChunk(self, chunk.topic, data, chunk.born, chunk.message_key)
+        return Chunk(self, chunk.topic, data, 1, chunk.born)
 
     def first_offset(self, chunk: Chunk) -> int:
         """Of its first message."""

@@ -25,6 +25,7 @@ from .access import admit, look_again, note_expired
 from .arrival import arrive, look_over
 from .endings import Ending
 from .fanout import wall_clock_us
+from .groups import GroupRoute
 from .handshake import PlainRequest, Refused, read_opening
 from .inbox import new_inbox
 from .ingress import Ingress
@@ -564,7 +565,9 @@ class Session(Owner, Watched):
         finally:
             fanout.source = None
 
-    def join(self, route: Route, given: Grant, wish: Wish | None = None, *, echo: bool = True) -> None:
+    def join(
+        self, route: Route, given: Grant, wish: Wish | None = None, *, echo: bool = True, acknowledges: bool = False
+    ) -> None:
         """From now on this connection gets what is published on the route; before that, what it wishes for.
 
         Before calling this, and `replay` and `change`, see to it that the session has not ended.
@@ -576,6 +579,8 @@ class Session(Owner, Watched):
             self.replay(subscription, wish)
         self._set_rate(subscription)
         self._set_conflating()
+        if isinstance(route, GroupRoute):
+            route.settle(subscription, acknowledges, trio.current_time())
         route.add(self.outbox, subscription)
         self.hub.heartbeats.set(subscription, self.outbox, given.heartbeat, trio.current_time())
         self.hub.presence.watch(subscription, self.outbox if given.presence else None)
@@ -609,7 +614,7 @@ class Session(Owner, Watched):
             log_of(self).exception("defect: a subscription could not be begun")
             self.end(endings.internal())
 
-    def change(self, subscription: Subscription, given: Grant) -> None:
+    def change(self, subscription: Subscription, given: Grant, *, acknowledges: bool = False) -> None:
         """Other options from now on; what is queued stays. Before calling this, flush what was gathered."""
         assert self.ending is None, "nobody would ever take it off the route"
         if subscription.on_slow != given.on_slow:
@@ -617,6 +622,8 @@ class Session(Owner, Watched):
         subscription.queue, subscription.on_slow, subscription.max_rate = given.queue, given.on_slow, given.max_rate
         self._set_rate(subscription)
         self._set_conflating()
+        if isinstance(subscription.route, GroupRoute):
+            subscription.route.settle(subscription, acknowledges, trio.current_time())
         subscription.route.add(self.outbox, subscription)
         self.hub.heartbeats.set(subscription, self.outbox, given.heartbeat, trio.current_time())
         self.hub.presence.watch(subscription, self.outbox if given.presence else None)
@@ -667,7 +674,11 @@ class Session(Owner, Watched):
         self.hub.heartbeats.stop(subscription)
         self.hub.presence.part(subscription)
         if self.outbox in subscription.route.outboxes:
-            subscription.route.remove(self.outbox)
+            if isinstance(subscription.route, GroupRoute):
+                now, fanout = trio.current_time(), self.hub.fanout
+                subscription.route.part(self.outbox, now, fanout, kindly=self.hub.parting)
+            else:
+                subscription.route.remove(self.outbox)
             self.outbox.clear_lagging(subscription)
             self.registry.release(subscription.route)
             if not self.registry.subscribers(subscription.route.pattern):

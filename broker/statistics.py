@@ -125,7 +125,8 @@ class BrokerStatistics:
     slow_by_measure: dict[str, int]
     """Connections closed with 4008, by the measure that they passed: queue, max_pending, stall_timeout, max_age."""
     lost: dict[str, int]
-    """Messages dropped and told by LOST, by policy."""
+    """Messages dropped and told by LOST, by policy; "group": of queue groups, where nobody was left who
+    could have them."""
     replaced: int
     """Messages conflated, or passed over by a subscriber's rate: by its own wish, so not lost."""
     queue_depths: dict[str, int]

@@ -6,6 +6,8 @@ import math
 from collections import deque
 from typing import TYPE_CHECKING
 
+from .hands import Hand
+
 if TYPE_CHECKING:
     from .heartbeats import Heartbeat
     from .limiter import Limiter
@@ -27,6 +29,7 @@ class Subscription:
         "echo",
         "entries",
         "front",
+        "hand",
         "heartbeat",
         "held",
         "lagging",
@@ -81,6 +84,9 @@ class Subscription:
         """What waits of it, as it stands in the connection's line."""
         self.newest: dict[ConflationKey, Entry] = {}
         """Conflating: where the newest message of each key waits."""
+        if route.group is not None:
+            self.hand = Hand()
+            """What a member of a queue group has to do."""
         self.front: Losses | None = None
         """To be told before the first of `entries`."""
         self.back: Losses | None = None

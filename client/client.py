@@ -170,8 +170,8 @@ class Client:
         self._thread = self._home.thread
         self._publisher = Publisher(self._outgoing)
         outages = Outages(address)
-        self._feeds = Feeds(self._requests, self._outgoing, options, outages)
         deadlines = Deadlines()
+        self._feeds = Feeds(self._requests, self._outgoing, options, deadlines, outages)
         self._link = Link(
             address, options, self._states, self._requests, self._feeds, self._outgoing, deadlines, outages
         )
@@ -334,8 +334,10 @@ class Client:
             max_rate: Messages per second and topic (and key) at most: one that comes too soon is held, and replaced by
                 newer ones, until it is due. Implies ``on_slow="conflate"``.
             group: The name of a queue group: of all who subscribe to the pattern in it, each message goes to one, to
-                the one that has the least to do. Two subscriptions of this client in the same group share the client's
-                part of the work. It cannot be had with ``snapshot``, ``replay`` or ``heartbeat_s``.
+                the one that has the least to do. A message is finished when the loop comes back for the next one; what
+                this program has not finished when it leaves, ends or stalls goes to another member, with
+                `Message.redelivered`. Two subscriptions of this client in the same group share the client's part of the
+                work. It cannot be had with ``snapshot``, ``replay`` or ``heartbeat_s``.
             echo: Whether also what this client publishes comes back to it. ``snapshot``, ``replay`` and what is caught
                 up on after a break bring it in any case: the broker does not remember who published it. False cannot be
                 had with ``heartbeat_s``.

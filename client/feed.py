@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 class Feed:
     """What the broker sends for one pattern."""
 
+    acknowledges = False
+    """Whether the broker hears what is finished."""
+
     def __init__(self, pattern: str, wanted: SubscribeOptions, beginning: Beginning) -> None:
         self.pattern = pattern
         self.beginning = beginning

@@ -22,6 +22,7 @@ from fanwire.protocol import (
 from fanwire.protocol.codes import MAX_NUMBER
 
 from .config import Options
+from .deadlines import Deadlines
 from .errors import FanwireError, RequestFailed, SlowConsumer
 from .feed import Feed
 from .group import GroupFeed
@@ -49,11 +50,15 @@ _log = logging.getLogger("fanwire.client")
 class Feeds:
     """Which patterns this client is subscribed to."""
 
-    def __init__(self, requests: Requests, outgoing: Outgoing, options: Options, outages: Outages) -> None:
+    def __init__(
+        self, requests: Requests, outgoing: Outgoing, options: Options, deadlines: Deadlines, outages: Outages
+    ) -> None:
         self._outages = outages
         self._requests = requests
         self._outgoing = outgoing
         self._options = options
+        self.deadlines = deadlines
+        """The client's timer; it runs while there is a connection."""
         self.home = outgoing.home
         """Where subscriptions may be called."""
         self._by_pattern: dict[Key, Feed] = {}
@@ -92,8 +97,9 @@ class Feeds:
         if feed:
             feed.check(wanted, beginning)
             return feed
-        kind = Feed if wanted.group is None else GroupFeed
-        feed = self._by_pattern[pattern, wanted.group] = kind(pattern, wanted, beginning)
+        plain = wanted.group is None
+        feed = Feed(pattern, wanted, beginning) if plain else GroupFeed(self, pattern, wanted, beginning)
+        self._by_pattern[pattern, wanted.group] = feed
         if self._outgoing.connected and _key(feed) not in self._abandoned:  # else when that one is answered
             self._subscribe(feed)
         return feed
@@ -166,6 +172,10 @@ class Feeds:
         if feed.crowded(subscription, crowded) and feed.route is not None:
             self._outgoing.add_control(encode(Backlog(0, feed.route, queued, limit)))
 
+    def acknowledge(self, route: int, queued: int, limit: int, taken: int) -> None:
+        """A member of a queue group has finished messages: tell the broker."""
+        self._outgoing.add_control_at_once(encode(Backlog(0, route, queued, limit, taken)))
+
     # ---------------------------------------------------------- for requests
 
     def open_inbox(self, name: str) -> Inbox:
@@ -215,7 +225,7 @@ class Feeds:
     def _ask(self, feed: Feed, subscribing: _Subscribing, options: SubscribeOptions) -> None:
         number = self._requests.number()
         self._requests.expect(number, subscribing)
-        self._outgoing.add_control(encode(Subscribe(number, feed.pattern, options)))
+        self._outgoing.add_control(encode(Subscribe(number, feed.pattern, options, feed.acknowledges)))
 
     def not_kept(self, feed: Feed) -> None:
         """The broker does not keep any more what was missed: that is lost."""

@@ -1,31 +1,103 @@
 """Queue groups: this client's share of the work, handed out among its own subscriptions.
 
 To the broker the subscriptions of one client to the same pattern and group are one member. What comes goes to one of
-them: to the one for which the least waits. The broker is told how much waits here earlier and more often than of other
-subscriptions: it chooses by that, and what was given to a member that is busy stays there.
+them: to the one for which the least waits.
+
+The broker gives a member no more than its window, and wants to hear what was finished (BACKLOG with ``taken``). A
+message is finished when its handler comes back for the next one. That is said at once while handlers take their time,
+and for `MOST_UNSAID` messages together, or after `SOON_S`, when they are fast: a quick handler costs an envelope now
+and then. While a handler is at work for long the client says every `ALIVE_S` that it lives, so that the broker does not
+give the work to another member.
 """
 
 from __future__ import annotations
 
-from typing import Any, cast
+import logging
+from typing import TYPE_CHECKING, Any, cast
+
+import trio
+
+from fanwire.protocol import SubscribeOptions
 
 from .feed import Feed
-from .message import Raw
+from .message import LostMessages, Raw
+from .position import Asked, Beginning
+from .requests import Result
 from .subscription import Subscription
+
+if TYPE_CHECKING:
+    from .feeds import Feeds
+
+# Finished messages that the broker need not hear of at once, and for how long, in seconds.
+MOST_UNSAID = 16
+SOON_S = 0.005
+
+# The first messages of a connection are told at once: so the broker learns soon how fast this member is.
+EAGER = 64
+
+# How often a client says that it lives while its handlers are at work, in seconds. The broker waits for three times as
+# long.
+ALIVE_S = 10.0
+
+_MESSAGE = 19
+
+_log = logging.getLogger("fanwire.client")
 
 
 class GroupFeed(Feed):
     """What the broker sends for one pattern and group."""
 
-    _told = 0  # what the broker was last told to wait here
+    acknowledges = True
     _turn = 0  # who comes first among equals
     _run: list[Raw] | None = None  # that is being handed out
     _shares: dict[Worker, list[Raw]]
+
+    def __init__(self, feeds: Feeds, pattern: str, wanted: SubscribeOptions, beginning: Beginning) -> None:
+        super().__init__(pattern, wanted, beginning)
+        self._feeds = feeds
+        self._kept_in: tuple[object, object] = (None, None)  # the route, and the life of the broker that it belongs to
+        self._received = 0  # messages, over the present connection
+        self._said = 0  # how many of them the broker knows to be finished
+        self._said_at = 0.0
+        self._soon = _Timer(self, self._say_news)
+        self._alive = _Timer(self, self._say_that_it_lives)
+
+    # ------------------------------------------------------ beginning, ending
+
+    def begin(self, route: int, agreed: SubscribeOptions, asked: Asked | None, result: Result) -> bool:
+        """See `Feed`. With a new connection counting begins anew."""
+        anew, home = self.route is None, (route, result.get("epoch"))
+        if anew:
+            # The broker has kept the group, so another member gets, or has got, what was not finished here.
+            handed_over = home == self._kept_in
+            for worker in self._workers:
+                worker.begin_anew(drop=handed_over)
+            self._kept_in, self._received, self._said, self._said_at = home, 0, 0, trio.current_time()
+        return super().begin(route, agreed, asked, result)
+
+    @property
+    def _workers(self) -> list[Worker]:
+        return cast(list[Worker], self.subscriptions)
+
+    def lose(self, lost: LostMessages) -> None:
+        """See `Feed`. What the broker has given to others is not lost: what waits here is theirs now."""
+        if lost.reason != "handed_over":
+            super().lose(lost)
+            return
+        dropped = sum([worker.drop_waiting() for worker in self._workers])
+        _log.warning(
+            "the broker has given %s messages of %r to other members of the group %r, for nothing was finished here;"
+            " %d that waited are dropped",
+            lost.count, self.pattern, self.wanted.group, dropped,
+        )  # fmt: skip
 
     # ------------------------------------------------------------ handing out
 
     def receive(self, run: list[Raw], columns: list[tuple[Any, ...]]) -> None:
         """See `Feed`. Each message goes to one subscription: they ask for their `share`."""
+        self._received += len(run)
+        if not self._alive.set:
+            self._alive.start(ALIVE_S)
         try:
             super().receive(run, columns)
         finally:
@@ -34,27 +106,45 @@ class GroupFeed(Feed):
     def share(self, worker: Worker, run: list[Raw]) -> list[Raw]:
         """What of ``run`` is for this one."""
         if self._run is not run:
-            self._run, self._shares = run, {worker: run} if len(self.subscriptions) == 1 else self._divide(run)
+            workers = self._workers
+            self._run, self._shares = run, {worker: run} if len(workers) == 1 else self._divide(run, workers)
         return self._shares.get(worker, [])
 
-    def _divide(self, run: list[Raw]) -> dict[Worker, list[Raw]]:
-        workers = cast(list[Worker], self.subscriptions)
+    def _divide(self, run: list[Raw], workers: list[Worker]) -> dict[Worker, list[Raw]]:
         first = self._turn % len(workers)
-        workers = workers[first:] + workers[:first]
-        shares: dict[Worker, list[Raw]] = {worker: [] for worker in workers}
+        order = workers[first:] + workers[:first]
+        shares: dict[Worker, list[Raw]] = {worker: [] for worker in order}
 
         def burden(worker: Worker) -> tuple[int, bool]:
             return worker.waiting + len(shares[worker]), not worker.giving_way
 
         for raw in run:
-            worker = min(workers, key=burden)  # the first of equals
+            worker = min(order, key=burden)  # the first of equals
             shares[worker].append(raw)
-            workers.remove(worker)
-            workers.append(worker)
-        self._turn = self.subscriptions.index(workers[-1]) + 1
+            order.remove(worker)
+            order.append(worker)
+        self._turn = workers.index(order[-1]) + 1
         return shares
 
-    # --------------------------------------------------------------- backlog
+    def leave(self, worker: Worker) -> None:
+        """A subscription is left. The others of this client get what waits for it; else the broker gives it to others.
+
+        What it has finished is told before the broker hears that the last one has left.
+        """
+        others = [each for each in self._workers if each is not worker]
+        if others and (rest := worker.take_waiting()):
+            for other, share in self._divide(rest, others).items():
+                if share:
+                    other.take_in(self, share)
+            worker.forget()
+        if self._said < self._taken():
+            self.say()
+
+    # ------------------------------------------------------------- finishing
+
+    def _taken(self) -> int:
+        """Messages of the present connection that are finished."""
+        return self._received - sum([worker.unfinished for worker in self._workers])
 
     @property
     def waiting(self) -> int:
@@ -66,50 +156,141 @@ class GroupFeed(Feed):
         """How many may."""
         return sum([one.limit for one in self.subscriptions])
 
+    def came_back(self) -> None:
+        """A handler has finished what it had: say so now, or soon."""
+        taken = self._taken()
+        unsaid = taken - self._said
+        if unsaid <= 0:
+            return
+        if unsaid >= MOST_UNSAID or taken <= EAGER or trio.current_time() >= self._said_at + SOON_S:
+            self.say()
+        elif not self._soon.set:
+            self._soon.start(SOON_S)
+
+    def _say_news(self) -> None:
+        if self._said < self._taken():
+            self.say()
+
+    def _say_that_it_lives(self) -> None:
+        if self._taken() < self._received:
+            self.say()
+            self._alive.start(ALIVE_S)
+
+    def say(self) -> None:
+        """Tell the broker how much waits and how much is finished."""
+        if self.route is not None:
+            self._said, self._said_at = max(self._said, self._taken()), trio.current_time()
+            self._feeds.acknowledge(self.route, self.waiting, self.limit, self._said)
+
     def crowded(self, subscription: Subscription, crowded: bool) -> bool:
-        """See `Feed`: whether the broker should hear how much waits. More than one message for each subscription, and
-        then twice as much, or half, each time; and at 75 %, from where on it counts as lagging."""
-        if not crowded:
-            return False  # it leaves; the others tell what is left
-        told, waiting, limit = self._told, self.waiting, self.limit
-        if waiting > told:
-            news = waiting >= max(2 * told, len(self.subscriptions) + 1) or waiting * 4 > limit * 3 >= told * 4
-        else:
-            news = waiting * 2 < told
-        if news:
-            self._told = waiting
-        return news
+        """See `Feed`: it says so by itself."""
+        return False
 
     def backlog(self) -> tuple[int, int] | None:
-        """See `Feed`: what a new connection has to hear of."""
-        self._told = self.waiting
-        return (self._told, self.limit) if self._told else None
+        """See `Feed`: a new connection hears of it with the first that is finished."""
+        return None
+
+    def start(self, timer: _Timer, seconds: float) -> None:
+        """Have a timer expire."""
+        self._feeds.deadlines.add(trio.current_time() + seconds, timer)
+
+    def done(self) -> None:
+        """A timer has expired."""
+        self._feeds.deadlines.done()
+
+
+class _Timer:
+    """Expires once after each `start`."""
+
+    over = False
+    """See `Expiring`."""
+
+    def __init__(self, feed: GroupFeed, then: Any) -> None:
+        self._feed = feed
+        self._then = then
+        self.set = False
+        """Whether it runs."""
+
+    def start(self, seconds: float) -> None:
+        """Expire after so many seconds. Not while it runs."""
+        self.set = True
+        self._feed.start(self, seconds)
+
+    def expire(self) -> None:
+        """See `Expiring`."""
+        self.set = False
+        self._feed.done()
+        if self._feed.route is not None and self._feed.subscriptions:
+            self._then()
 
 
 class Worker(Subscription):
     """A subscription in a queue group."""
 
+    _finished = 0  # of those received
+    _old = 0  # of those received, what came over an earlier connection
+    _batching = False  # whether the handler took a batch last
+
+    @property
+    def unfinished(self) -> int:
+        """Messages of the present connection that wait, or that the handler had when it last came back."""
+        return self._received - max(self._finished, self._old)
+
+    def begin_anew(self, *, drop: bool) -> None:
+        """A new connection begins; ``drop``: others have what waits."""
+        if drop:
+            self.drop_waiting()
+        self._old = self._received
+
+    def drop_waiting(self) -> int:
+        """Others have what waits. Returns how many messages that were."""
+        dropped = len(self._buffer)
+        self._buffer.clear()
+        self._finished += dropped
+        return dropped
+
+    def forget(self) -> None:
+        """Others of this client have what was not finished here."""
+        self._old = self._received
+
+    def take_waiting(self) -> list[Raw]:
+        """Take out the messages that wait; they are not finished."""
+        return [raw for raw in self._buffer.take_up_to(len(self._buffer)) if raw[0] == _MESSAGE]
+
+    def take_in(self, feed: GroupFeed, share: list[Raw]) -> None:
+        """Messages that were another subscription's."""
+        super().receive(feed, share, sum([len(raw[5]) for raw in share]))
+
     def receive(self, feed: Feed, run: list[Raw], size: int) -> None:
         """See `Subscription`."""
-        feed = cast(GroupFeed, feed)
-        share = feed.share(self, run)
+        share = cast(GroupFeed, feed).share(self, run)
         if share:
             super().receive(feed, share, size if share is run else sum([len(raw[5]) for raw in share]))
-            self._tell(feed)
-
-    def _tell(self, feed: GroupFeed) -> None:
-        if feed.subscriptions:
-            self._feeds.crowded(feed, self, True, feed.waiting, feed.limit)
 
     def _set_crowded(self, feed: Feed, crowded: bool) -> None:
-        """What waits was told already."""
+        self._crowded = crowded
+        cast(GroupFeed, feed).say()
 
     async def _wait(self) -> None:
         if self._feed:
-            self._tell(cast(GroupFeed, self._feed))
+            self._finished = self._received - len(self._buffer)
+            cast(GroupFeed, self._feed).came_back()
+        self._batching = False
         await super()._wait()
 
-    async def __aexit__(self, *error: Any) -> None:
-        await super().__aexit__(*error)
-        if self._feed:
-            self._tell(cast(GroupFeed, self._feed))
+    async def next_batch(self, most: int) -> list[Any]:
+        """See `Subscription`."""
+        batch = await super().next_batch(most)
+        self._batching = True
+        return batch
+
+    async def __aexit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        if self._feed and self in self._feed.subscriptions:
+            feed = cast(GroupFeed, self._feed)
+            handed = self._received - len(self._buffer) - self._finished
+            if error is None or len(feed.subscriptions) > 1:
+                self._finished += handed
+            elif handed and not self._batching:
+                self._finished += handed - 1  # it is the last one that has failed
+            feed.leave(self)
+        await super().__aexit__(kind, error, traceback)

@@ -89,6 +89,12 @@ class Message:
         return self._meta().get("retained") is True
 
     @property
+    def redelivered(self) -> bool:
+        """Whether another member of the queue group was given it before, and did not finish it. It may have been
+        handled."""
+        return self._meta().get("redelivered") is True
+
+    @property
     def headers(self) -> Mapping[str, str]:
         """What the publisher added."""
         return self._meta().get("headers") or _NO_HEADERS

@@ -33,7 +33,9 @@ from .fields import (
     text,
     text_map,
     to_encoding,
+    to_flag,
     to_map,
+    to_number,
     unsigned,
 )
 from .options import PLAIN_PUBLISH, PLAIN_SUBSCRIBE, PublishOptions, SubscribeOptions, given
@@ -85,6 +87,8 @@ class Subscribe:
     id: int = attrs.field(validator=request_id)
     pattern: str = attrs.field(validator=_pattern)
     options: SubscribeOptions = attrs.field(default=PLAIN_SUBSCRIBE, converter=_to_subscribe_options)
+    acknowledges: bool = attrs.field(default=False, converter=to_flag, validator=flag)
+    """In a queue group: whether BACKLOG says what is finished."""
 
     def __attrs_post_init__(self) -> None:
         replay = self.options.replay
@@ -158,6 +162,8 @@ class Backlog:
     route: int = attrs.field(validator=unsigned)
     queued: int = attrs.field(validator=unsigned)
     limit: int = attrs.field(validator=unsigned)
+    taken: int = attrs.field(default=0, converter=to_number, validator=unsigned)
+    """Messages of the route that are finished, ever: of a member of a queue group that acknowledges."""
 
 
 # ---------------------------------------------------------------- broker to client

@@ -214,6 +214,16 @@ def to_encoding(value: Any) -> Encoding:
     return member
 
 
+def to_number(value: Any) -> Any:
+    """An absent one is 0."""
+    return 0 if value is None else value
+
+
+def to_flag(value: Any) -> Any:
+    """An absent one is False."""
+    return False if value is None else value
+
+
 def to_map(value: Any) -> Mapping[str, Any]:
     """Converter: an empty map for nil."""
     return {} if value is None else value

@@ -48,7 +48,7 @@ COUNTERS = {
 
 COUNTERS_BY = {
     "slow_by_measure": ("slow_consumers_by_measure", "measure", "Connections closed for being slow, by measure."),
-    "lost": ("lost_messages", "policy", "Messages dropped and told by LOST, by policy."),
+    "lost": ("lost_messages", "policy", "Messages dropped and told by LOST, by policy; group: nobody was left."),
     "closed_by_broker": ("closed_connections", "code", "Connections that the broker closed, by close code."),
     "unauthenticated": ("unauthenticated", "where", "Tokens not accepted, or missing, by where they came."),
     "forbidden": ("forbidden", "action", "Requests refused for want of a permission, by what was asked for."),

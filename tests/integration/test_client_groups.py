@@ -44,7 +44,7 @@ async def test_workers_share_the_work(autojump_clock: MockClock) -> None:
 
 
 async def test_local_workers_share_with_others(autojump_clock: MockClock) -> None:
-    """Two of one client are one member; all the same each job is done once."""
+    """Two of one client are one member; each job is done once, and all that have time get the next one."""
     done: list[list[int]] = [[], [], []]
     async with (
         broker_in_memory() as broker,
@@ -66,7 +66,7 @@ async def test_local_workers_share_with_others(autojump_clock: MockClock) -> Non
         nursery.cancel_scope.cancel()
 
     assert sorted(chain.from_iterable(done)) == list(range(100))
-    assert [len(each) for each in done] == [25, 25, 50]
+    assert all(32 <= len(each) <= 35 for each in done)
 
 
 async def test_no_echo_for_a_client(autojump_clock: MockClock) -> None:

@@ -8,6 +8,7 @@ import pytest
 from trio.testing import MockClock
 
 from fanwire.broker.groups import GroupRoute
+from fanwire.broker.routes import Chunk
 from fanwire.broker.subscription import Subscription
 from fanwire.protocol import Message, decode_from_broker
 from tests.unit.broker.subscriber import Engine, Subscriber
@@ -186,6 +187,21 @@ async def test_who_has_gone_gets_nothing(autojump_clock: MockClock) -> None:
     assert isinstance(route, GroupRoute)
     assert route._members == []
     assert group.publish(3) == 0
+
+
+async def test_a_publish_under_way_reaches_those_who_are_left(autojump_clock: MockClock) -> None:
+    """A member that goes in the middle of it takes nothing from the others."""
+    group = _group(2)
+    route = group.subscriptions[0].route
+    route.appends()
+    [taker] = route.takers
+    route.remove(group.members[0].outbox)
+    chunk = Chunk(route, "a", b"x", 1, 0.0)
+
+    assert taker.offer(chunk, 0.0, group.engine.fanout) == 1
+    assert group.members[1].outbox.pending == [b"x"]
+    route.remove(group.members[1].outbox)
+    assert taker.offer(chunk, 0.0, group.engine.fanout) == 0
 
 
 async def test_groups_and_plain_subscribers_of_one_pattern_are_apart(autojump_clock: MockClock) -> None:

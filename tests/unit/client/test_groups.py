@@ -8,8 +8,9 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fanwire.client import Client, Closed, LocalProtocolError, SlowConsumer, Subscription
-from fanwire.protocol import Backlog, Ok, Subscribe, SubscribeOptions, Unsubscribe
+from fanwire.client import Client, LocalProtocolError, SlowConsumer, Subscription
+from fanwire.client.group import ALIVE_S, EAGER, MOST_UNSAID, SOON_S
+from fanwire.protocol import Backlog, Lost, Message, Ok, Subscribe, SubscribeOptions, Unsubscribe
 from tests.unit.client.scripted_peer import PeerConnection, ScriptedPeer, connected, message
 
 
@@ -129,66 +130,162 @@ async def test_a_wrong_group(peer: ScriptedPeer, autojump_clock: MockClock, grou
     assert caught.value.code == "bad_option"
 
 
-async def test_the_broker_hears_how_much_waits(peer: ScriptedPeer, autojump_clock: MockClock) -> None:
-    """From the second message on, whenever it has doubled or halved: at last that nothing does."""
+async def test_the_broker_hears_what_is_finished(peer: ScriptedPeer, autojump_clock: MockClock) -> None:
+    """SUBSCRIBE says that it will. A message is finished when its handler comes back for the next one."""
     async with connected(peer) as (client, end):
-        one = await _entered(client, end, 1, group="g")
-        for number in range(9):
-            await _sent(end, number)
-        told = [await end.expect(Backlog) for _ in range(3)]
-        for _ in range(9):
+        one = client.subscribe("a", group="g")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one.__aenter__)
+            assert (await end.grant(1)).acknowledges
+        assert not (await _granted_plainly(client, end)).acknowledges
+        await _sent(end, *range(3))
+        for _ in range(3):
             await anext(aiter(one))
             one._give_way_at = 0  # as if each took its time
-        with trio.move_on_after(1):
+        with trio.move_on_after(0.001):
             await anext(aiter(one))
-        told += [await end.expect(Backlog) for _ in range(3)]
+        told = [await end.expect(Backlog) for _ in range(3)]
 
-    assert [(each.route, each.queued) for each in told] == [(1, 2), (1, 4), (1, 8), (1, 3), (1, 1), (1, 0)]
+    assert told == [Backlog(0, 1, 2, 65536, 1), Backlog(0, 1, 1, 65536, 2), Backlog(0, 1, 0, 65536, 3)]
 
 
-async def test_a_quick_handler_tells_nothing(peer: ScriptedPeer, autojump_clock: MockClock) -> None:
-    """While there is at most one message for each subscription."""
+async def _granted_plainly(client: Client, end: PeerConnection) -> Subscribe:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.subscribe("plain").__aenter__)
+        return await end.grant(9)
+
+
+async def test_a_quick_handler_tells_now_and_then(peer: ScriptedPeer, autojump_clock: MockClock) -> None:
+    """The first ones at once, then sixteen together, or what there is after 5 ms."""
     async with connected(peer) as (client, end):
         one = await _entered(client, end, 1, group="g")
-        async with client.subscribe("a", group="g") as other:
-            for number in range(20):
-                await _sent(end, 2 * number, 2 * number + 1)
-                assert [len(each) for each in (await _taken(one), await _taken(other))] == [1, 1]
-        await client.flush()
-        end.freeze()
+        told = []
+        for number in range(EAGER):
+            await _sent(end, number)
+            assert len(await _taken(one)) == 1
+            await wait_all_tasks_blocked()
+        for _ in range(10 * MOST_UNSAID):
+            await _sent(end, 0)
+            await _taken(one)
+        await trio.sleep(SOON_S / 2)
+        with trio.move_on_after(0):
+            await anext(aiter(one))
+        await trio.sleep(SOON_S)
+        with trio.move_on_after(1):
+            while True:
+                told.append((await end.expect(Backlog)).taken)
 
-    assert not [envelope for envelope in end._envelopes if isinstance(envelope, Backlog)]
+    assert told[: EAGER - 1] == [*range(1, EAGER)]
+    assert told[-1] == EAGER + 10 * MOST_UNSAID
+    assert len(told) < EAGER + 15
+
+
+async def test_a_handler_at_work_says_that_it_lives(peer: ScriptedPeer, autojump_clock: MockClock) -> None:
+    """Every ten seconds, with what waits, for as long as something is not finished."""
+    async with connected(peer) as (client, end):
+        one = await _entered(client, end, 1, group="g")
+        await _sent(end, 0, 1)
+        await anext(aiter(one))
+        await trio.sleep(3.5 * ALIVE_S)
+        told = [await end.expect(Backlog) for _ in range(3)]
+        assert told == [Backlog(0, 1, 1, 65536)] * 3
+        await _taken(one)
+        with trio.move_on_after(10 * ALIVE_S):
+            await _taken(one)
+        assert (await end.expect(Backlog)).taken == 1
+        assert (await end.expect(Backlog)).taken == 2
+        end.freeze()
+        assert not end._envelopes
 
 
 async def test_the_bound_is_told_of(peer: ScriptedPeer, autojump_clock: MockClock) -> None:
-    """At 75 % of the buffer the broker hears it, though it has not doubled since the last time: it lags from there."""
+    """At 75 % of the buffer the broker hears it, once: it lags from there."""
     async with connected(peer) as (client, end):
         await _entered(client, end, 1, group="g", buffer=10)
-        for size in (5, 2, 1):
+        for size in (5, 3, 1):
             await _sent(end, *range(size))
-        told = [await end.expect(Backlog) for _ in range(2)]
 
-    assert [(each.queued, each.limit) for each in told] == [(5, 10), (8, 10)]
+        assert await end.expect(Backlog) == Backlog(0, 1, 8, 10)
 
 
-async def test_a_new_connection_hears_what_waits(peer: ScriptedPeer, autojump_clock: MockClock) -> None:
-    """And of the rest when one of two leaves with what waited for it."""
+async def test_a_new_connection_on_the_same_route_drops_what_waits(
+    peer: ScriptedPeer, autojump_clock: MockClock
+) -> None:
+    """The broker has given it to others, or gives it again: it would be done twice. Counting begins anew."""
     async with connected(peer) as (client, end):
-        one, other = await _entered(client, end, 1, group="g"), client.subscribe("a", group="g")
-        await other.__aenter__()
-        await _sent(end, *range(9))
-        assert (await end.expect(Backlog)).queued == 5
-        await end.cut()
-        end = await peer.accept()
-        subscribe = await end.expect(Subscribe)
-        await end.send(Ok(subscribe.id, {"route": 2}))
-        assert await end.expect(Backlog) == Backlog(0, 2, 9, 2 * 65536)
+        one = client.subscribe("a", group="g")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one.__aenter__)
+            await end.grant(1, epoch="e")
+        await _sent(end, *range(5))
+        assert (await anext(aiter(one))).payload == b"\x00"
+        for route, epoch, waiting in ((1, "e", 0), (1, "f", 2), (2, "f", 4)):
+            await end.cut()
+            end = await peer.accept()
+            await end.grant(route, epoch=epoch)
+            await wait_all_tasks_blocked()
+            assert one.waiting == waiting
+            await _sent(end, 7, 8, route=route)
+        assert await _taken(one) == [7, 8] * 3
+        await _sent(end, 9, route=2)
+        await _taken(one)
 
-        assert len(await _taken(one)) == 5
-        await other.__aexit__(None, None, None)
-        assert await end.expect(Backlog) == Backlog(0, 2, 0, 65536)
-        with pytest.raises(Closed):
-            await _taken(other)
+        assert (await end.expect(Backlog)).taken == 2
+
+
+async def test_what_waits_for_one_that_leaves_goes_to_the_others(peer: ScriptedPeer, autojump_clock: MockClock) -> None:
+    """To the other subscriptions of this client; it is not finished by that."""
+    async with connected(peer) as (client, end):
+        one = await _entered(client, end, 1, group="g")
+        async with client.subscribe("a", group="g") as other:
+            await _sent(end, *range(8))
+            await anext(aiter(other))
+        assert [one.waiting, other.waiting] == [7, 0]
+        assert (await end.expect(Backlog)) == Backlog(0, 1, 7, 65536 + 65536, 1)
+        assert sorted(await _taken(one)) == [0, 2, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize(("fails", "finished"), [(False, 3), (True, 2)])
+async def test_the_one_that_fails_is_not_finished(
+    peer: ScriptedPeer, autojump_clock: MockClock, fails: bool, finished: int
+) -> None:
+    """A handler that is left by an exception has not done what it was at; the broker hears before UNSUBSCRIBE."""
+    async with connected(peer) as (client, end):
+        subscription = await _entered(client, end, 1, group="g")
+        await _sent(end, *range(5))
+        for _ in range(3):
+            await anext(aiter(subscription))
+        error = ValueError("no good") if fails else None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(subscription.__aexit__, type(error) if error else None, error, None)
+            assert (await end.expect(Backlog)).taken == finished
+            await end.send(Ok((await end.expect(Unsubscribe)).id))
+
+
+async def test_what_others_have_is_dropped(
+    peer: ScriptedPeer, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The broker has handed over what nobody here had begun: that is logged, and counts as no loss."""
+    async with connected(peer) as (client, end):
+        one = await _entered(client, end, 1, group="g")
+        await _sent(end, 0, 1, 2)
+        await anext(aiter(one))
+        await end.send(Lost(1, 2, "handed_over", None))
+        await _sent(end, 3)
+
+        assert await _taken(one) == [3]
+        assert (one.lost, one.gaps) == (0, 0)
+        assert (await end.expect(Backlog)).taken == 3
+        assert "to other members" in caplog.text
+
+
+async def test_one_that_was_given_to_another_says_so(peer: ScriptedPeer, autojump_clock: MockClock) -> None:
+    """`Message.redelivered`."""
+    async with connected(peer) as (client, end):
+        one = await _entered(client, end, 1, group="g")
+        await end.send(Message(1, None, 0, 0, b"x", meta={"redelivered": True}), message(1, 5))
+
+        assert [each.redelivered for each in await one.next_batch(2)] == [True, False]
 
 
 async def test_the_last_one_unsubscribes(peer: ScriptedPeer, autojump_clock: MockClock) -> None:
