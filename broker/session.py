@@ -57,6 +57,9 @@ if TYPE_CHECKING:
 _pack = msgpack.Packer().pack
 _PING = frame_header(0, Opcode.PING)
 
+# What the kernel of a client acknowledges for a ping, at most, also inside a TLS record: no sign of life.
+_PING_ACKNOWLEDGED = 64
+
 
 class Session(Owner, Watched):
     """A connection. `Hub` has what it shares with the others."""
@@ -64,13 +67,15 @@ class Session(Owner, Watched):
     __slots__ = (
         "_active",
         "_connection",
+        "_heard",
         "_ingress",
         "_nursery",
         "_ping_due",
         "_pinged",
+        "_pings",
         "_plain",
-        "_seen",
         "_serving",
+        "_taken",
         "_unacked",
         "_watch",
         "_welcome_due",
@@ -164,8 +169,8 @@ class Session(Owner, Watched):
         self._welcome_due = 0.0
         self._ping_due = 0.0
         self._pinged = False
-        self._seen = 0
-        self._unacked = 0
+        self._pings = 0
+        self._heard = self._taken = self._unacked = 0  # see `_keep_alive`
         self._active = (0, 0.0)  # messages received when last looked at, and when it was last not idle
 
     @property
@@ -742,33 +747,37 @@ class Session(Owner, Watched):
         return now - self._active[1]
 
     def _keep_alive(self, now: float) -> None:
-        """Ping who was silent; end who stays silent.
+        """Ping a silent client; end the connection of one that stays silent.
 
-        Bytes received count as life, and bytes that a socket took which had refused more. So does, in front of the
-        ping, a backlog in the kernel that gets shorter: whoever is working through that has not seen the ping yet.
+        Life is progress, counted: bytes received, bytes that a socket took which had refused more, and bytes that the
+        client's kernel acknowledged, but for those of our pings. So a client that works through a backlog lives,
+        although it has not come to the ping yet, and so does one that stays as far behind as it was. Where the kernel
+        does not count (not Linux, a Unix socket), a backlog that gets shorter is what can be seen of that.
         """
         interval = self.config.ping_interval_s
         assert interval is not None
-        activity = self.stream.bytes_received + self.stream.progress
-        in_flight = self.stream.in_flight()
-        alive = activity != self._seen or in_flight < self._unacked or self._ingress.holding
-        self._seen, self._unacked = activity, in_flight
-        if self._pinged and not alive:
-            self.end(endings.idle(self.config.ping_timeout_s))
-        elif alive and not in_flight:
+        stream = self.stream
+        acknowledged, in_flight = stream.acknowledged(), stream.in_flight()
+        taken = stream.progress + (acknowledged or 0) - _PING_ACKNOWLEDGED * self._pings
+        shorter = acknowledged is None and in_flight < self._unacked
+        alive = stream.bytes_received > self._heard or taken > self._taken or shorter or self._ingress.holding
+        self._heard, self._taken, self._unacked = stream.bytes_received, max(taken, self._taken), in_flight
+        if alive:
             self._pinged = False
             self._ping_due = now + interval
             if self._ingress.holding:
                 self._ping()  # it is not read from, and should know that we live
+        elif self._pinged:
+            self.end(endings.idle(self.config.ping_timeout_s))
         else:
-            if not self._pinged:
-                self._ping()
+            self._ping()
             self._pinged = True
             self._ping_due = now + self.config.ping_timeout_s
 
     def _ping(self) -> None:
         if not self.stream.clear:
             return  # the socket is full: whether it moves is the sign of life that counts
+        self._pings += 1
         try:
             self.stream.write_nowait(_PING)
         except (trio.BrokenResourceError, trio.ClosedResourceError):

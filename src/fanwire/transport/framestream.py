@@ -351,6 +351,10 @@ class FrameStream(trio.abc.Stream):
         """Bytes written that the peer's kernel has not acknowledged, as far as the stream can tell (else 0)."""
         return self._writer.in_flight()
 
+    def acknowledged(self) -> int | None:
+        """Bytes that the peer's kernel has acknowledged so far, below TLS; None: the stream cannot tell."""
+        return self._writer.acknowledged()
+
     def settle(self) -> None:
         """Recompute `clear`, after `queued` changed or a send has ended."""
         held = self._lock is not None and self._lock.locked()

@@ -13,11 +13,12 @@ import trio
 class _Pipe:
     """One direction. The reader frees room, the writer fills it; either end may close."""
 
-    __slots__ = ("buffer", "capacity", "changed", "reader_closed", "writer_closed")
+    __slots__ = ("buffer", "capacity", "changed", "reader_closed", "taken", "writer_closed")
 
     def __init__(self, capacity: int) -> None:
         self.buffer = bytearray()
         self.capacity = capacity
+        self.taken = 0
         self.reader_closed = False
         self.writer_closed = False
         self.changed = trio.lowlevel.ParkingLot()
@@ -34,6 +35,7 @@ class _Pipe:
     def take(self, most: int) -> bytes:
         taken = bytes(self.buffer[:most])
         del self.buffer[:most]
+        self.taken += len(taken)
         self.changed.unpark_all()
         return taken
 
@@ -65,6 +67,10 @@ class MemoryStream(trio.abc.HalfCloseableStream):
     def in_flight(self) -> int:
         """Bytes written that the other end has not read."""
         return len(self._outgoing.buffer)
+
+    def acknowledged(self) -> int:
+        """Bytes that the other end has read so far."""
+        return self._outgoing.taken
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """See `trio.abc.SendStream.send_all`."""
