@@ -25,6 +25,7 @@ from .errors import ConnectionFailed, ConnectionLost, FanwireError, Refused
 from .receiver import Receiver
 from .refusal import MOST_HINT_S, parse_refusal
 from .slowness import for_slowness
+from .unreachable import no_stream, no_tls
 from .url import Address
 
 
@@ -75,9 +76,7 @@ async def open_stream(address: Address, options: Options) -> trio.abc.Stream:
             return await trio.open_unix_socket(address.unix)
         tcp = await trio.open_tcp_stream(address.host, address.port)
     except Exception as error:  # OSError mostly, but a name can be odd, and options.open_stream is not ours
-        raise ConnectionFailed(
-            f"cannot reach {address}: {error}; is a broker running? start one with: fanwire serve"
-        ) from error
+        raise no_stream(address, error) from None  # it is in `cause`, and a screenful of tracebacks
     return await _secure(tcp, address, options) if address.tls else tcp
 
 
@@ -88,7 +87,7 @@ async def _secure(tcp: trio.abc.Stream, address: Address, options: Options) -> t
         await stream.do_handshake()
     except trio.BrokenResourceError as error:
         await trio.aclose_forcefully(stream)
-        raise ConnectionFailed(f"no TLS with {address}: {error.__cause__ or error}") from error
+        raise no_tls(address, error) from None
     except BaseException:
         await trio.aclose_forcefully(stream)
         raise

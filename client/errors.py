@@ -34,6 +34,12 @@ class FanwireError(Exception):
 class ConnectionFailed(FanwireError):
     """The first connection could not be made; the message says what to do about it."""
 
+    def __init__(self, message: str, *, cause: BaseException | None = None) -> None:
+        """``cause``: the error of the system behind it, such as `ConnectionRefusedError`, `socket.gaierror` (the name
+        is not known) or `ssl.SSLError`; None if there is none."""
+        super().__init__(message)
+        self.cause = cause
+
 
 class Refused(ConnectionFailed):
     """The broker does not want this client. Trying again without a change would be answered alike."""

@@ -50,7 +50,7 @@ async def token_of(source: str | TokenSource | None) -> str | None:
     try:
         return await _ask(source)
     except Exception as error:
-        raise ConnectionFailed(f"there is no token to connect with: {error}") from error
+        raise ConnectionFailed(f"there is no token to connect with: {error}", cause=error) from error
 
 
 async def _ask(source: TokenSource) -> str:
