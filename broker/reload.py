@@ -14,6 +14,7 @@ import trio
 from .access import authenticator_of, go_by
 from .config import Config
 from .expiry import Expiry
+from .foreign_patterns import warn_of_foreign_patterns
 from .tls import load
 from .tls_watch import tell_end
 
@@ -40,6 +41,8 @@ async def reload(hub: Hub, config: Config) -> tuple[str, ...]:
     _apply(hub, now)
     hub.tls = tls  # new connections go by it; what old ones agreed on is theirs
     tell_end(hub)
+    if (now.rules, now.auth) != (before.rules, before.auth):
+        warn_of_foreign_patterns(now)
     if authenticator is not None and (now.auth != before.auth or _reads_files(now)):
         await go_by(hub, authenticator)
     return kept

@@ -21,6 +21,7 @@ from .door import TurnedAway
 from .drain import send_away
 from .exposure import check_host, warn_of
 from .fanout import time_stamp
+from .foreign_patterns import warn_of_foreign_patterns
 from .hub import Hub
 from .kick import kick
 from .listeners import Listeners, open_listeners
@@ -115,6 +116,7 @@ class Broker:
         try:
             log.info("starting", version=__version__)
             warn_of(self.config, listeners.addresses)
+            warn_of_foreign_patterns(self.config)
             async with trio.open_nursery() as nursery:
                 watch_expiry(self._hub)
                 watch_certificate(self._hub)

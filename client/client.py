@@ -33,6 +33,7 @@ from .demand import Demand
 from .errors import ConnectionLost, FanwireError
 from .feeds import Feeds
 from .group import Worker
+from .hints import warn_of
 from .history import History, last_of
 from .home import Home, check_trio
 from .link import Link
@@ -385,6 +386,7 @@ class Client:
         if heartbeat_s is None and on_stale != "yield":
             raise ValueError(f"on_stale={on_stale!r} needs heartbeat_s: how long is stale?")
         silence = None if heartbeat_s is None else Silence(self._clock, heartbeat_s, on_stale)
+        warn_of(pattern)
         kind = Subscription if group is None else Worker
         return kind(self._feeds, pattern, wanted, options, beginning, comes_back=on_slow_reconnect, silence=silence)
 
@@ -440,7 +442,8 @@ class Client:
         """
         self._home.check()
         check_text("pattern", pattern)
-        return Demand(self.subscribe(DEMAND, report_loss=True), check_pattern(pattern))
+        warn_of(check_pattern(pattern))
+        return Demand(self.subscribe(DEMAND, report_loss=True), pattern)
 
     async def presence(self, pattern: str) -> list[Member]:
         """Who is subscribed to anything that overlaps with ``pattern``, where the broker's operator lets that be known.
@@ -455,7 +458,8 @@ class Client:
             LocalProtocolError: The pattern is wrong.
         """
         check_text("pattern", pattern)
-        return await members(self._ask, check_pattern(pattern))
+        warn_of(check_pattern(pattern))
+        return await members(self._ask, pattern)
 
     def watch_presence(self, pattern: str) -> PresenceWatch:
         """Follow who is subscribed to anything that overlaps with ``pattern``.
@@ -473,7 +477,8 @@ class Client:
         """
         self._home.check()
         check_text("pattern", pattern)
-        return PresenceWatch(self._feeds, self._requests, self._outgoing, check_pattern(pattern))
+        warn_of(check_pattern(pattern))
+        return PresenceWatch(self._feeds, self._requests, self._outgoing, pattern)
 
     # ---------------------------------------------------- asking, answering
 

@@ -59,6 +59,7 @@ from .packing import pack as pack
 from .topics import MAX_NAME_BYTES as MAX_NAME_BYTES
 from .topics import check_pattern as check_pattern
 from .topics import check_topic as check_topic
+from .topics import foreign_wildcards as foreign_wildcards
 from .topics import is_wildcard as is_wildcard
 from .topics import matcher as matcher
 from .topics import matches as matches

@@ -61,6 +61,28 @@ def is_wildcard(pattern: str) -> bool:
     return "*" in pattern or ">" in pattern
 
 
+def foreign_wildcards(pattern: str) -> str | None:
+    """Say what is probably meant by a (valid) pattern that is written as for MQTT or AMQP.
+
+    Here ``#`` and ``+`` are tokens like any other, and ``/`` is a character like any other, so that such a pattern does
+    not match what its author thinks.
+
+    Returns:
+        One line for the author; None for any other pattern.
+    """
+    tokens = [token for token in re.split("[./]", pattern) if token]
+    if not {"#", "+"}.intersection(tokens) and ("/" not in pattern or "." in pattern):
+        return None
+    if tokens and tokens[-1] == "#":
+        tokens[-1] = ">"
+    meant = ".".join("*" if token == "+" else token for token in tokens)
+    hint = f"; did you mean {meant!r}?" if meant and "#" not in tokens else ""
+    return (
+        f"pattern {pattern!r} looks like one of MQTT or AMQP: here '.' separates tokens, '*' stands for one token, and"
+        f" '>' at the end for one or more{hint}"
+    )
+
+
 def matches(pattern: str, topic: str) -> bool:
     """Whether a (valid) pattern matches a (valid) topic.
 

@@ -250,6 +250,7 @@ class _File:
                 rules.append(rule_of_table(table))
             except ValueError as error:
                 self._problem(self._blamed(number, table, str(error)), f"rule: {error}")
+            self.origins[f"rules[{number}]"] = self.where(("rules", number))
         self.values["rules"] = tuple(rules)
         self.origins["rules"] = self.where(("rules", 0))
 

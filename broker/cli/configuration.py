@@ -8,8 +8,9 @@ from typing import Any
 import attrs
 import click
 
+from fanwire.broker.foreign_patterns import foreign_patterns
 from fanwire.client.cli.command import Group
-from fanwire.client.cli.output import note_error, say
+from fanwire.client.cli.output import note_error, note_warning, say
 
 from .config_file import EX_CONFIG, KEYS, BadSettings, Given, Settings, given_by, resolve
 from .environment import complain
@@ -101,6 +102,9 @@ def check(file: Path | None) -> int:
     settings = resolved(path, {})
     if settings is None or misspelt:
         return EX_CONFIG
+    for place, hint in foreign_patterns(settings.config):
+        where = settings.origins.get(place) or settings.origins.get(place.partition(".")[0], str(path))
+        note_warning(f"{where}: {place}: {hint}")
     say(f"{path} is good")
     return 0
 

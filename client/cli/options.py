@@ -1,5 +1,6 @@
 """Options that several commands share, so that they are called and explained alike."""
 
+import logging
 import os
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -8,9 +9,10 @@ import click
 
 from fanwire.client.tokens import check_token
 from fanwire.client.url import DEFAULT_URL, parse_url
-from fanwire.protocol import LocalProtocolError, check_pattern, check_topic
+from fanwire.protocol import LocalProtocolError, check_pattern, check_topic, foreign_wildcards
 
 from .command import BadVariable
+from .output import note_warning
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 QUEUE = 100_000
@@ -40,8 +42,12 @@ def topic(value: str) -> str:
 
 
 def pattern(value: str) -> str:
-    """A pattern, checked as the broker would, for `type=`."""
-    return _checked(check_pattern, value)
+    """A pattern, checked as the broker would, for `type=`. One with wildcards of another system is told, and taken."""
+    hint = foreign_wildcards(_checked(check_pattern, value))
+    if hint is not None:
+        logging.getLogger("fanwire.client.patterns").disabled = True  # it would say the same again
+        note_warning(hint)
+    return value
 
 
 def _checked(check: Callable[[str], str], value: str) -> str:

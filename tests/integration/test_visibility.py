@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fanwire.broker import closed
+from fanwire.broker import TopicRule, closed
 from fanwire.broker.reports import MOST_LISTED
 from fanwire.protocol import MAX_BATCH, Encoding, Hello, Message, Unsubscribe
 from tests.integration.raw import CAPACITY, RawClient, connected, serving, subscribed
@@ -231,3 +231,13 @@ async def test_nothing_is_reported_to_who_has_left(autojump_clock: MockClock) ->
                 pass
 
         assert (broker.statistics().connections, broker.statistics().subscriptions) == (1, 0)
+
+
+async def test_patterns_of_other_systems_are_told_at_the_start(caplog: pytest.LogCaptureFixture) -> None:
+    """A rule for stocks/# would hold for nothing that is published on stocks.AAPL."""
+    rules = (TopicRule(pattern="stocks.>", max_rate=1.0), TopicRule(pattern="stocks/#", max_rate=1.0))
+    async with serving(rules=rules):
+        told = [record for record in caplog.records if record.getMessage() == "pattern of another system"]
+
+    assert [vars(record)["setting"] for record in told] == ["rules[1]"]
+    assert "did you mean 'stocks.>'?" in vars(told[0])["hint"]

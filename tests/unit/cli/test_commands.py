@@ -305,3 +305,32 @@ def test_every_command_that_connects_brings_its_token() -> None:
 
     assert len(calls) >= 9
     assert [call for call in calls if "token=" not in call] == []
+
+
+@pytest.mark.parametrize("command", [["sub"], ["watch"], ["presence"]])
+def test_wildcards_of_other_systems_are_told(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
+    """On one line, and the pattern is taken: it is a valid one."""
+    context = _command(command[0]).make_context(command[0], ["stocks/#"])
+    line = capsys.readouterr().err
+
+    assert "stocks/#" in str(context.params)
+    assert line.startswith("warning: pattern 'stocks/#' looks like one of MQTT or AMQP")
+    assert line.count("\n") == 1
+
+
+def test_a_check_tells_wildcards_of_other_systems(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """In rules and in roles, with file and line; the file is good."""
+    file = tmp_path / "f.toml"
+    file.write_text(
+        '[[rules]]\npattern = "a.>"\nhistory = 5\n[[rules]]\npattern = "stocks/#"\nhistory = 5\n'
+        '[auth]\nanonymous_roles = ["r"]\n[[auth.roles]]\nname = "r"\npublish = ["a.+.b"]\n',
+        encoding="utf-8",
+    )
+
+    assert run(["config", "check", str(file)]) == 0
+    out, err = capsys.readouterr()
+    assert out == f"{file} is good\n"
+    assert [line.partition(": pattern")[0] for line in err.splitlines()] == [
+        f"warning: {file}:4: rules[1]",
+        f"warning: {file}:7: auth.roles[0].publish",
+    ]

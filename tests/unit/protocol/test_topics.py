@@ -7,7 +7,15 @@ import unicodedata
 
 import pytest
 
-from fanwire.protocol import LocalProtocolError, check_pattern, check_topic, is_wildcard, matches, split
+from fanwire.protocol import (
+    LocalProtocolError,
+    check_pattern,
+    check_topic,
+    foreign_wildcards,
+    is_wildcard,
+    matches,
+    split,
+)
 
 TOPICS = ["a", "stocks.AAPL", "$sys.stats", "$inbox.t0ken.7", "a.$b", "börse.☃", "a-b_c/d:e", "t" * 255, "☃" * 85]
 PATTERNS = ["*", ">", "*.*", "a.*.b", "a.>", "*.>", "$sys.>", "$inbox.t0ken.*"]
@@ -127,3 +135,34 @@ def test_matching(pattern: str, topic: str, expected: bool) -> None:
 def test_split() -> None:
     """Tokens are what stands between the dots."""
     assert split("a.b.c") == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "meant"),
+    [
+        ("stocks/#", "stocks.>"),
+        ("stocks.#", "stocks.>"),
+        ("#", ">"),
+        ("stocks/+/price", "stocks.*.price"),
+        ("stocks.+", "stocks.*"),
+        ("/stocks/AAPL", "stocks.AAPL"),
+        ("stocks/AAPL", "stocks.AAPL"),
+        ("a.#.b", None),
+        ("/", None),
+        ("stocks.>", ""),
+        ("a.b/c", ""),
+        ("a+b.c#", ""),
+        ("$sys.>", ""),
+    ],
+)
+def test_wildcards_of_other_systems_are_recognised(pattern: str, meant: str | None) -> None:
+    """They are valid patterns, which do not match what their author thinks. An empty text here: nothing is wrong."""
+    check_pattern(pattern)
+    hint = foreign_wildcards(pattern)
+
+    if meant == "":
+        assert hint is None
+    else:
+        assert hint is not None
+        assert ("did you mean" in hint) is (meant is not None)
+        assert meant is None or hint.endswith(f"did you mean {meant!r}?")
