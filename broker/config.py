@@ -189,13 +189,21 @@ class Config:
     """How long a client may stay that is subscribed to nothing and says nothing; then it is closed with 4010."""
 
     queue: int = attrs.field(default=10_000, validator=COUNT)
-    """Messages that may wait for one subscription that asks for nothing else."""
+    """Messages that may wait for a subscription that asks for no ``queue`` itself. They are counted only once the
+    oldest of them is older than ``queue_grace_s``: a burst of a few hundred thousand messages is not slowness."""
+
+    queue_grace_s: float | None = attrs.field(default=5.0, validator=SECONDS.or_none)
+    """How old the oldest waiting message of a subscription must be before ``queue`` counts. None: it counts at once. A
+    subscription that asks for a ``queue`` has no such grace, and none where a rule's ``max_queue`` caps it."""
 
     max_queue: int = attrs.field(default=100_000, validator=COUNT)
-    """The most a subscription may ask for. It is also the capacity of a connection's line, in entries."""
+    """The largest ``queue`` that a subscription may ask for. A connection also remembers so many keys that ``max_rate``
+    has sent, about 200 bytes each."""
 
-    max_pending_bytes: int | None = attrs.field(default=16 * 1024 * 1024, validator=BYTES.or_none)
-    """Bytes that may wait for one connection."""
+    max_pending_bytes: int | None = attrs.field(default=64 * 1024 * 1024, validator=BYTES.or_none)
+    """Memory that may wait for one connection: its messages, and 128 bytes for each entry of its line (a run of
+    messages of one topic). 64 MiB hold a burst of 200,000 messages of 128 bytes, which are 56 MB if each has an entry
+    of its own."""
 
     max_total_pending_bytes: int | None = attrs.field(default=1024 * 1024 * 1024, validator=BYTES.or_none)
     """Bytes that may wait for all connections, shared messages counted once; beyond it who has most is disconnected."""

@@ -1,5 +1,5 @@
-"""Episodes of slowness: from more than 75 % of what may wait to less than 50 %, or to the end. Counted, logged once,
-and published on ``$sys.slow`` (docs/operations.md)."""
+"""Episodes of slowness: from more than 75 % of one of the four measures to less than 50 % of all, or to the end.
+Counted, logged once, and published on ``$sys.slow`` (docs/operations.md)."""
 
 from __future__ import annotations
 
@@ -28,17 +28,19 @@ class Episodes:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
 
-    def began(self, session: Session, subscription: Subscription, queued_bytes: int, oldest_s: float) -> None:
+    def began(self, session: Session, subscription: Subscription) -> None:
         """It passed 75 %: one line in the log, and one event."""
         self._hub.counters.slow_episodes += 1
-        facts = _facts(session, subscription, queued_bytes, oldest_s)
+        outbox = session.outbox
+        facts = _facts(session, subscription, outbox.behind_bytes, outbox.oldest_s())
+        facts |= _nearest(session, subscription)
         self._hub.repeats.say(session, "warning", "subscriber is lagging", **_logged(facts))
         self._tell("lagging", facts)
 
     def ended(self, session: Session, subscription: Subscription) -> None:
         """It is below 50 % again."""
         outbox, (lost, replaced) = session.outbox, subscription.before_lagging
-        facts = _facts(session, subscription, outbox.waiting_bytes, outbox.oldest_s())
+        facts = _facts(session, subscription, outbox.behind_bytes, outbox.oldest_s())
         lasted_ms = int((trio.current_time() - subscription.lagging_since) * 1000)
         during = {"lost": subscription.lost - lost, "replaced": subscription.replaced - replaced}
         self._tell("recovered", {**facts, **during, "lasted_ms": lasted_ms})
@@ -74,6 +76,15 @@ def _logged(facts: dict[str, Any]) -> dict[str, Any]:
 def _facts_of(session: Session, verdict: SlowConsumer) -> dict[str, Any]:
     facts = _facts(session, verdict.subscription, verdict.queued_bytes, verdict.oldest_s)
     return {**facts, "queued": verdict.messages, "measure": verdict.measure}
+
+
+def _nearest(session: Session, subscription: Subscription) -> dict[str, Any]:
+    """Which measure it is that made it lag, and how far it is."""
+    share, measure = session.outbox.nearest(trio.current_time(), (subscription,))
+    backlog = subscription.backlog
+    if backlog is not None and backlog[0] > share * backlog[1]:
+        share, measure = backlog[0] / backlog[1], "backlog"
+    return {"measure": measure, "percent": int(share * 100)}
 
 
 def _group(subscription: Subscription | None) -> str | None:

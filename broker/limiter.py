@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
-from .losses import Losses
+from .line import ENTRY_BYTES
+from .losses import MAX_TOPICS, Losses
+from .policies import SHED
 from .watchdog import Watched
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ class Limiter(Watched):
         "_held",
         "_interval",
         "_losses",
+        "_lost",
         "_outbox",
         "_recent",
         "_sent",
@@ -59,6 +62,7 @@ class Limiter(Watched):
         self._sent: deque[tuple[float, ConflationKey]] = deque()  # the same keys, and when they were sent
         self._held: OrderedDict[ConflationKey, Chunk] = OrderedDict()  # of some of them: what goes next
         self._losses: Losses | None = None
+        self._lost: set[ConflationKey] = set()  # keys of those losses: nothing newer may go in front of them
 
     def offer(self, chunk: Chunk, now: float, fanout: Fanout) -> int:
         """See `Taker`: its newest message goes at once, or is held. Never blocks, never fails."""
@@ -75,7 +79,7 @@ class Limiter(Watched):
         newest = chunk.newest()
         key = newest.key
         entry = subscription.newest.get(key)
-        if entry is not None and key not in self._held:
+        if entry is not None and key not in self._held and key not in self._lost:
             outbox.replace(entry, newest)  # one was sent and still waits for the socket: this one goes in its place
             outbox.check_bytes()
         elif key in self._recent:
@@ -87,14 +91,23 @@ class Limiter(Watched):
         before = self._held.get(key)
         if before is not None:
             self._outbox.count_replaced(self._subscription, 1)
-            self._outbox.held_bytes -= len(before.data)
+            self._outbox.held_bytes -= len(before.data) + ENTRY_BYTES
         else:
-            while len(self._held) >= self._subscription.queue:
-                self._lose_oldest()
+            if len(self._held) >= self._subscription.queue:
+                self._make_room()
             self._subscription.held += 1
         self._held[key] = newest
-        self._outbox.held_bytes += len(newest.data)
+        self._outbox.held_bytes += len(newest.data) + ENTRY_BYTES
         self._outbox.check_bytes()
+
+    def _make_room(self) -> None:
+        """As many keys are held as may wait. Where ``queue`` counts only when somebody is late that is nothing yet:
+        being held is no sign of slowness. Only bytes are, and then there may be very many keys."""
+        excess = len(self._held) + 1 - self._subscription.queue
+        if self._subscription.grace_s is not None:
+            excess = min(excess, SHED) if self._outbox.crowded else 0
+        for _ in range(excess):
+            self._lose_oldest()
 
     def _lose_oldest(self) -> None:
         """More keys are held than may wait: the one that was held first goes."""
@@ -104,6 +117,9 @@ class Limiter(Watched):
         self._outbox.count_lost(self._subscription, 1)
         self._losses = self._losses or Losses("keys")
         self._losses.note(held.topic, 1)
+        self._lost.add(key)
+        if len(self._lost) >= MAX_TOPICS:
+            self._tell_losses(held.born)
 
     def _send(self, newest: Chunk, key: ConflationKey, now: float) -> None:
         self._tell_losses(now)
@@ -111,16 +127,16 @@ class Limiter(Watched):
         self._recent.add(key)
         self._sent.append((now, key))
         if self._outbox.note_budget():
-            self._forget_first_budget()
+            self._forget_first_budget(now)
         if self._watch is None and self._sent:
             self._watch = self._watchdog.watch(self, self._sent[0][0] + self._interval)
 
-    def _forget_first_budget(self) -> None:
+    def _forget_first_budget(self, now: float) -> None:
         """The connection has too many. The key that was sent first goes at once when there is something new."""
         _, key = self._sent.popleft()
         self._forget(key)
         if (held := self._release(key)) is not None:
-            self._fanout.give(self._outbox, held)
+            self._give_held(held, now)
 
     def _forget(self, key: ConflationKey) -> None:
         self._recent.discard(key)
@@ -130,14 +146,19 @@ class Limiter(Watched):
         held = self._held.pop(key, None)
         if held is not None:
             self._subscription.held -= 1
-            self._outbox.held_bytes -= len(held.data)
+            self._outbox.held_bytes -= len(held.data) + ENTRY_BYTES
         return held
+
+    def _give_held(self, held: Chunk, now: float) -> None:
+        """It waits for the socket from now on: how long it was held says nothing of the subscriber's slowness."""
+        self._fanout.give(self._outbox, held.born_again(now))
 
     def _tell_losses(self, now: float) -> None:
         if self._losses is not None:
-            for loss in self._losses.chunks(self._subscription.route, now):
+            for loss in self._losses.chunks(self._subscription.route, now, frozenset(self._lost)):
                 self._fanout.give(self._outbox, loss)
             self._losses = None
+            self._lost.clear()
 
     def unsent(self) -> set[str | None]:
         """Topics of which something is held, or lost and not told yet; None among them: maybe any."""
@@ -156,7 +177,7 @@ class Limiter(Watched):
             if held is None:
                 self._forget(key)
             else:
-                self._fanout.give(self._outbox, held)
+                self._give_held(held, now)
                 sent.append((now, key))
         if sent:
             return max(sent[0][0] + interval, now + SLACK)
@@ -175,20 +196,21 @@ class Limiter(Watched):
         self._tell_losses(now)
         for _, key in self._sent:
             if (held := self._release(key)) is not None:
-                self._fanout.give(self._outbox, held)
+                self._give_held(held, now)
         self.close()
 
     def close(self) -> None:
         """Nobody wants what is held. Idempotent; `offer` does nothing any more."""
         self._closed = True
         outbox = self._outbox
-        outbox.held_bytes -= sum([len(held.data) for held in self._held.values()])
+        outbox.held_bytes -= sum([len(held.data) + ENTRY_BYTES for held in self._held.values()])
         outbox.budgets -= len(self._recent)
         self._subscription.held = 0
         self._held.clear()
         self._recent.clear()
         self._sent.clear()
         self._losses = None
+        self._lost.clear()
         if self._watch is not None:
             self._watchdog.forget(self._watch)
             self._watch = None

@@ -6,6 +6,7 @@ is only marked as dead, and skipped when it comes out; a line in which most are 
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import trio
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from .losses import Losses
     from .routes import Chunk
     from .subscription import Subscription
+
+# Memory of one entry, in bytes, beside the messages in it: the object and its two places in queues take about 100.
+ENTRY_BYTES = 128
 
 # Dead entries that are left alone: refilling for a few would cost more than skipping them.
 _FEW = 64
@@ -40,6 +44,11 @@ class Entry:
         chunk = self.chunk
         return chunk.data if self.count == chunk.count else chunk.part(self.first, self.count)
 
+    def kill(self) -> None:
+        """Nothing of it is sent: it stays in line until it comes out, but holds no messages."""
+        self.count = 0
+        del self.chunk
+
     def cut(self, first: int, count: int) -> int:
         """Keep only ``count`` of its messages, from the ``first`` that it has; return how many bytes went."""
         before = self.size
@@ -52,29 +61,25 @@ class Entry:
 class Line:
     """Entries, oldest first."""
 
-    __slots__ = ("_capacity", "_dead", "_head", "_length", "_receive", "_send")
+    __slots__ = ("_capacity", "_dead", "_head", "_receive", "_send", "length")
 
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
+    def __init__(self, max_bytes: int | None) -> None:
+        """``max_bytes``: memory that its entries may take, `ENTRY_BYTES` each. Who puts them in counts that."""
+        self._capacity = math.inf if max_bytes is None else max_bytes // ENTRY_BYTES + 1
         # Opened when the socket first lags: most never do, and a channel takes 2 KiB.
         self._send: trio.MemorySendChannel[Entry] | None = None
         self._receive: trio.MemoryReceiveChannel[Entry] | None = None
         self._head: Entry | None = None  # taken out of the channel already, because somebody wanted to look at it
-        self._length = 0  # in the channel
+        self.length = 0
+        """Entries in the channel, dead or not."""
         self._dead = 0  # of those
 
-    def put(self, entry: Entry) -> bool:
-        """Add an entry at the end. False: the line is full."""
+    def put(self, entry: Entry) -> None:
+        """Add an entry at the end."""
         if self._send is None:
             self._send, self._receive = trio.open_memory_channel[Entry](self._capacity)
-        if self._length >= self._capacity and self._dead:
-            self._refill()
-        try:
-            self._send.send_nowait(entry)
-        except trio.WouldBlock:
-            return False
-        self._length += 1
-        return True
+        self._send.send_nowait(entry)
+        self.length += 1
 
     def first(self) -> Entry | None:
         """The first in line that is not dead."""
@@ -82,11 +87,11 @@ class Line:
             if self._head is not None:
                 self._head = None
                 self._dead -= 1
-            if not self._length:
+            if not self.length:
                 return None
             assert self._receive is not None
             self._head = self._receive.receive_nowait()
-            self._length -= 1
+            self.length -= 1
         return self._head
 
     def take_first(self) -> None:
@@ -97,7 +102,7 @@ class Line:
         """So many entries have died. Those in front are skipped; when too many are left the line is refilled."""
         self._dead += count
         self.first()
-        if self._dead > _FEW and self._dead * 2 > self._length:
+        if self._dead > _FEW and self._dead * 2 > self.length:
             self._refill()
 
     def _refill(self) -> None:
@@ -105,10 +110,10 @@ class Line:
         self.first()
         assert self._send is not None
         assert self._receive is not None
-        for _ in range(self._length):
+        for _ in range(self.length):
             entry = self._receive.receive_nowait()
             if entry.count:
                 self._send.send_nowait(entry)
             else:
-                self._length -= 1
+                self.length -= 1
         self._dead = 0

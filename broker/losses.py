@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fanwire.protocol import Lost, encode
 
-from .routes import LossChunk, Route
+from .routes import ConflationKey, LossChunk, Route
 
 # Topics told apart at one place. Beyond that what was lost is summed up in one LOST without a topic: 256 names of up to
 # 255 bytes are 64 KiB, and a subscriber of a wildcard could lose messages of any number of topics.
@@ -49,9 +49,9 @@ class Losses:
         """LOST for each topic."""
         return [encode(Lost(route, count, reason, topic)) for (topic, reason), count in self._counts.items()]
 
-    def chunks(self, route: Route, now: float) -> list[LossChunk]:
-        """The same, to be gathered among messages."""
+    def chunks(self, route: Route, now: float, keys: frozenset[ConflationKey]) -> list[LossChunk]:
+        """The same, to be gathered among messages; ``keys``: of which they were."""
         return [
-            LossChunk(route, topic, encode(Lost(route.number, count, reason, topic)), count, reason, now)
+            LossChunk(route, topic, encode(Lost(route.number, count, reason, topic)), count, reason, now, keys)
             for (topic, reason), count in self._counts.items()
         ]

@@ -10,13 +10,18 @@ Three places, in the order in which bytes pass through them:
 What is put in line, and what is dropped when there are too many, each subscription's policy decides (`policies`).
 
 Nothing here closes anything. Whoever is too slow is reported as a `SlowConsumer` verdict; the session acts on it.
-Memory of one outbox: at most ``max_pending_bytes``, plus what one sweep gathered, plus one frame being written, plus
-some hundred bytes for each entry of the line (at most ``max_queue`` of them).
+Memory of one outbox: at most ``max_pending_bytes``, in which each entry of the line counts `ENTRY_BYTES` beside its
+messages; plus what one sweep gathered.
+
+Someone lags before that is too much: when one of the four measures is past 75 % of its limit. Two of them are times,
+and pass while nothing is published: the writer task looks at them.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import attrs
@@ -25,7 +30,7 @@ import trio
 from fanwire.protocol import MAX_BATCH, Lagging, encode
 from fanwire.protocol.frames import frame_header
 
-from .line import Entry, Line
+from .line import ENTRY_BYTES, Entry, Line
 from .losses import Losses
 from .policies import POLICIES
 from .routes import Chunk, LossChunk
@@ -40,6 +45,14 @@ if TYPE_CHECKING:
 # A queue of one message passes 75 % with each message that waits, and falls below 50 % with each one sent. It is warned
 # once a second at most, and so are the operators.
 WARN_EVERY = 1.0
+
+# Part of a measure's limit from which on a subscription lags, and below which it has to fall again to lag no more.
+LAGS_FROM = 0.75
+CAUGHT_UP_BELOW = 0.5
+
+# The writer looks this often at most, in seconds, whether somebody lags by now; and tells of so many at once.
+LOOK_EVERY = 0.25
+PORTION = 100
 
 # Frames to a lagging connection that conflates: what is in a frame can no longer be replaced by something newer.
 CONFLATING_BATCH = 16 * 1024
@@ -85,7 +98,9 @@ class Outbox:
         "_counters",
         "_idle",
         "_lagging_bytes",
+        "_late_at",
         "_line",
+        "_looked",
         "_lossy",
         "_moved",
         "_oldest",
@@ -123,17 +138,19 @@ class Outbox:
         self._config = config
         self._counters = counters
         limit = config.max_pending_bytes
-        self._lagging_bytes = float("inf") if limit is None else limit * 3 // 4
+        self._lagging_bytes = math.inf if limit is None else limit * LAGS_FROM
         self._answers: list[bytes] = []
         self._answer_bytes = 0
         self._asking: trio.lowlevel.ParkingLot | None = None
-        self._line = Line(config.max_queue)
+        self._line = Line(limit)
         # LOST whose place in line has been reached, and the route of each.
         self._told: deque[tuple[int, bytes]] | None = None
         self._lossy: dict[Subscription, None] | None = None  # those with a loss behind all that waits of them
         self._idle = True
         self._oldest = 0.0
         self._moved = 0.0
+        self._late_at = math.inf  # when stall or age pass their 75 %, if nothing moves
+        self._looked = 0.0
 
     # -------------------------------------------------------------- answers
 
@@ -175,7 +192,8 @@ class Outbox:
         if self.stream.close_sent:
             return []
         if self._idle:
-            self._oldest = trio.current_time()
+            self._oldest = self._moved = trio.current_time()
+            self._late_at = self._next_late()
         self.stream.queued = True
         self.stream.clear = False
         verdicts = []
@@ -193,9 +211,11 @@ class Outbox:
             return None  # unsubscribed since
         if isinstance(chunk, LossChunk):
             self._lose_behind(subscription, chunk.topic or None, chunk.lost, chunk.reason)
+            for key in chunk.keys:  # what waits of them is in front of the loss, and stays as it is
+                subscription.newest.pop(key, None)
             return None
         on_slow = subscription.on_slow
-        if on_slow != "conflate" and self._over_bytes(len(chunk.data)):
+        if self._over_bytes(0 if on_slow == "conflate" else len(chunk.data) + ENTRY_BYTES):
             return self.verdict("max_pending", None)
         if not POLICIES[on_slow](self, subscription, chunk):
             verdict = self.verdict("queue", subscription)
@@ -205,14 +225,28 @@ class Outbox:
         waiting = subscription.waiting
         if waiting > self.most_waited:
             self.most_waited = waiting
-        far_behind = waiting * 4 > subscription.queue * 3 or self.waiting_bytes > self._lagging_bytes
-        if far_behind and not subscription.lagging and self._begin_to_lag(subscription):
-            self._warn(subscription)
+        if not subscription.lagging and self._begins_to_lag(subscription, chunk.born):
+            self._begin_to_lag(subscription, tell_client=True)
         return self.verdict("max_pending", None) if on_slow == "conflate" and self._over_bytes(0) else None
 
     def _over_bytes(self, more: int) -> bool:
         limit = self._config.max_pending_bytes
-        return limit is not None and self.waiting_bytes + self.held_bytes + len(self.stream.left) + more > limit
+        return limit is not None and self.behind_bytes + more > limit
+
+    @property
+    def behind_bytes(self) -> int:
+        """What `max_pending` bounds: what waits, is held or half written, and the entries of the line."""
+        return self.waiting_bytes + self.held_bytes + len(self.stream.left) + self._line.length * ENTRY_BYTES
+
+    @property
+    def own_bytes(self) -> int:
+        """What of them is in memory for this connection alone: messages are shared with whoever else waits for them."""
+        return ENTRY_BYTES * self._line.length
+
+    @property
+    def crowded(self) -> bool:
+        """Whether `behind_bytes` are past 75 % of what they may be."""
+        return self.behind_bytes > self._lagging_bytes
 
     def check_bytes(self) -> None:
         """More is held: is that too much?"""
@@ -226,10 +260,9 @@ class Outbox:
 
     # ------------------------------------------- what policies do (see there)
 
-    def put(self, entry: Entry) -> bool:
-        """Put an entry at the end of the line. False: the line is full."""
-        if not self._line.put(entry):
-            return False
+    def put(self, entry: Entry) -> None:
+        """Put an entry at the end of the line."""
+        self._line.put(entry)
         subscription = entry.subscription
         if subscription.back is not None:
             entry.lost, subscription.back = subscription.back, None
@@ -238,7 +271,6 @@ class Outbox:
         subscription.entries.append(entry)
         subscription.waiting += entry.count
         self.waiting_bytes += entry.size
-        return True
 
     def replace(self, entry: Entry, newest: Chunk) -> None:
         """Something newer goes in the place of what waits."""
@@ -260,6 +292,7 @@ class Outbox:
         if not entry.count:
             subscription.entries.popleft()
             self._forget_newest(entry)
+            entry.kill()
             self._line.note_dead()
 
     def lose_first(self, subscription: Subscription, chunk: Chunk, count: int, reason: str) -> None:
@@ -317,19 +350,53 @@ class Outbox:
 
     # ---------------------------------------------------------------- lagging
 
+    def note_change(self, subscription: Subscription) -> None:
+        """It has another queue, or another grace."""
+        now = trio.current_time()
+        if subscription.lagging:
+            self._look_whether_caught_up(subscription, now)
+        elif subscription.waiting and self._begins_to_lag(subscription, now):
+            self._begin_to_lag(subscription, tell_client=True)
+
     def note_backlog(self, subscription: Subscription) -> None:
         """The client told how much waits in its own buffer."""
         assert subscription.backlog is not None
         queued, limit = subscription.backlog
         if not subscription.lagging and queued * 4 > limit * 3:
-            self._begin_to_lag(subscription)
+            self._begin_to_lag(subscription, tell_client=False)
         else:
-            self._look_whether_caught_up(subscription)
+            self._look_whether_caught_up(subscription, trio.current_time())
 
-    def _begin_to_lag(self, subscription: Subscription) -> bool:
-        """Returns whether that is to be told: once an episode, and once in `WARN_EVERY` seconds."""
+    def _begins_to_lag(self, subscription: Subscription, now: float) -> bool:
+        """Whether one of the four measures is past 75 % at ``now``. Asked for each chunk: so without a division."""
+        if subscription.waiting > subscription.queue * LAGS_FROM:
+            grace_s = subscription.grace_s
+            if grace_s is None or subscription.age_s(now) > grace_s * LAGS_FROM:
+                return True
+        return now > self._late_at or self.crowded
+
+    def nearest(self, now: float, subscriptions: Iterable[Subscription]) -> tuple[float, str]:
+        """Which measure is nearest to its limit, and which part of that it is at: of these subscriptions, or of the
+        connection.
+
+        Where ``queue`` counts only after a grace, both must be over: so it is the lesser of the two that tells.
+        """
+        shares = [(0.0, "")]
+        for each in subscriptions:
+            share = each.waiting / each.queue
+            shares.append((share if each.grace_s is None else min(share, each.age_s(now) / each.grace_s), "queue"))
+        config, behind = self._config, self.behind_bytes
+        if config.max_pending_bytes is not None and behind:
+            shares.append((behind / config.max_pending_bytes, "max_pending"))
+        if not self._nothing_waits():
+            shares.append(((now - self._oldest) / (config.max_age_s or math.inf), "max_age"))
+            shares.append(((now - self._moved) / (config.stall_timeout_s or math.inf), "stall_timeout"))
+        return max(shares)
+
+    def _begin_to_lag(self, subscription: Subscription, *, tell_client: bool) -> None:
+        """Tell of it: once an episode, and once in `WARN_EVERY` seconds."""
         if self.leaving:
-            return False  # nobody waits for a client that leaves
+            return  # nobody waits for a client that leaves
         now = trio.current_time()
         subscription.lagging = True
         subscription.route.lagging += 1
@@ -339,21 +406,21 @@ class Outbox:
             subscription.warned_at = subscription.lagging_since = now
             subscription.before_lagging = (subscription.lost, subscription.replaced)
             self.owner.lagging(subscription)
-        return subscription.warned
+            if tell_client:
+                self._warn(subscription)
 
     def _warn(self, subscription: Subscription) -> None:
         oldest_ms = int(self.oldest_s() * 1000)
         warning = Lagging(subscription.route.number, subscription.waiting, subscription.queue, oldest_ms)
         self._queue_answer(encode(warning))  # if even that is too much, the verdict comes with the next message
 
-    def _look_whether_caught_up(self, subscription: Subscription) -> None:
+    def _look_whether_caught_up(self, subscription: Subscription, now: float) -> None:
         waiting = subscription.waiting
-        if (
-            subscription.lagging
-            and waiting * 2 < subscription.queue
-            and (not waiting or self.waiting_bytes * 3 < self._lagging_bytes * 2)
-            and not subscription.client_lags
-        ):
+        if not subscription.lagging or subscription.client_lags:
+            return
+        if subscription.grace_s is None and waiting >= subscription.queue * CAUGHT_UP_BELOW:
+            return
+        if not waiting or self.nearest(now, (subscription,))[0] < CAUGHT_UP_BELOW:
             self.clear_lagging(subscription)
             self.owner.caught_up(subscription)
 
@@ -383,7 +450,7 @@ class Outbox:
     def _empty(self, subscription: Subscription) -> None:
         for entry in subscription.entries:
             self.waiting_bytes -= entry.size
-            entry.count = 0
+            entry.kill()
         dead = len(subscription.entries)
         subscription.entries.clear()
         if dead:
@@ -420,7 +487,7 @@ class Outbox:
             self._empty(subscription)
             self.clear_lagging(subscription)
         self._answer_bytes = self.waiting_bytes = 0
-        self._line = Line(self._config.max_queue)
+        self._line = Line(self._config.max_pending_bytes)
 
     # ------------------------------------------------------------ the writer
 
@@ -440,15 +507,17 @@ class Outbox:
         try:
             while True:
                 seen = stream.progress
-                with trio.CancelScope(deadline=self._deadline()) as scope:
+                with trio.CancelScope(deadline=min(self._deadline(), self._next_look())) as scope:
                     async with stream.sending():
                         if not stream.left and not self._anything():
                             break
                         await stream.push(self._load)  # loaded when the socket is ready: until then it can be replaced
                 if stream.progress != seen:
                     self._moved = trio.current_time()
-                elif scope.cancelled_caught and trio.current_time() >= self._deadline():
-                    return self._too_late()
+                elif scope.cancelled_caught:
+                    if trio.current_time() >= self._deadline():
+                        return self._too_late()
+                    self._look_who_lags()
         finally:
             self._idle = True
             self._counters.observe_depth(self.most_waited)
@@ -465,9 +534,37 @@ class Outbox:
         if not self.stream.left and (first := self._line.first()):
             self._oldest = first.chunk.born
         return min(
-            self._moved + stall if stall is not None else float("inf"),
-            self._oldest + age if age is not None else float("inf"),
+            self._moved + stall if stall is not None else math.inf,
+            self._oldest + age if age is not None else math.inf,
         )
+
+    def _next_late(self) -> float:
+        """When stall or age pass 75 % of their limits, if nothing moves."""
+        stall, age = self._config.stall_timeout_s, self._config.max_age_s
+        return min(
+            self._moved + stall * LAGS_FROM if stall is not None else math.inf,
+            self._oldest + age * LAGS_FROM if age is not None else math.inf,
+        )
+
+    def _next_look(self) -> float:
+        """When somebody may begin to lag though nothing is published. Call `_deadline` before."""
+        self._late_at = self._next_late()
+        grace = self._config.queue_grace_s
+        counts = self._oldest + grace * LAGS_FROM if grace is not None else math.inf
+        due = min([at for at in (self._late_at, counts) if at > self._looked], default=math.inf)
+        return max(due, self._looked + LOOK_EVERY)
+
+    def _look_who_lags(self) -> None:
+        now, told = trio.current_time(), 0
+        self._looked = now
+        soon = now + 0.001  # else rounding would decide whether the moment has come
+        for subscription in self.subscriptions.values():
+            if subscription.waiting and not subscription.lagging and self._begins_to_lag(subscription, soon):
+                self._begin_to_lag(subscription, tell_client=True)
+                told += 1
+                if told == PORTION:
+                    self._looked = -math.inf  # the others at once, but not before whoever else has something to do
+                    return
 
     def _too_late(self) -> SlowConsumer:
         age = self._config.max_age_s
@@ -476,6 +573,7 @@ class Outbox:
 
     def _load(self) -> None:
         """Make the next frame the stream's ``left``: answers, else messages, up to 64 KiB."""
+        self._moved = trio.current_time()  # for the socket has taken all that was left
         body = self._next_answers() or self._next_messages(CONFLATING_BATCH if self.conflating else MAX_BATCH)
         if body:
             self.stream.left = frame_header(len(body)) + body
@@ -533,7 +631,7 @@ class Outbox:
             assert self._lossy is not None
             del self._lossy[subscription]
         if subscription.lagging:
-            self._look_whether_caught_up(subscription)
+            self._look_whether_caught_up(subscription, self._moved)
 
     def _tell_before(self, entry: Entry) -> None:
         self._tell(entry.subscription, entry.subscription.front, entry.lost)
@@ -557,9 +655,12 @@ class Outbox:
 
     # ------------------------------------------------------------ how far behind
 
+    def _nothing_waits(self) -> bool:
+        return self.stream.clear or (self._idle and not self.stream.queued)
+
     def oldest_s(self) -> float:
         """Age of the oldest message that waits, in seconds; 0 when nothing does."""
-        if self.stream.clear or (self._idle and not self.stream.queued):
+        if self._nothing_waits():
             return 0.0
         return max(0.0, trio.current_time() - self._oldest)
 
@@ -567,10 +668,9 @@ class Outbox:
         """How things stand, as a verdict."""
         if subscription is None:
             waiting = sum(each.waiting for each in self.subscriptions.values())
-            size = self.waiting_bytes + self.held_bytes + len(self.stream.left)
-        else:
-            waiting, size = subscription.waiting, sum(entry.size for entry in subscription.entries)
-        return SlowConsumer(measure, subscription, waiting, size, self.oldest_s())
+            return SlowConsumer(measure, None, waiting, self.behind_bytes, self.oldest_s())
+        size = sum([entry.size for entry in subscription.entries])
+        return SlowConsumer(measure, subscription, subscription.waiting, size, subscription.age_s(trio.current_time()))
 
 
 class Owner:
@@ -587,7 +687,7 @@ class Owner:
         raise NotImplementedError
 
     def lagging(self, subscription: Subscription) -> None:
-        """It passed 75 % of what may wait. Not called again within `WARN_EVERY` seconds."""
+        """A measure of it passed 75 % of its limit. Not called again within `WARN_EVERY` seconds."""
         raise NotImplementedError
 
     def caught_up(self, subscription: Subscription) -> None:

@@ -1,7 +1,10 @@
 """What becomes of a chunk when a subscription's queue is full: one function for each ``on_slow``.
 
 Each puts the chunk in line as far as it may, counts what is dropped or replaced, and returns whether the subscription
-can go on. ``disconnect`` and ``unsubscribe`` are the same here: what follows from False is for others to do.
+can go on. What follows from False is for others to do.
+
+A subscription that asked for a ``queue`` has as many messages waiting as it asked for. All others are counted only when
+they are late (`_counts`): a count alone does not tell a reader that is slow from a burst.
 
 Exact by construction: delivered + lost + replaced = published, for each subscription that lives.
 """
@@ -21,35 +24,51 @@ if TYPE_CHECKING:
 Policy: TypeAlias = Callable[["Outbox", "Subscription", "Chunk"], bool]
 
 
-def refuse(outbox: Outbox, subscription: Subscription, chunk: Chunk) -> bool:
+# Of a subscription that becomes late with very much waiting, so many times what comes is dropped each time: until no
+# more wait than may, and nobody has to wait for hundreds of thousands to be dropped at once.
+SHED = 4
+
+
+def disconnect(outbox: Outbox, subscription: Subscription, chunk: Chunk) -> bool:
     """Nothing is dropped: there is room for all of the chunk, or the subscriber is too slow."""
-    if subscription.waiting + chunk.count > subscription.queue:
+    if subscription.waiting + chunk.count > subscription.queue and _late(subscription, chunk):
         return False
-    return outbox.put(Entry(subscription, chunk))
+    outbox.put(Entry(subscription, chunk))
+    return True
+
+
+def unsubscribe(outbox: Outbox, subscription: Subscription, chunk: Chunk) -> bool:
+    """Likewise; and before the connection is over its bytes, and would end as a whole, the subscription does."""
+    if subscription.waiting + chunk.count > subscription.queue and _counts(outbox, subscription, chunk):
+        return False
+    outbox.put(Entry(subscription, chunk))
+    return True
 
 
 def drop_oldest(outbox: Outbox, subscription: Subscription, chunk: Chunk) -> bool:
     """The new ones stay; what waited longest goes, message by message."""
-    make_room(outbox, subscription, chunk.count, "queue")
     entry = Entry(subscription, chunk)
-    excess = chunk.count - subscription.queue
-    if excess > 0:
-        outbox.lose_first(subscription, chunk, excess, "queue")
-        entry.cut(excess, chunk.count - excess)
-    if not outbox.put(entry):
-        outbox.lose_last(subscription, chunk, entry.count, "queue")
+    if subscription.waiting + chunk.count > subscription.queue and _counts(outbox, subscription, chunk):
+        make_room(outbox, subscription, chunk.count, "queue")
+        excess = chunk.count - subscription.queue
+        if excess > 0 and not subscription.entries:
+            outbox.lose_first(subscription, chunk, excess, "queue")
+            entry.cut(excess, chunk.count - excess)
+    outbox.put(entry)
     return True
 
 
 def drop_newest(outbox: Outbox, subscription: Subscription, chunk: Chunk) -> bool:
     """What waits stays; of the new ones as many as there is room for."""
-    room = max(0, min(subscription.queue - subscription.waiting, chunk.count))
     entry = Entry(subscription, chunk)
+    room = max(0, subscription.queue - subscription.waiting)
+    if room >= chunk.count or not _counts(outbox, subscription, chunk):
+        outbox.put(entry)
+        return True
     entry.cut(0, room)
-    if room and not outbox.put(entry):
-        room = 0
-    if room < chunk.count:
-        outbox.lose_last(subscription, chunk, chunk.count - room, "queue")
+    if room:
+        outbox.put(entry)
+    outbox.lose_last(subscription, chunk, chunk.count - room, "queue")
     return True
 
 
@@ -61,18 +80,21 @@ def conflate(outbox: Outbox, subscription: Subscription, chunk: Chunk) -> bool:
     if entry is not None:
         outbox.replace(entry, newest)
         return True
-    make_room(outbox, subscription, 1, "keys")
-    entry = Entry(subscription, newest)
-    if outbox.put(entry):
-        subscription.newest[newest.key] = entry
-    else:
-        outbox.lose_last(subscription, newest, 1, "keys")
+    if subscription.waiting >= subscription.queue and _counts(outbox, subscription, chunk):
+        make_room(outbox, subscription, 1, "keys")
+    subscription.newest[newest.key] = entry = Entry(subscription, newest)
+    outbox.put(entry)
     return True
 
 
 def make_room(outbox: Outbox, subscription: Subscription, count: int, reason: str) -> None:
-    """Drop the oldest messages that wait of a subscription, so that ``count`` more fit (or none wait)."""
+    """Drop the oldest messages that wait of a subscription, so that ``count`` more fit (or none wait).
+
+    Of one that was not counted before it was late there may be very many: then some of them.
+    """
     excess = subscription.waiting + count - subscription.queue
+    if subscription.grace_s is not None:
+        excess = min(excess, SHED * count)
     while excess > 0 and subscription.entries:
         oldest = subscription.entries[0]
         dropped = min(excess, oldest.count)
@@ -80,9 +102,20 @@ def make_room(outbox: Outbox, subscription: Subscription, count: int, reason: st
         excess -= dropped
 
 
+def _late(subscription: Subscription, chunk: Chunk) -> bool:
+    """Whether the oldest message that waits is so old, now that ``chunk`` comes, that ``queue`` counts."""
+    grace_s = subscription.grace_s
+    return grace_s is None or subscription.age_s(chunk.born) > grace_s
+
+
+def _counts(outbox: Outbox, subscription: Subscription, chunk: Chunk) -> bool:
+    """Whether ``queue`` counts: the subscription is late, or the connection would soon be disconnected for bytes."""
+    return _late(subscription, chunk) or outbox.crowded
+
+
 POLICIES: dict[str, Policy] = {
-    "disconnect": refuse,
-    "unsubscribe": refuse,
+    "disconnect": disconnect,
+    "unsubscribe": unsubscribe,
     "drop_oldest": drop_oldest,
     "drop_newest": drop_newest,
     "conflate": conflate,

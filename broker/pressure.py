@@ -1,8 +1,8 @@
 """`max_total_pending_bytes`: what waits for all connections together.
 
 Looked at twice a second, and only while anybody's socket is behind: publishing counts nothing for it. A message that
-waits for many subscribers of a pattern is in memory once. So what counts is the longest backlog of each pattern; that
-is worked out only when the plain sum is over the limit.
+waits for many subscribers of a pattern is in memory once. So what counts is the longest backlog of each pattern, and
+each connection's own entries in line; that is worked out only when the plain sum is over the limit.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from .watchdog import Watched
 
 if TYPE_CHECKING:
     from .hub import Hub
-    from .outbox import Outbox
     from .session import Session
 
 EVERY_S = 0.5
@@ -74,7 +73,9 @@ class Pressure(Watched):
         longest: dict[int, float] = {}
         other = 0.0
         for session in self._waiting():
-            size = _size(session)
+            own = session.outbox.own_bytes
+            size = _size(session) - own
+            other += own
             subscriptions = [each for each in session.outbox.subscriptions.values() if each.waiting]
             messages = sum([each.waiting for each in subscriptions])
             if not messages:
@@ -91,5 +92,4 @@ class Pressure(Watched):
 
 
 def _size(session: Session) -> int:
-    outbox: Outbox = session.outbox
-    return outbox.waiting_bytes + outbox.held_bytes + len(outbox.stream.left)
+    return session.outbox.behind_bytes

@@ -18,6 +18,7 @@ from fanwire.version import __version__
 
 from .closed import shown, shown_user
 from .inbox import without_inbox
+from .outbox import LAGS_FROM
 from .own_topics import CONNECTIONS, STATS
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from .outbox import Outbox
     from .session import Session
 
-# Connections in one report, those furthest behind: at most some 800 bytes each, so that a report stays under 64 KiB.
+# Connections in one report, those furthest behind: at most some 810 bytes each, so that a report stays under 64 KiB.
 MOST_LISTED = 80
 
 # Closed ones in a report, newest first. `Broker.closed_connections` has all that are kept.
@@ -75,7 +76,12 @@ class ConnectionInfo:
     held: int
     """Keys whose newest message waits until the subscriber's rate allows it."""
     lagging: bool
-    """Whether a subscription of it lags."""
+    """Whether a subscription of it lags, or the connection is past 75 % of what it may be behind."""
+    measure: str | None
+    """Which of the four measures of slowness is nearest to its limit: queue, max_pending, max_age or stall_timeout;
+    None: nothing waits."""
+    percent: int
+    """How far that is, of its limit."""
     lost: int
     """Messages dropped by its policies so far."""
     replaced: int
@@ -91,6 +97,7 @@ def look_at(session: Session) -> ConnectionInfo:
     outbox = session.outbox
     subscriptions = list(outbox.subscriptions.values())
     lost, replaced = session.totals()
+    share, measure = outbox.nearest(trio.current_time(), [each for each in subscriptions if each.waiting])
     backlogs = [each.backlog for each in subscriptions if each.backlog is not None]
     client_queued, client_limit = max(backlogs, default=(None, None))
     return ConnectionInfo(
@@ -104,19 +111,17 @@ def look_at(session: Session) -> ConnectionInfo:
         patterns=[shown(without_inbox(each.route.pattern)) for each in subscriptions[:MOST_PATTERNS]],
         on_slow=sorted({each.on_slow for each in subscriptions}),
         queued=sum([each.waiting for each in subscriptions]),
-        queued_bytes=_behind(outbox),
+        queued_bytes=outbox.behind_bytes,
         oldest_ms=int(outbox.oldest_s() * 1000),
         held=sum([each.held for each in subscriptions]),
-        lagging=any(each.lagging for each in subscriptions),
+        lagging=_lags(outbox),
+        measure=measure or None,
+        percent=int(share * 100),
         lost=lost,
         replaced=replaced,
         client_queued=client_queued,
         client_limit=client_limit,
     )
-
-
-def _behind(outbox: Outbox) -> int:
-    return outbox.waiting_bytes + outbox.held_bytes + len(outbox.stream.left)
 
 
 class Reports:
@@ -215,8 +220,13 @@ async def connections_now(hub: Hub, most: int, *, by_age: bool = False) -> tuple
     return len(sessions), sum([lagging for lagging, *_ in behind]), listed
 
 
+def _lags(outbox: Outbox) -> bool:
+    """The connection alone may be stalled, on half a frame: then there is no subscription of which anything waits."""
+    lagging = any(each.lagging for each in outbox.subscriptions.values())
+    return lagging or outbox.nearest(trio.current_time(), ())[0] > LAGS_FROM
+
+
 def _rank(session: Session, index: int) -> tuple[bool, int, int, Session]:
     """Who lags comes first, then by bytes that wait; the number keeps sessions from being compared."""
     outbox = session.outbox
-    lagging = any(each.lagging for each in outbox.subscriptions.values())
-    return lagging, _behind(outbox), -index, session
+    return _lags(outbox), outbox.behind_bytes, -index, session

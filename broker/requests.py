@@ -163,7 +163,13 @@ def _subscribe(session: Session, envelope: Subscribe) -> dict[str, Any]:
     if is_watch(envelope.pattern) or envelope.options.presence:
         _check_presence(session, watched(envelope.pattern))
     given = grant(
-        config.rules, envelope.pattern, session.user, envelope.options, queue=config.queue, max_queue=config.max_queue
+        config.rules,
+        envelope.pattern,
+        session.user,
+        envelope.options,
+        queue=config.queue,
+        max_queue=config.max_queue,
+        queue_grace=config.queue_grace_s,
     )
     group, echo = envelope.options.group, envelope.options.echo
     route = session.registry.route(envelope.pattern, group)
@@ -196,6 +202,7 @@ def _subscribe(session: Session, envelope: Subscribe) -> dict[str, Any]:
         "history": keeps_all(config.rules, envelope.pattern),
         "time": wall_clock_us(),
         "queue": given.queue,
+        "queue_grace": given.queue_grace,
         "max_rate": given.max_rate,
         "on_slow": given.on_slow,
         "heartbeat": given.heartbeat,

@@ -85,6 +85,10 @@ class Chunk:
         """What its messages are conflated by."""
         return self.topic
 
+    def born_again(self, now: float) -> Chunk:
+        """The same, as one that was published ``now``. Shared ones stay as they are."""
+        return Chunk(self.route, self.topic, self.data, self.count, now)
+
     def part(self, first: int, count: int) -> bytes:
         """``count`` messages from the ``first`` on (counted from 0)."""
         if self.count == 1:
@@ -126,6 +130,10 @@ class KeyedChunk(Chunk):
         super().__init__(route, topic, data, 1, born)
         self.message_key = message_key
 
+    def born_again(self, now: float) -> KeyedChunk:
+        """See `Chunk`."""
+        return KeyedChunk(self.route, self.topic, self.data, now, self.message_key)
+
     @property
     def key(self) -> ConflationKey:
         return self.topic, self.message_key
@@ -134,12 +142,23 @@ class KeyedChunk(Chunk):
 class LossChunk(Chunk):
     """LOST on its way: counts as no message, and stands in the line where the messages stood."""
 
-    __slots__ = ("lost", "reason")
+    __slots__ = ("keys", "lost", "reason")
 
-    def __init__(self, route: Route, topic: str | None, data: bytes, lost: int, reason: str, born: float) -> None:
+    def __init__(
+        self,
+        route: Route,
+        topic: str | None,
+        data: bytes,
+        lost: int,
+        reason: str,
+        born: float,
+        keys: frozenset[ConflationKey] = frozenset(),
+    ) -> None:
         super().__init__(route, topic or "", data, 0, born)
         self.lost = lost
         self.reason = reason
+        self.keys = keys
+        """Of which messages were lost: nothing newer of them may go in front of it."""
 
 
 class Topic(Gathering):

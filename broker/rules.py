@@ -13,7 +13,15 @@ from typing import Any
 
 import attrs
 
-from fanwire.protocol import ON_SLOW, SubscribeOptions, check_pattern, matches, pattern_covers, patterns_overlap
+from fanwire.protocol import (
+    NO_LIMIT,
+    ON_SLOW,
+    SubscribeOptions,
+    check_pattern,
+    matches,
+    pattern_covers,
+    patterns_overlap,
+)
 from fanwire.protocol.ranges import BYTES, COUNT, RATE, SECONDS, Range
 
 from .own_topics import OWN
@@ -130,12 +138,21 @@ class Grant:
     queue: int
     max_rate: float | None
     on_slow: str
+    queue_grace: float | None = None
+    """Seconds; None: ``queue`` counts at once."""
     heartbeat: float | None = None
     presence: bool = False
 
 
 def grant(
-    rules: tuple[TopicRule, ...], pattern: str, user: str, wanted: SubscribeOptions, queue: int, max_queue: int
+    rules: tuple[TopicRule, ...],
+    pattern: str,
+    user: str,
+    wanted: SubscribeOptions,
+    *,
+    queue: int,
+    max_queue: int,
+    queue_grace: float | None,
 ) -> Grant:
     """What of the wanted options a subscription gets.
 
@@ -146,6 +163,8 @@ def grant(
         wanted: What was asked for.
         queue: For who asks for nothing.
         max_queue: The most for anybody.
+        queue_grace: How old, in seconds, the oldest waiting message must be before `queue` counts, for those who did
+            not say what they want and whom no rule caps; None: it counts at once.
     """
     ours = [rule for rule in rules if rule.concerns(pattern, user)]
     queues = [rule.max_queue for rule in ours if rule.max_queue is not None]
@@ -153,10 +172,12 @@ def grant(
     if wanted.max_rate is not None:
         rates.append(wanted.max_rate)
     forced = next((rule.on_slow for rule in ours if rule.on_slow is not None), wanted.on_slow)
+    exact = wanted.queue not in (None, NO_LIMIT) or bool(queues) or queue > max_queue
     return Grant(
         queue=min(wanted.queue or queue, max_queue, *queues),
         max_rate=min(rates) if rates else None,
         on_slow="conflate" if rates else forced,
+        queue_grace=None if exact else queue_grace,
         heartbeat=None if wanted.heartbeat is None else max(wanted.heartbeat, SHORTEST_HEARTBEAT_S),
         presence=wanted.presence or is_watch(pattern),
     )

@@ -500,7 +500,7 @@ class Session(Owner, Watched):
 
     def lagging(self, subscription: Subscription) -> None:
         """See `Owner`."""
-        self.hub.episodes.began(self, subscription, self.outbox.waiting_bytes, self.outbox.oldest_s())
+        self.hub.episodes.began(self, subscription)
 
     def caught_up(self, subscription: Subscription) -> None:
         """See `Owner`."""
@@ -578,7 +578,9 @@ class Session(Owner, Watched):
         Before calling this, and `replay` and `change`, see to it that the session has not ended.
         """
         assert self.ending is None, "nobody would ever take it off the route"
-        subscription = Subscription(route, given.queue, given.on_slow, given.max_rate, echo=echo)
+        subscription = Subscription(
+            route, given.queue, given.on_slow, given.max_rate, grace_s=given.queue_grace, echo=echo
+        )
         self.outbox.subscriptions[route.number] = subscription
         if wish is not None:
             self.replay(subscription, wish)
@@ -625,6 +627,8 @@ class Session(Owner, Watched):
         if subscription.on_slow != given.on_slow:
             subscription.newest.clear()  # what waits is in nobody's way, and stays as it is
         subscription.queue, subscription.on_slow, subscription.max_rate = given.queue, given.on_slow, given.max_rate
+        subscription.grace_s = given.queue_grace
+        self.outbox.note_change(subscription)
         self._set_rate(subscription)
         self._set_conflating()
         if isinstance(subscription.route, GroupRoute):

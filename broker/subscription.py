@@ -29,6 +29,7 @@ class Subscription:
         "echo",
         "entries",
         "front",
+        "grace_s",
         "hand",
         "heartbeat",
         "held",
@@ -57,11 +58,14 @@ class Subscription:
         on_slow: str = "disconnect",
         max_rate: float | None = None,
         *,
+        grace_s: float | None = None,
         echo: bool = True,
     ) -> None:
         self.route = route
         self.queue = queue
         """Messages that may wait; conflating: keys."""
+        self.grace_s = grace_s
+        """How old the oldest of them must be before `queue` counts, in seconds; None: it counts at once."""
         self.on_slow = on_slow
         self.max_rate = max_rate
         self.echo = echo
@@ -107,6 +111,10 @@ class Subscription:
         """When they last were, on trio's clock."""
         self.backlog: tuple[int, int] | None = None
         """What the client last said of its own buffer: queued, limit (BACKLOG)."""
+
+    def age_s(self, now: float) -> float:
+        """Age of the oldest message in line at ``now`` (trio's clock), in seconds; 0 when none is."""
+        return now - self.entries[0].chunk.born if self.entries else 0.0
 
     @property
     def client_lags(self) -> bool:

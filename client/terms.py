@@ -33,18 +33,22 @@ class Granted:
     """
 
     queue: int | None
-    """Messages that may wait at the broker; None: it did not say, or there is no bound."""
+    """Messages that may wait at the broker; None: the broker did not say, or there is no bound."""
     max_rate: float | None
     """Messages per second and topic (and key) at most; None: no such bound."""
     on_slow: str
     """What becomes of the subscription when more would wait. With ``max_rate`` always "conflate"."""
     heartbeat_s: float | None = None
     """After how many seconds of silence, and again and again, the broker says so; None: it does not."""
+    queue_grace_s: float | None = None
+    """How old the oldest waiting message must be, in seconds, before ``queue`` counts; None: it counts at once, as
+    always when the subscription or the broker's operator has asked for a ``queue``."""
 
 
 @frozen
 class LaggingReport:
-    """The broker's warning before the limit: more than 75 % of what may wait for a subscription does."""
+    """The broker's warning before the limit: the subscription is past 75 % of what the broker lets wait: of messages,
+    of memory, of the age of the oldest message, or of the time in which the socket takes nothing."""
 
     queued: int
     """Messages that waited at the broker."""
@@ -59,13 +63,14 @@ class LaggingReport:
 def granted_of(result: Result, asked: SubscribeOptions) -> Granted:
     """What an OK to SUBSCRIBE with the options ``asked`` grants."""
     queue, rate = result.get("queue", asked.queue), result.get("max_rate", asked.max_rate)
-    heartbeat = result.get("heartbeat", asked.heartbeat)
+    heartbeat, grace = result.get("heartbeat", asked.heartbeat), result.get("queue_grace")
     on_slow = result.get("on_slow")
     return Granted(
         queue if type(queue) is int else None,
         rate if type(rate) in (int, float) else None,
         on_slow if isinstance(on_slow, str) else effective_on_slow(asked),
         heartbeat if type(heartbeat) in (int, float) else None,
+        grace if type(grace) in (int, float) else None,
     )
 
 

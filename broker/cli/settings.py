@@ -251,6 +251,11 @@ SETTINGS = (
         "A client that is subscribed to nothing and says nothing for so long is closed", may_be_none=True,
     ),
     Setting("queue", _COUNT, "N", "Messages that may wait for a subscription that asks for nothing else"),
+    Setting(
+        "queue_grace_s", _SECONDS, "SECONDS",
+        "Age of the oldest waiting message from which on queue counts, for a subscription that asked for no queue",
+        may_be_none=True,
+    ),
     Setting("max_queue", _COUNT, "N", "The most messages that a subscription may ask to have waiting"),
     Setting("max_pending_bytes", bytes_of, "BYTES", "Bytes that may wait for one connection", may_be_none=True),
     Setting(

@@ -41,6 +41,7 @@ KEEP_ALIVE = b": keep-alive\n\n"
 # What EventSource waits before it connects again, as long as no goodbye says otherwise.
 RETRY_MS = 3000
 
+_GRANTED = ("epoch", "offset", "queue", "queue_grace", "max_rate", "on_slow", "heartbeat")
 _ENDS = ("slow_consumer", "forbidden")  # ERRORs with id 0 that are the end of a subscription
 _id_of = re.compile(r"([A-Za-z0-9_-]{1,64}):(@?)([0-9]{1,18})").fullmatch
 
@@ -103,7 +104,7 @@ class Events:
         self._epoch, self._time = result["epoch"], result["time"]
         # Who conflates may get messages in another order than they were published in, and is not told of all.
         self._numbered = result["on_slow"] != "conflate" and (self._wildcard or result["history"])
-        known = {name: result[name] for name in ("epoch", "offset", "queue", "max_rate", "on_slow", "heartbeat")}
+        known = {name: result[name] for name in _GRANTED}
         place = self._place
         moved = place is not None and place.is_time and place.epoch != self._epoch
         recovered = result["recovered"] and not moved and (place is None or result["history"])

@@ -15,11 +15,6 @@ from .command import BadVariable
 from .output import note_warning
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-QUEUE = 100_000
-"""Messages that a subscriber of the command line asks the broker to let wait: ten times the usual.
-
-Who reads it may be slow for a moment (a pager, a disk); the broker's own maximum bounds it.
-"""
 POSITIVE = click.FloatRange(min=0, min_open=True)
 
 

@@ -6,12 +6,12 @@ import trio
 
 from fanwire.client import Client, LostMessages, Message, Stale, Subscription, connect
 from fanwire.client.config import OnSlow
-from fanwire.protocol import ON_SLOW
+from fanwire.protocol import NO_LIMIT, ON_SLOW
 
 from .command import Command
 from .connection_news import tell_states
 from .message_line import json_line, lost_json_line, lost_text, stale_json_line, stale_text, text_line
-from .options import POSITIVE, QUEUE, environment_token, max_rate_option, pattern, url_option
+from .options import POSITIVE, environment_token, max_rate_option, pattern, url_option
 from .output import Output, note
 from .running import run, until_signalled
 
@@ -21,7 +21,7 @@ class _Asked:
     """What is asked of the broker, and whether losses are shown."""
 
     on_slow: OnSlow
-    queue: int
+    queue: int | None
     max_rate: float | None
     report_loss: bool
     snapshot: bool
@@ -35,7 +35,7 @@ class _Asked:
         return client.subscribe(
             pattern,
             on_slow=self.on_slow,
-            queue=self.queue,
+            queue=NO_LIMIT if self.queue is None else self.queue,
             max_rate=self.max_rate,
             report_loss=self.report_loss,
             snapshot=self.snapshot,
@@ -103,9 +103,7 @@ class _Listening:
     "--queue",
     type=click.IntRange(min=1),
     metavar="N",
-    default=QUEUE,
-    show_default=True,
-    help="Messages that may wait at the broker.",
+    help="Messages that may wait at the broker. Default: as many as the broker lets wait.",
 )
 @max_rate_option
 @click.option("--report-loss", is_flag=True, help="Say where messages are missing, and how many.")
@@ -126,7 +124,7 @@ def sub(
     timeout: float | None,
     as_json: bool,
     on_slow: OnSlow,
-    queue: int,
+    queue: int | None,
     max_rate: float | None,
     report_loss: bool,
     snapshot: bool,

@@ -7,9 +7,9 @@ from typing import Protocol
 import trio
 
 from fanwire.client import Client, Message, SlowConsumer, Subscription, Undecodable
+from fanwire.protocol import NO_LIMIT
 
 from .board import Board
-from .options import QUEUE
 from .output import Output
 from .plain_table import plain_table
 
@@ -101,7 +101,7 @@ class Watch:
             try:
                 # Here, at this end, old prices may be dropped for new ones; they are counted as lost.
                 async with client.subscribe(
-                    pattern, queue=QUEUE, on_slow="conflate", max_rate=self._max_rate, on_full="drop_oldest"
+                    pattern, queue=NO_LIMIT, on_slow="conflate", max_rate=self._max_rate, on_full="drop_oldest"
                 ) as subscription:
                     self._subscriptions[pattern] = subscription
                     task_status.started()

@@ -90,9 +90,13 @@ class Expected:
         else:
             self._conflate(run)
         self.published += len(run)
-        if not self.lagging and len(self.line) * 4 > self.wanted.queue * 3 and self._begin_to_lag(now):
-            self.warnings.append((len(self.line), self.wanted.queue))
+        if not self.lagging:
+            self._look_whether_it_lags(now)
         return True
+
+    def _look_whether_it_lags(self, now: float) -> None:
+        if len(self.line) * 4 > self.wanted.queue * 3 and self._begin_to_lag(now):
+            self.warnings.append((len(self.line), self.wanted.queue))
 
     def _begin_to_lag(self, now: float) -> bool:
         """Whether it is long enough ago that it did the last time."""
@@ -157,13 +161,17 @@ class Expected:
 
     # ---------------------------------------------------------------- changes
 
-    def change(self, wanted: Wanted) -> None:
+    def change(self, wanted: Wanted, now: float) -> None:
         """Subscribed to again."""
         if wanted.on_slow != self.wanted.on_slow:
             for place in self.line:
                 place.key = None
         self.wanted = wanted
         self.ever.add(wanted.on_slow)
+        if self.lagging:
+            self._look_whether_caught_up()
+        else:
+            self._look_whether_it_lags(now)
 
 
 def matching(pattern: str, topic: str) -> bool:

@@ -189,7 +189,7 @@ class Connection:
         if self.dropped is not None:
             return
         if pattern in self.expected:
-            self.expected[pattern].change(wanted)
+            self.expected[pattern].change(wanted, self.stage.now)
         else:
             route = next(n for n, each in self.player.outbox.subscriptions.items() if each.route.pattern == pattern)
             self.expected[pattern] = Expected(route, wanted)
@@ -324,7 +324,7 @@ class Policies(RuleBasedStateMachine):
         self._small = pytest.MonkeyPatch()
         self._small.setattr(outbox_module, "MAX_BATCH", 150)
         self._small.setattr(outbox_module, "CONFLATING_BATCH", 80)
-        self.stage = Stage()
+        self.stage = Stage(stall_timeout_s=None, max_age_s=None, queue_grace_s=None)  # times have tests of their own
         self.healthy = Connection(self.stage)
         self.slow = Connection(self.stage)
         self._published = 0

@@ -24,9 +24,12 @@ class Stuck:
         self.subscriber.stream.write_nowait(b"\x82\x7e\x07\xd0" + bytes(2000))
         self._patterns: dict[int, str] = {}
 
-    def subscribe(self, pattern: str, queue: int = 100, on_slow: str = "disconnect") -> Subscription:
+    def subscribe(
+        self, pattern: str, queue: int = 100, on_slow: str = "disconnect", grace_s: float | None = None
+    ) -> Subscription:
         """With one of the policies."""
         subscription = self.engine.subscribe(self.subscriber, pattern, queue, on_slow)
+        subscription.grace_s = grace_s
         self._patterns[subscription.route.number] = pattern
         return subscription
 

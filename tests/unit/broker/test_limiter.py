@@ -14,7 +14,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fanwire.broker.limiter import SLACK
 from fanwire.broker.subscription import Subscription
-from fanwire.protocol import Lost, Message
+from fanwire.protocol import Lost, Message, decode_from_broker
 from tests.unit.broker.subscriber import Engine, Subscriber
 
 
@@ -104,6 +104,79 @@ async def test_more_keys_held_than_may_wait(autojump_clock: MockClock) -> None:
 
         assert scene.what[:3] == [b"olda.x", b"olda.y", b"olda.z"]
         assert scene.what[3:] == [(1, "keys", "a.x"), b"newa.y", b"newa.z", b"again"]
+
+
+async def test_a_loss_stands_between_what_came_before_and_after_it(autojump_clock: MockClock) -> None:
+    """Though a message of its key still waits for the socket: nothing newer goes in that one's place any more."""
+    engine, subscriber = Engine(), Subscriber(1000)
+    subscription = engine.subscribe(subscriber, "a.*", 1, "conflate", 1.0)
+    engine.publish("a.z", b"1")
+    engine.fanout.flush(subscriber.outbox)
+    subscriber.stream.write_nowait(b"\x82\x7e\x07\xd0" + bytes(2000))
+    engine.publish("a.x", b"1")
+    for topic, payload in (("a.x", b"2"), ("a.z", b"2")):  # held, and there is room for one
+        engine.publish(topic, payload)
+    engine.fanout.flush(subscriber.outbox)
+    subscription.queue = 10
+    engine.publish("a.x", b"3")
+    limiter = subscription.limiter
+    assert limiter is not None
+    for _ in range(2):
+        await trio.sleep(1)
+        limiter.look(trio.current_time())
+    engine.fanout.flush(subscriber.outbox)
+
+    heard = [each for each in await _read_to_the_end(subscriber) if isinstance(each, Message | Lost)]
+    mine = [each for each in heard if each.topic == "a.x"]
+    assert [int(each.payload) if isinstance(each, Message) else each.count for each in mine] == [1, 1, 3]
+    assert [type(each) for each in mine] == [Message, Lost, Message]
+    assert subscription.lost == 1
+
+
+async def _read_to_the_end(subscriber: Subscriber) -> list[object]:
+    async def write_out_and_close() -> None:
+        assert await subscriber.outbox.write_out() is None
+        await subscriber.stream.aclose()
+
+    heard = list[object]()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(write_out_and_close)
+        while (frame := await subscriber.reader.frame()) is not None:
+            heard += decode_from_broker(frame.payload) if frame.payload.strip(bytes(1)) else []
+    return heard
+
+
+async def test_how_long_it_was_held_is_no_slowness(autojump_clock: MockClock) -> None:
+    """A message that its rate held for a minute is not a minute old when it has to wait for the socket."""
+    engine, subscriber = Engine(), Subscriber(1000, max_age_s=30.0)
+    subscription = engine.subscribe(subscriber, "a", 10, "conflate", 1 / 60)
+    limiter = subscription.limiter
+    assert limiter is not None
+    for payload in (b"1", b"2"):
+        engine.publish("a", payload)
+    engine.fanout.flush(subscriber.outbox)
+    await trio.sleep(60)
+    subscriber.stream.write_nowait(b"\x82\x7e\x07\xd0" + bytes(2000))
+    limiter.look(trio.current_time())
+    engine.fanout.flush(subscriber.outbox)
+
+    assert (subscription.waiting, subscription.age_s(trio.current_time()), subscription.lagging) == (1, 0.0, False)
+
+
+async def test_keys_held_beyond_the_default_are_not_lost(autojump_clock: MockClock) -> None:
+    """Where ``queue`` was not asked for; until the bytes of the connection near their limit: then the oldest go."""
+    async with _scene("a.*", max_rate=0.01, queue=2, max_pending_bytes=20_000) as scene:
+        scene.subscription.grace_s = 5.0
+        for payload in (b"1", b"x" * 100):
+            for number in range(40):
+                scene.engine.publish(f"a.{number}", payload)
+        assert (scene.subscription.held, scene.subscription.lost) == (40, 0)
+        for payload in (b"1", b"x" * 100):
+            for number in range(40, 80):
+                scene.engine.publish(f"a.{number}", payload)
+
+        assert scene.subscription.lost > 0
+        assert scene.subscriber.verdicts == []
 
 
 async def test_a_change_counts_for_what_is_held(autojump_clock: MockClock) -> None:

@@ -67,10 +67,11 @@ def test_to_be_gathered_among_messages() -> None:
     losses = Losses("keys")
     losses.note("a", 3)
     losses.note(None, 2)
-    chunks = losses.chunks(Route(7, ">", wildcard=True), 1.5)
+    chunks = losses.chunks(Route(7, ">", wildcard=True), 1.5, frozenset({"a"}))
 
     assert [chunk.data for chunk in chunks] == losses.envelopes(7)
     assert [(chunk.topic, chunk.lost, chunk.reason, chunk.count, chunk.born) for chunk in chunks] == [
         ("a", 3, "keys", 0, 1.5),
         ("", 2, "keys", 0, 1.5),
     ]
+    assert {chunk.keys for chunk in chunks} == {frozenset({"a"})}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fanwire.broker.outbox import Outbox, SlowConsumer
+from fanwire.broker.line import ENTRY_BYTES
+from fanwire.broker.outbox import PORTION, Outbox, SlowConsumer
 from fanwire.broker.routes import Chunk, Route
 from fanwire.broker.subscription import Subscription
 from fanwire.protocol import MAX_BATCH, Ok, encode
@@ -78,15 +80,16 @@ async def test_bytes_never_pass_max_pending(what: str, autojump_clock: MockClock
     subscription = lagging.subscribe(100_000)
     item = _chunk(subscription, size=70)
     piece: Chunk | bytes = item if what == "messages" else item.data
+    each = len(item.data) + (ENTRY_BYTES if what == "messages" else 0)
     taken = 0
     while not (verdicts := lagging.outbox.queue_pending([piece])):
         taken += 1
         assert lagging.outbox.waiting_bytes == taken * len(item.data) + _warned(lagging)
-        assert lagging.outbox.waiting_bytes + lagging.half <= 10_000
+        assert lagging.outbox.behind_bytes == taken * each + _warned(lagging) + lagging.half <= 10_000
 
-    assert taken == (10_000 - lagging.half - _warned(lagging)) // len(item.data)
+    assert taken == (10_000 - lagging.half - _warned(lagging)) // each
     waiting = taken if what == "messages" else 0
-    waiting_bytes = taken * len(item.data) + _warned(lagging) + lagging.half
+    waiting_bytes = taken * each + _warned(lagging) + lagging.half
     assert verdicts == [SlowConsumer("max_pending", None, waiting, waiting_bytes, 0.0)]
 
 
@@ -247,3 +250,92 @@ async def test_nothing_but_the_kernel_holds_what_went_out(autojump_clock: MockCl
         await lagging.subscriber.reader.frame()
 
     assert (stream.clear, stream.queued, stream.left) == (True, False, b"")
+
+
+# ------------------------------------------------------------------ told before it is too late
+
+
+async def _news_at(lagging: Lagging, seconds: float) -> list[str]:
+    await trio.sleep(seconds - trio.current_time())
+    return lagging.subscriber.news
+
+
+async def test_a_stall_is_told_before_it_ends(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
+    """At 75 % of `stall_timeout`, though nothing is published any more; and of who has something waiting only."""
+    lagging = Lagging(stall_timeout_s=10.0)
+    one, other = lagging.subscribe(100), lagging.subscribe(100, 2)
+    nursery.start_soon(lagging.outbox.write_out)
+    await wait_all_tasks_blocked()
+    lagging.outbox.queue_pending([_chunk(one)])
+
+    assert await _news_at(lagging, 7.4) == []
+    assert await _news_at(lagging, 7.6) == ["a lags"]
+    assert (one.lagging, other.lagging) == (True, False)
+    assert lagging.outbox.nearest(trio.current_time(), (one,)) == (0.76, "stall_timeout")
+    lagging.outbox.queue_pending([_chunk(other, born=trio.current_time())])
+    assert other.lagging
+
+
+async def test_age_is_told_before_it_ends(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
+    """A reader of one byte a second is told of at 75 % of `max_age`."""
+    lagging = Lagging(capacity=2, stall_timeout_s=10.0, max_age_s=20.0)
+    subscription = lagging.subscribe(100)
+    lagging.outbox.queue_pending([_chunk(subscription)])
+    nursery.start_soon(lagging.outbox.write_out)
+    while not subscription.lagging:
+        await lagging.subscriber.reader.read(1)
+        await trio.sleep(1)
+
+    assert 15.0 <= trio.current_time() <= 16.0
+    assert lagging.outbox.nearest(trio.current_time(), (subscription,))[1] == "max_age"
+
+
+async def test_a_default_queue_is_told_when_it_is_going_to_count(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """More than 75 % of it wait, and the oldest for more than 75 % of the grace: only then."""
+    lagging = Lagging(queue_grace_s=4.0)
+    subscription = lagging.subscribe(10)
+    subscription.grace_s = 4.0
+    nursery.start_soon(lagging.outbox.write_out)
+    await wait_all_tasks_blocked()
+    lagging.outbox.queue_pending([_chunk(subscription, 8)])
+
+    assert await _news_at(lagging, 2.9) == []
+    assert await _news_at(lagging, 3.1) == ["a lags"]
+    assert lagging.outbox.nearest(trio.current_time(), (subscription,)) == (3.1 / 4, "queue")
+
+
+async def test_who_is_below_half_of_all_measures_lags_no_more(autojump_clock: MockClock) -> None:
+    """Having stalled, it reads on: as soon as nothing of it waits, or what waits is young and little."""
+    lagging = Lagging(stall_timeout_s=10.0)
+    subscription = lagging.subscribe(100)
+    lagging.outbox.queue_pending([_chunk(subscription)])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lagging.outbox.write_out)
+        await trio.sleep(8)
+        assert subscription.lagging
+        while not lagging.subscriber.stream.clear:
+            await lagging.subscriber.reader.read(100)
+            await wait_all_tasks_blocked()
+
+    assert lagging.subscriber.news == ["a lags", "a caught up"]
+    assert lagging.subscriber.counters.lagging == 0
+
+
+async def test_many_subscriptions_of_a_connection_are_told_of_some_at_a_time(autojump_clock: MockClock) -> None:
+    """All at 75 % of the same stall: so many that others get their turn in between."""
+    lagging = Lagging(stall_timeout_s=10.0)
+    subscriptions = [lagging.subscribe(100, number) for number in range(1, 251)]
+    lagging.outbox.queue_pending([_chunk(each) for each in subscriptions])
+    looks: list[int] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lagging.outbox.write_out)
+        await trio.sleep(7.4)
+        while len(lagging.subscriber.news) < len(subscriptions):
+            await trio.lowlevel.checkpoint() if looks else await trio.sleep(0.1)
+            looks.append(len(lagging.subscriber.news))
+        nursery.cancel_scope.cancel()
+
+    assert trio.current_time() < 7.6
+    assert all(after - before <= PORTION for before, after in pairwise([0, *looks]))

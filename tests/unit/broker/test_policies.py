@@ -6,10 +6,13 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from fanwire.broker.line import ENTRY_BYTES
+from fanwire.broker.policies import SHED
 from fanwire.protocol import Message, decode_from_broker, encode
 from tests.unit.broker.stuck import Stuck
 
 DROPPING = ["drop_oldest", "drop_newest", "conflate"]
+ALL = ["disconnect", "unsubscribe", *DROPPING]
 
 
 @pytest.mark.parametrize("on_slow", ["disconnect", "unsubscribe"])
@@ -228,49 +231,6 @@ async def test_a_key_that_was_sent_waits_again_at_the_end(nursery: trio.Nursery,
     ]
 
 
-@pytest.mark.parametrize("on_slow", DROPPING)
-async def test_a_line_that_another_subscription_fills(on_slow: str, autojump_clock: MockClock) -> None:
-    """No place in line, though its own queue has room: what comes is lost, and told behind what waits of it."""
-    stuck = Stuck(max_queue=3)
-    subscription = stuck.subscribe("t.*", 3, on_slow)
-    stuck.subscribe("b", 100)
-    stuck.publish("t.1", "x")
-    for number in ("1", "2"):
-        stuck.publish("b", number)
-    for topic in ("t.2", "t.3", "t.2"):
-        stuck.publish(topic, "x")
-
-    reason = "keys" if on_slow == "conflate" else "queue"
-    assert await stuck.story() == ["t.1 x", f"lost 2 t.2 {reason}", f"lost 1 t.3 {reason}", "b 1", "b 2"]
-    assert (subscription.lost, stuck.subscriber.verdicts) == (3, [])
-
-
-@pytest.mark.parametrize("on_slow", DROPPING)
-async def test_a_line_that_others_fill_before_anything_of_it_waits(on_slow: str, autojump_clock: MockClock) -> None:
-    """Its loss is told behind all the others."""
-    stuck = Stuck(max_queue=2)
-    stuck.subscribe("a", 3, on_slow)
-    stuck.subscribe("b", 100)
-    for number in ("1", "2"):
-        stuck.publish("b", number)
-    stuck.publish("a", "x", "y")
-
-    lost = "lost 1 a keys" if on_slow == "conflate" else "lost 2 a queue"
-    assert await stuck.story() == ["b 1", "b 2", lost]
-
-
-async def test_a_line_that_another_subscription_fills_disconnects(autojump_clock: MockClock) -> None:
-    """Without a policy that drops it is a verdict, and names who found no place."""
-    stuck = Stuck(max_queue=2)
-    subscription = stuck.subscribe("a", 2)
-    stuck.subscribe("b", 2, "drop_oldest")
-    stuck.publish("b", "1")
-    stuck.publish("b", "2")
-    [verdict] = stuck.publish("a", "1")
-
-    assert (verdict.measure, verdict.subscription, verdict.messages) == ("queue", subscription, 0)
-
-
 @pytest.mark.parametrize("on_slow", [*DROPPING, "disconnect"])
 async def test_too_many_bytes_end_it_whatever_the_policy(on_slow: str) -> None:
     """`max_pending` concerns the connection: no policy of a subscription saves it."""
@@ -296,3 +256,90 @@ async def test_bytes_that_wait_are_bytes_that_come(on_slow: str, autojump_clock:
     messages = [each for frame in frames for each in decode_from_broker(frame) if isinstance(each, Message)]
     assert sum(len(encode(each)) + 8 for each in messages) == waiting  # the broker's times take nine bytes, even 0
     assert (stuck.outbox.waiting_bytes, subscription.waiting) == (0, 0)
+
+
+# ---------------------------------------------------------------- who did not ask for a queue
+
+
+@pytest.mark.parametrize("on_slow", ALL)
+async def test_a_burst_is_no_slowness(on_slow: str, autojump_clock: MockClock) -> None:
+    """However many more than the default queue wait: until the oldest is older than the grace nothing is dropped."""
+    stuck = Stuck()
+    subscription = stuck.subscribe("t.*", 3, on_slow, grace_s=5.0)
+    for number in range(100):
+        stuck.publish(f"t.{number}", "x")
+    await trio.sleep(5)
+    stuck.publish("t.100", "x")
+
+    assert (subscription.waiting, subscription.lost, stuck.subscriber.verdicts) == (101, 0, [])
+    told = [each for each in await stuck.story() if not each.startswith("lagging")]
+    assert told == [f"t.{number} x" for number in range(101)]
+
+
+@pytest.mark.parametrize("on_slow", ["disconnect", "unsubscribe"])
+async def test_late_and_with_more_than_the_queue_it_ends(on_slow: str, autojump_clock: MockClock) -> None:
+    """Both must be: one that is late with few messages waiting has its grace still."""
+    stuck = Stuck()
+    subscription = stuck.subscribe("a", 3, on_slow, grace_s=5.0)
+    stuck.publish("a", "1", "2")
+    await trio.sleep(5.1)
+    assert stuck.publish("a", "3") == []
+    [verdict] = stuck.publish("a", "4")
+
+    assert (verdict.measure, verdict.subscription, verdict.messages) == ("queue", subscription, 3)
+    assert verdict.oldest_s == pytest.approx(5.1)
+
+
+@pytest.mark.parametrize("on_slow", DROPPING)
+async def test_late_and_with_more_than_the_queue_it_loses(on_slow: str, autojump_clock: MockClock) -> None:
+    """The late ones go a few at a time, so that nobody waits while thousands are dropped; or the new ones do."""
+    stuck = Stuck()
+    subscription = stuck.subscribe("t.*", 3, on_slow, grace_s=5.0)
+    for number in range(40):
+        stuck.publish(f"t.{number}", "x")
+    await trio.sleep(5.1)
+    stuck.publish("t.40", "x")
+    assert subscription.lost == (1 if on_slow == "drop_newest" else SHED)
+    for number in range(41, 81):
+        stuck.publish(f"t.{number}", "x")
+
+    assert (subscription.waiting, subscription.lost) == ((40, 41) if on_slow == "drop_newest" else (41, 40))
+    assert stuck.subscriber.verdicts == []
+
+
+@pytest.mark.parametrize("on_slow", ["unsubscribe", *DROPPING])
+async def test_bytes_near_their_limit_make_the_default_queue_count(on_slow: str, autojump_clock: MockClock) -> None:
+    """Before the connection would have to be ended, who agreed to lose something (or to be unsubscribed) does."""
+    stuck = Stuck(max_pending_bytes=20_000)
+    subscription = stuck.subscribe("t.*", 3, on_slow, grace_s=5.0)
+    verdicts = [verdict for number in range(500) for verdict in stuck.publish(f"t.{number}", "x" * 50)]
+
+    assert [verdict.subscription for verdict in verdicts] == [subscription] * (on_slow == "unsubscribe")
+    assert (subscription.lost > 0) is (on_slow != "unsubscribe")
+    assert stuck.outbox.behind_bytes <= 20_000
+
+
+async def test_bytes_end_a_burst_that_is_too_large(autojump_clock: MockClock) -> None:
+    """Memory is bounded whatever the age: small messages count with their places in line."""
+    stuck = Stuck(max_pending_bytes=20_000)
+    stuck.subscribe("t.*", 3, grace_s=5.0)
+    count = 0
+    while not (verdicts := stuck.publish(f"t.{count}", "")):
+        count += 1
+
+    assert [verdict.measure for verdict in verdicts] == ["max_pending"]
+    assert count < 20_000 // ENTRY_BYTES
+
+
+@pytest.mark.parametrize("on_slow", ALL)
+async def test_what_is_asked_for_afterwards_counts_at_once(on_slow: str, autojump_clock: MockClock) -> None:
+    """A subscription that had a grace and then asks for a queue has what it asks for."""
+    stuck = Stuck()
+    subscription = stuck.subscribe("t.*", 3, on_slow, grace_s=5.0)
+    for number in range(10):
+        stuck.publish(f"t.{number}", "x")
+    subscription.grace_s = None
+    verdicts = stuck.publish("t.new", "x")
+
+    assert len(verdicts) == (on_slow in ("disconnect", "unsubscribe"))
+    assert subscription.waiting == {"drop_newest": 10, "disconnect": 10, "unsubscribe": 0}.get(on_slow, 3)

@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 
 from fanwire.broker.rules import Grant, TopicRule, grant, presence_on, publisher_wait
-from fanwire.protocol import LocalProtocolError, SubscribeOptions
+from fanwire.protocol import NO_LIMIT, LocalProtocolError, SubscribeOptions
 
 
 def _grant(rules: list[TopicRule], pattern: str = "a.b", user: str = "", **wanted: Any) -> Grant:
-    return grant(tuple(rules), pattern, user, SubscribeOptions(**wanted), queue=1_000, max_queue=5_000)
+    return grant(tuple(rules), pattern, user, SubscribeOptions(**wanted), queue=1_000, max_queue=5_000, queue_grace=5.0)
 
 
 def test_without_rules() -> None:
-    """One gets what one asks for, up to the broker's most; its default for who asks for nothing."""
-    assert _grant([]) == Grant(1_000, None, "disconnect")
+    """One gets what one asks for, up to the broker's most; its default, after a grace, for who asks for nothing."""
+    assert _grant([]) == Grant(1_000, None, "disconnect", 5.0)
     assert _grant([], queue=7, on_slow="drop_oldest") == Grant(7, None, "drop_oldest")
     assert _grant([], queue=6_000) == Grant(5_000, None, "disconnect")
 
@@ -24,8 +24,8 @@ def test_without_rules() -> None:
 @pytest.mark.parametrize("on_slow", ["disconnect", "unsubscribe", "drop_oldest", "drop_newest", "conflate"])
 def test_a_rate_implies_conflation(on_slow: str) -> None:
     """Whoever sets it, and whatever policy is asked for or forced."""
-    assert _grant([], max_rate=2.0, on_slow=on_slow) == Grant(1_000, 2.0, "conflate")
-    assert _grant([TopicRule(pattern=">", max_rate=3.0)], on_slow=on_slow) == Grant(1_000, 3.0, "conflate")
+    assert _grant([], max_rate=2.0, on_slow=on_slow) == Grant(1_000, 2.0, "conflate", 5.0)
+    assert _grant([TopicRule(pattern=">", max_rate=3.0)], on_slow=on_slow) == Grant(1_000, 3.0, "conflate", 5.0)
     assert _grant([TopicRule(pattern=">", on_slow=on_slow)], max_rate=2.0).on_slow == "conflate"
 
 
@@ -42,6 +42,37 @@ def test_a_rule_cannot_raise_the_brokers_most() -> None:
     """`max_queue` of a rule is one ceiling more."""
     assert _grant([TopicRule(pattern=">", max_queue=50_000)], queue=20_000).queue == 5_000
     assert _grant([TopicRule(pattern=">", max_queue=50_000)]).queue == 1_000
+
+
+@pytest.mark.parametrize(
+    ("rules", "wanted", "expected"),
+    [
+        ([], {}, (1_000, 5.0)),
+        ([], {"queue": NO_LIMIT}, (5_000, 5.0)),
+        ([TopicRule(pattern=">", max_rate=1.0)], {}, (1_000, 5.0)),
+        ([], {"queue": 1_000}, (1_000, None)),
+        ([], {"queue": 90_000}, (5_000, None)),
+        ([TopicRule(pattern="a.>", max_queue=50)], {}, (50, None)),
+        ([TopicRule(pattern="a.>", max_queue=2_000)], {}, (1_000, None)),
+        ([TopicRule(pattern="a.>", max_queue=50)], {"queue": NO_LIMIT}, (50, None)),
+        ([TopicRule(pattern="b", max_queue=50)], {}, (1_000, 5.0)),
+    ],
+)
+def test_what_somebody_asked_for_counts_at_once(
+    rules: list[TopicRule], wanted: dict[str, Any], expected: tuple[int, float | None]
+) -> None:
+    """A queue that the subscriber or an operator's rule has chosen is exact; only the default has a grace."""
+    given = _grant(rules, **wanted)
+
+    assert (given.queue, given.queue_grace) == expected
+
+
+@pytest.mark.parametrize(("grace", "most"), [(None, 5_000), (5.0, 500)])
+def test_an_operator_can_have_the_default_count_at_once(grace: float | None, most: int) -> None:
+    """Without a grace; or with a ceiling below the default."""
+    given = grant((), "a", "", SubscribeOptions(), queue=1_000, max_queue=most, queue_grace=grace)
+
+    assert given == Grant(min(1_000, most), None, "disconnect")
 
 
 def test_the_strictest_cap_counts_and_the_first_policy() -> None:
