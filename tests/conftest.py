@@ -29,3 +29,6 @@ def logging_as_before() -> Iterator[None]:
     yield
     logger.handlers[:], logger.propagate = handlers, propagate
     logger.setLevel(level)
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith("fanwire."):
+            logging.getLogger(name).disabled = False  # a command says on the terminal what they would
