@@ -16,6 +16,7 @@ from .codes import DEFAULT_PORT as DEFAULT_PORT
 from .codes import ERROR_CODES as ERROR_CODES
 from .codes import LOST_REASONS as LOST_REASONS
 from .codes import MAX_BATCH as MAX_BATCH
+from .codes import MAX_MAP as MAX_MAP
 from .codes import MAX_NESTING as MAX_NESTING
 from .codes import MAX_NUMBER as MAX_NUMBER
 from .codes import ON_SLOW as ON_SLOW

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
-from .codes import MAX_NUMBER, EnvelopeType
+from .codes import MAX_MAP, MAX_NUMBER, EnvelopeType
 from .envelopes import (
     Backlog,
     BrokerEnvelope,
@@ -40,7 +40,7 @@ from .errors import LocalProtocolError, RemoteProtocolError
 from .fields import shown
 from .options import given, known
 from .packing import pack_elements
-from .unpacking import unpack
+from .unpacking import Oversized, unpack
 
 
 @attrs.frozen
@@ -152,7 +152,9 @@ def decode_from_client(data: bytes, start: int = 0) -> Iterator[ClientEnvelope |
         Malformed: After everything that stands before the fault. Answer, close with 1007, and read no more.
     """
     for value in unpack(data, start):
-        if type(value) is not list or not value or type(value[0]) is not int:
+        if isinstance(value, Oversized):
+            yield _rejected(value.head, LocalProtocolError(_OVERSIZED))
+        elif type(value) is not list or not value or type(value[0]) is not int:
             yield _rejected(value, LocalProtocolError(_NO_ENVELOPE + shown(value)))
         elif shape := _FROM_CLIENT.get(value[0]):
             try:
@@ -171,6 +173,8 @@ def decode_from_broker(data: bytes, start: int = 0) -> Iterator[BrokerEnvelope]:
         RemoteProtocolError: An envelope of the wrong shape (``bad_envelope``); likewise.
     """
     for value in unpack(data, start):
+        if isinstance(value, Oversized):
+            raise RemoteProtocolError(_OVERSIZED)
         if type(value) is not list or not value or type(value[0]) is not int:
             raise RemoteProtocolError(_NO_ENVELOPE + shown(value))
         if shape := _FROM_BROKER.get(value[0]):
@@ -180,6 +184,7 @@ def decode_from_broker(data: bytes, start: int = 0) -> Iterator[BrokerEnvelope]:
                 raise RemoteProtocolError(str(error)) from None
 
 
+_OVERSIZED: Final = f"a map in it has more than {MAX_MAP:,} entries; send fewer at a time"
 _NO_ENVELOPE: Final = "an envelope is an array that begins with a type code, not "
 
 

@@ -22,6 +22,9 @@ MAX_BATCH: Final = 65536
 
 It bounds what a foreign client must take at once, and how long control waits behind data.
 """
+MAX_MAP: Final = 16_384
+"""Entries of a map in an envelope, such as offsets and headers."""
+
 MAX_NESTING: Final = 16
 """Arrays and maps within each other that one envelope may have, its own array counted.
 

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from .codes import MAX_NUMBER, Encoding
+from .codes import MAX_MAP, MAX_NUMBER, Encoding
 from .errors import LocalProtocolError
 from .ranges import RATE
 from .topics import check_topic
@@ -132,7 +132,7 @@ def _has_utf8(value: str) -> bool:
 
 
 def _is_map(value: object) -> bool:
-    return type(value) is dict and all(map(_is_text, value))
+    return type(value) is dict and len(value) <= MAX_MAP and all(map(_is_text, value))
 
 
 def _is_text_map(value: object) -> bool:
@@ -198,8 +198,10 @@ heartbeat = checked(_is_heartbeat, f"a number of seconds greater than 0, at most
 flag = checked(lambda value: type(value) is bool, "true or false")
 word = checked(lambda value: _is_text(value) and value != "", "text that is not empty, without half surrogate pairs")
 short_word = checked(lambda value: _is_text(value) and 0 < len(value) <= 64, "text of 1 to 64 characters")
-text_map = checked(_is_text_map, "a map of text to text, without half surrogate pairs")
-offset_map = checked(_is_offset_map, "a map of topics to offsets")
+text_map = checked(
+    _is_text_map, f"a map of text to text, without half surrogate pairs, and with {MAX_MAP:,} entries at most"
+)
+offset_map = checked(_is_offset_map, f"a map of topics to offsets, {MAX_MAP:,} at most; others can be had with 'since'")
 mapping = checked(_is_map, "a map with text as keys")
 topic_option = checked(_is_topic, "a topic")
 

@@ -25,7 +25,7 @@ from typing import Any, Final, NoReturn
 
 import msgpack
 
-from .codes import MAX_NESTING, Encoding
+from .codes import MAX_MAP, MAX_NESTING, Encoding
 from .errors import Malformed, RemoteProtocolError
 from .fields import shown
 
@@ -63,14 +63,28 @@ def _no_extension(code: int, _data: bytes) -> NoReturn:
     raise _Refused(f"extension type {code} is not taken")
 
 
-_STRICT: Final[dict[str, Any]] = {"object_pairs_hook": _text_keyed, "ext_hook": _no_extension, "max_ext_len": 0}
+_STRICT: Final[dict[str, Any]] = {
+    "object_pairs_hook": _text_keyed,
+    "ext_hook": _no_extension,
+    "max_ext_len": 0,
+    "max_map_len": MAX_MAP,
+}
 _STRICT_AND_SMALL: Final = {**_STRICT, "max_array_len": _SMALL, "max_map_len": _SMALL}
+
+
+class Oversized:
+    """In the place of a value with a map of more than `MAX_MAP` entries, which has not been unpacked."""
+
+    def __init__(self, head: list[object]) -> None:
+        self.head = head
+        """Its first two elements, as far as there are any."""
 
 
 def unpack(data: bytes, start: int = 0) -> Iterator[object]:
     """The msgpack values of one message, in their order.
 
     They are nested at most `MAX_NESTING` deep and have no extension types; maps have text as keys, none of them twice.
+    A value with a very large map comes as `Oversized`.
 
     Args:
         data: One whole message. An empty one has no values.
@@ -96,6 +110,9 @@ def unpack(data: bytes, start: int = 0) -> Iterator[object]:
         try:
             value = msgpack.unpackb(data[at:end], **_STRICT)
         except ValueError as error:
+            if "max_map_len" in str(error):
+                yield Oversized(_head_of(data[at:end]))
+                continue
             raise Malformed(f"at byte {at}: {_reason(error)}") from None
         _check_depth(value, at)
         yield value
@@ -134,6 +151,14 @@ def _walk(data: bytes, start: int) -> Iterator[tuple[int, int]]:
         end = start + walker.tell()
         yield at, end
         at = end
+
+
+def _head_of(data: bytes) -> list[object]:
+    unpacker = _over(data, 0, _STRICT_AND_SMALL)
+    try:
+        return [unpacker.unpack() for _ in range(min(2, unpacker.read_array_header()))]
+    except ValueError:  # no array, or the map stands there
+        return []
 
 
 def _reason(error: Exception) -> str:
