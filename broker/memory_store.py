@@ -1,24 +1,24 @@
 """A `Store` that keeps all in memory.
 
-A run of publishes is one `Block`, so keeping a message costs little beside delivering it. Nothing here waits, and
-nothing is sent.
+A run of publishes is one `Block`, so keeping a message costs little beside delivering it. A topic's blocks are a list
+of which the front is not used any more: so the block of any offset, and of any time, is found by halving. Nothing here
+waits, and nothing is sent.
 """
 
 from __future__ import annotations
 
 import time
-from bisect import bisect_right
-from collections import OrderedDict, deque
+from bisect import bisect_left, bisect_right
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from heapq import heappop, heappush, heapreplace
-from itertools import islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, TypeAlias
 
 from fanwire.protocol.codes import MAX_NUMBER
 from fanwire.protocol.errors import LocalProtocolError
 
-from .store import KEPT_IDS, Stored
+from .store import KEPT_IDS, Run, Stored
 
 if TYPE_CHECKING:
     from .rules import Keeping
@@ -32,18 +32,49 @@ _BLOCK = 280
 # A block of one message, and of two, without their bytes.
 _ONE, _TWO = _BLOCK + _EACH, _BLOCK + 2 * _EACH
 
+# A last value beside its bytes: a tuple, a stamp, the head of an object, and its place among all last values.
+_LAST = 260
+
+# A topic that remembers something, beside its name: its object, and its places by name and by number.
+_TOPIC = 320
+
+# An id of a publish beside its bytes: a text, an offset, and its place in a dict.
+_ID = 200
+
+# What is done for one publish, in steps of 1 to 2 µs each, to keep the oldest in sight before there is too much; and
+# when there is, some more than that, and one for so many bytes of it.
+_AHEAD = 8
+_STEPS = 256
+_BYTES_A_STEP = 128
+
+# Unused places at the front of a list of blocks that are not worth being cut off.
+_FEW = 32
+
 Block: TypeAlias = tuple[int, bytes, int, tuple[bytes, ...], int]
 """Messages of one run: the offset after the last one, their stamp, elements and tails (see `Stored`), and what all of
 it takes in memory. (A plain tuple: one is made for every publish that comes alone, and the garbage collector does not
 look at tuples of such things again. Of a topic's oldest block some may not be kept any more: see `Kept.first`.)"""
 
 _end_of = itemgetter(0)
+_stamp_of = itemgetter(1)
+
+_NEVER = bytes(8)
+_NO_BLOCKS: list[Block] = []  # shared by all topics without history; never changed
+_GONE: Block = (0, _NEVER, 0, (), 0)  # in the place of a block that has been forgotten
+
+# In the heaps a topic is one number: a time in microseconds, and its serial number in the last bits.
+_SERIAL_BITS = 32
+_SERIAL = (1 << _SERIAL_BITS) - 1
+
+# In which heaps it is.
+_BY_AGE, _BY_END, _BY_LAST = 1, 2, 4
 
 
 class MemoryKept:
     """See `Kept`."""
 
     __slots__ = (
+        "_begin",
         "_gone",
         "_limit",
         "_most",
@@ -53,6 +84,7 @@ class MemoryKept:
         "ids",
         "keeping",
         "last",
+        "listed",
         "name",
         "serial",
         "size",
@@ -65,13 +97,17 @@ class MemoryKept:
         self.serial = serial
         self._go_by(keeping)
         self.head = 0
-        self._gone = bytes(8)  # stamp of the newest block that has gone, or lost some of its messages
+        self._gone = _NEVER  # stamp of the newest block that has gone, or lost some of its messages
         self.last: Stored | None = None
-        self.blocks: deque[Block] = deque()
+        self.blocks = _NO_BLOCKS
+        """From the one at `_begin` on; empty when there are none."""
+        self._begin = 0
         self.size = 0
         """Bytes of the messages kept."""
         self.ids: OrderedDict[str, int] | None = None
         """`msg_id` of the last few publishes that had one, and their offsets."""
+        self.listed = 0
+        """In which of the store's heaps it is."""
 
     def _go_by(self, keeping: Keeping) -> None:
         """Note what `take` asks for each time: a look-up less, of what is in no cache on many topics."""
@@ -88,15 +124,17 @@ class MemoryKept:
         """See `Kept.first`."""
         if not self.blocks or self._most is None:
             return self.head + 1
-        end, _, _, tails, _ = self.blocks[0]
+        end, _, _, tails, _ = self.blocks[self._begin]
         return max(end - len(tails), self.head + 1 - self._most)
 
     @property
     def gone_us(self) -> int:
         """See `Kept.gone_us`."""
         gone = self._gone
-        if self.blocks and self.blocks[0][0] - len(self.blocks[0][3]) < self.first:
-            gone = max(gone, self.blocks[0][1])
+        if self.blocks:
+            end, stamp, _, tails, _ = self.blocks[self._begin]
+            if end - len(tails) < self.first:
+                gone = max(gone, stamp)
         return int.from_bytes(gone, "big")
 
     def take(self, elements: int, tails: list[bytes], stamp: bytes, retain: bool | None = None) -> int:
@@ -116,29 +154,39 @@ class MemoryKept:
             else:
                 size = _BLOCK + _EACH * count + sum(map(len, tails))
             blocks, before = self.blocks, self.size
-            blocks.append((end, stamp, elements, tuple(tails), size))
             if before:
-                oldest = end - most
-                while blocks[0][0] <= oldest:
-                    _, self._gone, _, _, gone = blocks.popleft()
-                    size -= gone
+                blocks.append((end, stamp, elements, tuple(tails), size))
+                oldest, begin = end - most, self._begin
+                if blocks[begin][0] <= oldest:
+                    while blocks[begin][0] <= oldest:
+                        _, self._gone, _, _, gone = blocks[begin]
+                        blocks[begin] = _GONE
+                        begin += 1
+                        size -= gone
+                    if begin > _FEW and begin * 2 > len(blocks):
+                        del blocks[:begin]
+                        begin = 0
+                    self._begin = begin
+                store.size += size
+                self.size = size = before + size
             else:
+                self.blocks = [(end, stamp, elements, tuple(tails), size)]
+                store.size += size
+                self.size = size
                 store.begun(self)
-            store.size += size
-            self.size = size = before + size
             if size > self._limit:
                 self._keep_within(self._limit)
         if retain or (retain is None and self._retains):
             self._retain(Stored(self.head, stamp, elements, tails[-1]))
-        if store.size > store.limit:
-            store.shrink()
+        if store.size > store.nearly:
+            store.make_room()
         return first
 
     def _keep_within(self, limit: int) -> None:
         """The oldest messages go until the others take at most so many bytes; the newest stays in any case."""
         while self.size > limit and self.blocks:
-            end, _, _, tails, size = self.blocks[0]
-            newest = len(self.blocks) == 1
+            end, _, _, tails, size = self.blocks[self._begin]
+            newest = len(self.blocks) - self._begin == 1
             if not newest and self.size - size >= limit:
                 self.forget_block()
                 continue
@@ -158,11 +206,22 @@ class MemoryKept:
 
     def forget_block(self) -> int:
         """The oldest block goes; how many messages that are."""
+        blocks, begin = self.blocks, self._begin
         gone = -self.first
-        end, self._gone, _, _, size = self.blocks.popleft()
+        end, self._gone, _, _, size = blocks[begin]
         gone += end
+        blocks[begin] = _GONE
+        begin += 1
+        if begin == len(blocks):
+            self.blocks, begin = _NO_BLOCKS, 0
+        elif begin > _FEW and begin * 2 > len(blocks):
+            del blocks[:begin]
+            begin = 0
+        self._begin = begin
         self.size -= size
         self.store.size -= size
+        if not self.blocks:
+            self.store.emptied(self)
         return gone
 
     def _retain(self, stored: Stored) -> None:
@@ -174,7 +233,7 @@ class MemoryKept:
             self.head += 1  # never used: what was published in between had no offset
             self._gone = (time.time_ns() // 1000).to_bytes(8, "big")
         before, most = self.first, keeping.messages
-        while self.blocks and (most is None or self.blocks[0][0] <= self.head + 1 - most):
+        while self.blocks and (most is None or self.blocks[self._begin][0] <= self.head + 1 - most):
             self.forget_block()
         self._go_by(keeping)
         if self.first < before:
@@ -186,11 +245,11 @@ class MemoryKept:
 
     def _cut(self, first: int) -> None:
         """Of the oldest block, whatever comes before an offset within it goes."""
-        end, stamp, elements, tails, size = self.blocks[0]
+        end, stamp, elements, tails, size = self.blocks[self._begin]
         gone = tails[: first - end]
         freed = sum(map(len, gone)) + _EACH * len(gone)
         self._gone = stamp
-        self.blocks[0] = (end, stamp, elements, tails[first - end :], size - freed)
+        self.blocks[self._begin] = (end, stamp, elements, tails[first - end :], size - freed)
         self.size -= freed
         self.store.size -= freed
 
@@ -201,42 +260,68 @@ class MemoryKept:
         end, stamp, elements, tails, _ = self.blocks[-1]
         return Stored(end - 1, stamp, elements, tails[-1])
 
-    def read(self, offset: int) -> Iterator[Stored]:
-        """Messages from ``offset`` on, or from the oldest that is kept. Not to be used across a checkpoint."""
-        offset = max(offset, self.first)
-        for end, stamp, elements, tails, _ in islice(self.blocks, self._block_of(offset), None):
-            begin = max(offset, end - len(tails))
-            for at, tail in enumerate(tails[begin - end :], begin):
-                yield Stored(at, stamp, elements, tail)
-
-    def _block_of(self, offset: int) -> int:
-        """The index of the block with that offset."""
-        return bisect_right(self.blocks, offset, key=_end_of)
+    def runs(self, offset: int) -> Iterator[Run]:
+        """See `Kept.runs`."""
+        blocks = self.blocks
+        begin = max(offset, self.first)
+        for at in range(bisect_right(blocks, begin, lo=self._begin, key=_end_of), len(blocks)):
+            end, stamp, elements, tails, _ = blocks[at]
+            first = end - len(tails)
+            if first < begin:
+                first, tails = begin, tails[begin - end :]
+            yield first, stamp, elements, tails
 
     def first_since(self, time_us: int) -> int:
-        """Offset of the oldest message kept that was taken in at ``time_us`` or later."""
-        since = min(time_us, MAX_NUMBER).to_bytes(8, "big")
-        for end, stamp, _, tails, _ in self.blocks:
-            if stamp >= since:
-                return max(self.first, end - len(tails))
-        return self.head + 1
+        """See `Kept.first_since`."""
+        since = max(0, min(time_us, MAX_NUMBER)).to_bytes(8, "big")
+        blocks = self.blocks
+        at = bisect_left(blocks, since, lo=self._begin, key=_stamp_of)
+        if at == len(blocks):
+            return self.head + 1
+        end, _, _, tails, _ = blocks[at]
+        return max(self.first, end - len(tails))
 
     @property
     def oldest_us(self) -> int:
         """When the oldest block was taken in; there must be one."""
-        return int.from_bytes(self.blocks[0][1], "big")
+        return int.from_bytes(self.blocks[self._begin][1], "big")
+
+    # -------------------------------------------------------------- ids
 
     def remember_id(self, msg_id: str, offset: int) -> None:
         """See `Kept.remember_id`."""
+        store = self.store
         if self.ids is None:
             self.ids = OrderedDict()
+            store.have_ids[self] = None
+        if msg_id not in self.ids:
+            store.size += _size_of_id(msg_id)
         self.ids[msg_id] = offset
         if len(self.ids) > KEPT_IDS:
-            self.ids.popitem(last=False)
+            store.size -= _size_of_id(self.ids.popitem(last=False)[0])
+        if store.size > store.nearly:
+            store.make_room()
+
+    def forget_ids(self, before: int) -> None:
+        """Those of publishes with smaller offsets go."""
+        ids, store = self.ids, self.store
+        while ids:
+            msg_id, offset = next(iter(ids.items()))
+            if offset >= before:
+                return
+            del ids[msg_id]
+            store.size -= _size_of_id(msg_id)
+        if ids is not None:
+            self.ids = None
+            del store.have_ids[self]
 
     def offset_of(self, msg_id: str) -> int | None:
         """See `Kept.offset_of`."""
         return None if self.ids is None else self.ids.get(msg_id)
+
+
+def _size_of_id(msg_id: str) -> int:
+    return _ID + len(msg_id) * (1 if msg_id.isascii() else 4)
 
 
 class MemoryStore:
@@ -251,19 +336,25 @@ class MemoryStore:
             max_topics: Topics that may remember anything.
         """
         self.epoch = epoch
-        self.limit = limit
         self.max_topics = max_topics
+        self._set_limit(limit)
         self.size = 0
         self.evicted = 0
+        self.changes = 0
         self.topics: list[MemoryKept] = []
         self._by_name: dict[str, MemoryKept] = {}
-        # Topics by the age of what was their oldest block some time ago (they never get older than that), and by when
-        # it must go. Each topic that has history is in there once; some that have none any more are, too.
-        self._by_age: list[tuple[int, int]] = []
-        self._by_end: list[tuple[int, int]] = []
-        self._in_by_age: set[int] = set()
-        self._in_by_end: set[int] = set()
-        self._lasts: OrderedDict[MemoryKept, None] = OrderedDict()  # replaced longest ago first
+        # Topics by the age of what was their oldest block some time ago (they never get older than that), by when it
+        # must go, and by what was their last value some time ago. Each topic that has one is in there once; some that
+        # have none any more are, too.
+        self._by_age: list[int] = []
+        self._by_end: list[int] = []
+        self._by_last: list[int] = []
+        self.have_ids: dict[MemoryKept, None] = {}
+
+    def _set_limit(self, limit: int) -> None:
+        self.limit = limit
+        self.nearly = limit - limit // 8
+        """From there on the heaps are put right a little with each publish: not all at once when it is too much."""
 
     def find(self, name: str) -> MemoryKept | None:
         """See `Store.find`."""
@@ -284,80 +375,135 @@ class MemoryStore:
 
     def resize(self, limit: int, max_topics: int) -> None:
         """See `Store.resize`."""
-        self.limit, self.max_topics = limit, max_topics
-        self.shrink()
+        self.max_topics = max_topics
+        self._set_limit(limit)
 
     def change(self, keeping: Callable[[str], Keeping]) -> None:
         """See `Store.change`."""
+        self.changes += 1
         self._by_end.clear()
-        self._in_by_end.clear()
         for kept in self.topics:
+            kept.listed &= ~_BY_END
             if (wanted := keeping(kept.name)) != kept.keeping:
                 kept.change(wanted)
             if kept.blocks:
-                self.begun(kept)
+                self._list(kept)
 
     # ------------------------------------------------------ for `MemoryKept`
 
     def begun(self, kept: MemoryKept) -> None:
         """A topic has history, and had none before."""
-        if kept.serial not in self._in_by_age:
-            self._in_by_age.add(kept.serial)
-            heappush(self._by_age, (kept.oldest_us, kept.serial))
-        if kept.keeping.seconds is not None and kept.serial not in self._in_by_end:
-            self._in_by_end.add(kept.serial)
-            heappush(self._by_end, (_end_of_life(kept), kept.serial))
+        if kept.last is None:
+            self.size += _TOPIC + len(kept.name)
+        self._list(kept)
+
+    def emptied(self, kept: MemoryKept) -> None:
+        """A topic has no history any more."""
+        if kept.last is None:
+            self.size -= _TOPIC + len(kept.name)
+
+    def _list(self, kept: MemoryKept) -> None:
+        """Have it found by age, if it is not."""
+        if not kept.listed & _BY_AGE:
+            kept.listed |= _BY_AGE
+            heappush(self._by_age, _entry(kept.oldest_us, kept))
+        if kept.keeping.seconds is not None and not kept.listed & _BY_END:
+            kept.listed |= _BY_END
+            heappush(self._by_end, _entry(_end_of_life(kept), kept))
 
     def replace_last(self, kept: MemoryKept, stored: Stored | None) -> None:
         """A topic has another last value, or none."""
         before, kept.last = kept.last, stored
         if before is not None:
-            self.size -= len(before.tail) + _EACH
+            self.size -= len(before.tail) + _LAST
         if stored is not None:
-            self.size += len(stored.tail) + _EACH
-        if before is None and stored is not None:
-            self._lasts[kept] = None
-        elif before is not None and stored is None:
-            del self._lasts[kept]
-        elif stored is not None:  # taken out and put in again the dict would be built anew now and then, in 20 ms
-            self._lasts.move_to_end(kept)
+            self.size += len(stored.tail) + _LAST
+            if not kept.listed & _BY_LAST:
+                kept.listed |= _BY_LAST
+                heappush(self._by_last, _entry(stored.time_us, kept))
+        if (before is None) is not (stored is None) and not kept.blocks:
+            self.size += (_TOPIC + len(kept.name)) * (1 if before is None else -1)
 
     # --------------------------------------------------------------- bounds
 
-    def shrink(self) -> None:
-        """Evict until all is within the limit."""
+    def make_room(self) -> None:
+        """Much is remembered: keep the oldest in sight; and evict it, if it is too much."""
+        over = self.size - self.limit
+        self._evict(_AHEAD if over <= 0 else _STEPS + over // _BYTES_A_STEP)
+
+    def shrink(self, most: int) -> bool:
+        """See `Store.shrink`."""
+        if self.size > self.limit:
+            self._evict(most)
+        return self.size > self.limit
+
+    def _evict(self, steps: int) -> None:
+        """Evict until all is within the limit, in so many steps at most; so many, also where nothing has to go."""
         by_age = self._by_age
-        while self.size > self.limit and by_age:
-            age, serial = by_age[0]
-            kept = self.topics[serial]
+        while by_age:
+            if not steps:
+                return
+            steps -= 1
+            entry = by_age[0]
+            kept = self.topics[entry & _SERIAL]
             if not kept.blocks:
                 heappop(by_age)
-                self._in_by_age.discard(serial)
-            elif age != kept.oldest_us:
-                heapreplace(by_age, (kept.oldest_us, serial))
+                kept.listed &= ~_BY_AGE
+            elif entry != (real := _entry(kept.oldest_us, kept)):
+                heapreplace(by_age, real)
+            elif self.size <= self.limit:
+                return
             else:
                 self.evicted += kept.forget_block()
-        while self.size > self.limit and self._lasts:
-            self.evicted += 1
-            self.replace_last(next(iter(self._lasts)), None)
+                if kept.ids is not None:
+                    kept.forget_ids(kept.first)
+        while self.have_ids and self.size > self.limit:
+            if not steps:
+                return
+            steps -= 1
+            kept = next(iter(self.have_ids))
+            kept.forget_ids(kept.head + 1)
+        self._evict_lasts(steps)
+
+    def _evict_lasts(self, steps: int) -> None:
+        by_last = self._by_last
+        while steps and by_last:
+            steps -= 1
+            entry = by_last[0]
+            kept = self.topics[entry & _SERIAL]
+            if kept.last is None:
+                heappop(by_last)
+                kept.listed &= ~_BY_LAST
+            elif entry != (real := _entry(kept.last.time_us, kept)):
+                heapreplace(by_last, real)
+            elif self.size <= self.limit:
+                return
+            else:
+                self.evicted += 1
+                self.replace_last(kept, None)
 
     def expire(self, now_us: int, most: int) -> bool:
-        """See `Store.expire`: ``most`` blocks."""
-        by_end = self._by_end
-        while by_end and by_end[0][0] < now_us:
-            end, serial = by_end[0]
-            kept = self.topics[serial]
+        """See `Store.expire`: ``most`` blocks, or looks at topics of which none has to go."""
+        by_end, now = self._by_end, now_us << _SERIAL_BITS
+        while by_end and by_end[0] < now:
+            if not most:
+                return True
+            most -= 1
+            entry = by_end[0]
+            kept = self.topics[entry & _SERIAL]
             if not kept.blocks:
                 heappop(by_end)
-                self._in_by_end.discard(serial)
-            elif end != _end_of_life(kept):
-                heapreplace(by_end, (_end_of_life(kept), serial))
-            elif not most:
-                return True
+                kept.listed &= ~_BY_END
+            elif entry != (real := _entry(_end_of_life(kept), kept)):
+                heapreplace(by_end, real)
             else:
-                most -= 1
                 kept.forget_block()
         return False
+
+
+def _entry(time_us: int, kept: MemoryKept) -> int:
+    """A topic in a heap that is ordered by time."""
+    return time_us << _SERIAL_BITS | kept.serial
 
 
 def _end_of_life(kept: MemoryKept) -> int:

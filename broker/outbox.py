@@ -253,6 +253,10 @@ class Outbox:
         if self._over_bytes(0):
             self.owner.too_slow(self.verdict("max_pending", None))
 
+    def may_wait(self, size: int) -> bool:
+        """Whether so many bytes more may wait."""
+        return not self._over_bytes(size)
+
     def note_budget(self) -> bool:
         """One more; whether that is one too many. About 200 bytes each, and as many as entries of the line."""
         self.budgets += 1

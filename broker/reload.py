@@ -21,6 +21,9 @@ from .tls_watch import tell_end
 if TYPE_CHECKING:
     from .hub import Hub
 
+# With a lower limit there may be much to evict: so many runs of publishes before others get their turn, 2 µs each.
+EVICTED_AT_ONCE = 500
+
 # What changes for who is connected.
 _FOR_ALL = ("rules", "queue", "max_subscriptions")
 
@@ -45,6 +48,8 @@ async def reload(hub: Hub, config: Config) -> tuple[str, ...]:
         warn_of_foreign_patterns(now)
     if authenticator is not None and (now.auth != before.auth or _reads_files(now)):
         await go_by(hub, authenticator)
+    while hub.store.shrink(EVICTED_AT_ONCE):
+        await trio.lowlevel.checkpoint()
     return kept
 
 

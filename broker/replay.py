@@ -4,19 +4,23 @@ A cursor walks the topics. What is published meanwhile on a topic that it has no
 remembers that; what is published on others waits here, and goes out behind what the cursor has found. All of it
 travels with the answers, a page at a time, as the client takes it: it does not count against `queue`. The answers
 stand before all messages, so when the cursor is at the end the subscription can simply be switched to live.
+
+It gets there however much is published: between two looks at the clock it sends twice as much as has come for it since
+the last time. What was left to the cursor and is not kept any more when it comes, because it was evicted or the rules
+have changed, is told as LOST.
 """
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
-from fanwire.protocol import Lost, SnapshotEnd, encode, matcher
+from fanwire.protocol import MAX_BATCH, Lost, SnapshotEnd, encode, matcher
 
 if TYPE_CHECKING:
     from fanwire.protocol import Replay
@@ -24,7 +28,7 @@ if TYPE_CHECKING:
     from .fanout import Fanout
     from .outbox import Outbox
     from .routes import Chunk, Route
-    from .store import Kept, Store
+    from .store import Kept, Store, Stored
     from .subscription import Subscription
 
 # Of one page: so many topics are looked at, at a third of a microsecond each, and so many bytes put together, at about
@@ -34,6 +38,24 @@ PAGE_BYTES = 4 * 1024
 # Who catches up with a history is in more of a hurry than who looks at 100,000 topics: it has to overtake what is live.
 TURNS = 24
 TURNS_OF_REPLAY = 4
+
+# Where more than that comes meanwhile, so many times as much goes out, in larger pages; but for no longer than that
+# before others get their turn.
+GAIN = 2
+LARGE_PAGE = MAX_BATCH // 2
+SLICE_S = 0.005
+
+# Pages that may wait for the socket: with fewer the writer would have nothing to write until we have our turn.
+PAGES_WAITING = 4
+
+# With less than so many pages allowed to wait for a connection (`max_pending`) they stay small.
+_ROOM_FOR_LARGE = 16
+
+# What a topic named in ``offsets`` takes in memory beside its bytes: a text, an offset, and their place in a dict.
+_EACH_OFFSET = 150
+
+# What is noted of a topic that the cursor has yet to come to.
+_EACH_NOTE = 64
 
 
 @attrs.frozen
@@ -85,6 +107,25 @@ class Wish:
             lost = Lost(route, None, "evicted", kept.name)
         return Start(max(kept.first, min(begun, kept.first_since(replay.since))), lost)
 
+    @property
+    def had(self) -> Mapping[str, int]:
+        """The topics whose offsets were given, and these."""
+        replay = self.replay
+        if replay is None or replay.epoch is None:
+            return {}
+        return {self.pattern: replay.offset or 0} if replay.offsets is None else replay.offsets
+
+    @property
+    def same_life(self) -> bool:
+        """Whether these are offsets of the store that there is."""
+        return self.replay is not None and self.replay.epoch == self.epoch
+
+    @property
+    def size(self) -> int:
+        """Bytes in memory of what was named."""
+        had = self.had
+        return sum(map(len, had)) + _EACH_OFFSET * len(had)
+
     def recovered(self, store: Store, route: int) -> bool:
         """Whether all that was asked for is kept, as things stand."""
         replay = self.replay
@@ -95,19 +136,24 @@ class Wish:
             return kept is None or not kept.has_history or self.start(kept, route).lost is None
         if replay.epoch != self.epoch:
             return False
-        had: Mapping[str, int] = {self.pattern: replay.offset or 0} if replay.offsets is None else replay.offsets
-        ours = filter(matcher(self.pattern), had)
-        return all(self._covers(store.find(name), had[name], route) for name in ours)
+        had = self.had
+        return all(_covers(store.find(name), had[name]) for name in filter(matcher(self.pattern), had))
 
-    def _covers(self, kept: Kept | None, had: int, route: int) -> bool:
-        if kept is None or not kept.has_history:
-            return had == 0
-        return self.start(kept, route).lost is None
+
+def _covers(kept: Kept | None, had: int) -> bool:
+    """Whether all behind that offset is kept."""
+    if kept is None or not kept.has_history:
+        return had == 0
+    return kept.first - 1 <= had <= kept.head
 
 
 def lost_between(kept: Kept, first: int, route: int) -> Lost:
     """LOST for all from offset ``first`` to the oldest that is kept."""
-    return Lost(route, kept.first - first, "evicted", kept.name, first, kept.first - 1)
+    return _lost(kept, first, kept.first - 1, route)
+
+
+def _lost(kept: Kept, first: int, last: int, route: int) -> Lost:
+    return Lost(route, last - first + 1, "evicted", kept.name, first, last)
 
 
 class Replaying:
@@ -127,14 +173,25 @@ class Replaying:
         self._at = 0  # the topic that the cursor has come to, by serial number
         self._end = len(store.topics)
         self._next: int | None = None  # of that topic's history: the offset to go on from
-        self._begun: dict[int, int] = {}  # of topics still to come: the offset of the first publish since SUBSCRIBE
+        # Of topics still to come: the offset of the first publish since SUBSCRIBE that was left to the cursor; and
+        # without offsets, how many were.
+        self._begun: dict[int, int] = {}
+        self._left: dict[int, int] = {}
         self._early: set[int] = set()  # topics behind the cursor's back that are done already
+        self._unknown: deque[str] = deque()  # topics of which nothing is known, and which are told first of all
+        self._told: set[str] = set()  # topics whose offsets have been answered with LOST already
         self._waiting: deque[tuple[bytes, int]] = deque()  # what goes next: envelopes, messages among them
         self._count = 0
+        self._came = 0  # bytes published for it since the last page
+        self._due = 0  # bytes to be sent soon: more than that comes in the meantime
+        self._large = outbox.may_wait(_ROOM_FOR_LARGE * LARGE_PAGE)
+        self._changes = store.changes
+        self._named = self._noted = wish.size  # bytes of what is noted here, as counted with what waits
+        outbox.held_bytes += self._noted
         self._matches = matcher(wish.pattern)
         self.closed = False
         self._skip_to_exact()
-        self._tell_unknown()
+        self._note_unknown()
 
     def _skip_to_exact(self) -> None:
         """Without a wildcard there is one topic at most."""
@@ -144,16 +201,13 @@ class Replaying:
             if kept is not None and kept.has_history and self._wish.replay is not None:
                 self._begin(kept)  # OK says how many there are
 
-    def _tell_unknown(self) -> None:
+    def _note_unknown(self) -> None:
         """Topics that somebody else's life of the store knew, and this one does not."""
-        replay = self._wish.replay
-        if replay is None or replay.epoch is None:
-            return
-        had = {self._wish.pattern: replay.offset or 0} if replay.offsets is None else replay.offsets
-        for name, offset in had.items():
-            kept = self._store.find(name)
-            if offset and (kept is None or not kept.has_history) and self._matches(name):
-                self._waiting.append((encode(Lost(self._route.number, None, "restart", name)), 0))
+        find = self._store.find
+        for name, offset in self._wish.had.items():
+            if offset and ((kept := find(name)) is None or not kept.has_history) and self._matches(name):
+                self._unknown.append(name)
+        self._told.update(self._unknown)
 
     # ------------------------------------------------------------- publishes
 
@@ -162,134 +216,292 @@ class Replaying:
 
         Whoever wants no echo gets it all the same: what is remembered does not know its publisher.
         """
-        if not self.closed and not self._left_to_cursor(chunk):
-            self._outbox.held_bytes += len(chunk.data)
+        if self.closed:
+            return 1
+        if self._changes != self._store.changes:
+            self._go_by_rules()
+        size = len(chunk.data)
+        self._came += size
+        if not self._left_to_cursor(chunk):
+            self._outbox.held_bytes += size
             self._waiting.append((chunk.data, chunk.count))
-            self._outbox.check_bytes()
+        self._count_notes()
+        self._outbox.check_bytes()
         return 1
 
     def _left_to_cursor(self, chunk: Chunk) -> bool:
         kept = self._store.find(chunk.topic)
         if kept is None or not self._at <= kept.serial < self._end or kept.serial in self._early:
             return False
-        wish = self._wish
         if kept.has_history:
-            if wish.replay is not None:
-                self._begun.setdefault(kept.serial, self._route.first_offset(chunk))
-            return wish.replay is not None or wish.snapshot
-        if not wish.snapshot:
+            first = self._route.first_offset(chunk)
+            if not first:
+                return False  # it was published before there was any
+            if self._next is None or kept.serial != self._at:
+                self._begun.setdefault(kept.serial, first)
+            return True
+        if not self._wish.snapshot:
             return False
         if kept.keeping.retain:
+            self._leave(kept, chunk)
             return True
         # It may not have been retained: then what was has its place before it.
         self._early.add(kept.serial)
-        if kept.last is not None and not chunk.data.endswith(kept.last.tail):
+        left = self._left.pop(kept.serial, 0)
+        if kept.last is None:
+            if left and not self._route.is_empty(chunk):
+                self._lose(Lost(self._route.number, left, "evicted", kept.name))
+        elif kept.last.stamp < self._route.stamp_of(chunk):  # else it is this one, or comes live behind it
             self._put(self._route.retained(kept.name, kept.last))
         return False
 
-    def _put(self, data: bytes) -> None:
+    def _leave(self, kept: Kept, chunk: Chunk) -> None:
+        """A message replaces the last value, and the cursor will find that, unless it is evicted before."""
+        if kept.last is None and self._route.is_empty(chunk):
+            self._left.pop(kept.serial, None)  # the publisher has deleted it: nothing is what there is to find
+        else:
+            self._left[kept.serial] = self._left.get(kept.serial, 0) + chunk.count
+
+    def _put(self, data: bytes, count: int = 1) -> None:
         self._outbox.held_bytes += len(data)
-        self._waiting.append((data, 1))
+        self._waiting.append((data, count))
+
+    def _lose(self, lost: Lost) -> None:
+        self._waiting.append((encode(lost), 0))
+
+    def _count_notes(self) -> None:
+        noted = self._named + _EACH_NOTE * (len(self._begun) + len(self._left) + len(self._early))
+        self._outbox.held_bytes += noted - self._noted
+        self._noted = noted
+
+    # ------------------------------------------------------------ other rules
+
+    def _go_by_rules(self) -> None:
+        """They have changed since the last look: what was left to the cursor and is not kept any more is told now.
+
+        Nothing has come since, so this is its place.
+        """
+        self._changes = self._store.changes
+        topics, route = self._store.topics, self._route.number
+        if self._next is not None and not (kept := topics[self._at]).has_history:
+            if self._next <= kept.head:
+                self._lose(_lost(kept, self._next, kept.head, route))
+            self._told.add(kept.name)
+            self._pass()
+        for kept in self._gone():
+            self._begun.pop(kept.serial, None)
+            self._told.add(kept.name)
+            had = self._wish.had[kept.name]
+            if had > kept.head or not self._wish.same_life:
+                self._lose(Lost(route, None, "restart", kept.name))
+            else:
+                self._lose_from(kept, had + 1)
+        for serial, begun in [*self._begun.items()]:
+            if not topics[serial].has_history:
+                del self._begun[serial]
+                self._lose_from(topics[serial], begun)
+        for serial, left in [*self._left.items()]:
+            if topics[serial].last is None:
+                del self._left[serial]
+                self._lose(Lost(route, left, "evicted", topics[serial].name))
+
+    def _gone(self) -> list[Kept]:
+        """Topics whose offsets were given, which have no history any more, as far as the cursor has yet to come there.
+
+        What was said in OK of whether all is there holds no more.
+        """
+        found = [(name, self._store.find(name)) for name, offset in self._wish.had.items() if offset]
+        return [
+            kept
+            for name, kept in found
+            if kept is not None and not kept.has_history and self._at <= kept.serial < self._end
+            if name not in self._told and self._matches(name)
+        ]
+
+    def _lose_from(self, kept: Kept, first: int) -> None:
+        """All from an offset on is not kept any more; but the newest message may be the last value, and is sent."""
+        last = kept.head
+        newest = kept.newest() if self._wish.snapshot else None
+        if newest is not None and newest.offset == last:
+            if self._wish.replay is None:
+                return  # it stands for all that it has replaced
+            last -= 1
+        if first <= last:
+            self._lose(_lost(kept, first, last, self._route.number))
 
     # ------------------------------------------------------------------ pages
 
     async def run(self) -> None:
         """Send page after page, until the subscription is live, or closed."""
         outbox = self._outbox
+        turns = TURNS if self._wish.replay is None else TURNS_OF_REPLAY
         while not self.closed:
             while self._fanout.spreading:  # published, and remembered, but not offered to us yet
                 await self._fanout.swept()
             if self.closed:
                 return
-            # Never the very bytes of one chunk, as a join of one would give: `Fanout` knows chunks by identity.
-            page = b"".join((b"", *self._page()))
-            if page:
-                self._fanout.answer(outbox, page)
-                self._fanout.flush(outbox)  # may be the end of the subscription
-            if not self.closed and self._at >= self._end and not self._waiting:
-                self._finish()
+            behind = self._send_some()
+            if self.closed:
                 return
             if outbox.answer_bytes:
                 await outbox.answers_taken()
-            else:
-                for _ in range(TURNS if self._wish.replay is None else TURNS_OF_REPLAY):
-                    await trio.lowlevel.checkpoint()
+                continue
+            for _ in range(1 if behind else turns):
+                await trio.lowlevel.checkpoint()
+
+    def _send_some(self) -> bool:
+        """Send a page, or as many as are needed to gain on what comes, but not for longer than `SLICE_S`.
+
+        Returns:
+            Whether there should have been more.
+        """
+        outbox, until = self._outbox, time.perf_counter() + SLICE_S
+        self._count_notes()
+        self._due, self._came = self._due + GAIN * self._came, 0
+        most = LARGE_PAGE if self._large else PAGE_BYTES
+        goal, sent = max(PAGE_BYTES, self._due), 0
+        while True:
+            # Never the very bytes of one chunk, as a join of one would give: `Fanout` knows chunks by identity.
+            page = b"".join((b"", *self._page(min(goal - sent, most))))
+            if page:
+                self._fanout.answer(outbox, page)
+                self._fanout.flush(outbox)  # may be the end of the subscription
+            if self.closed:
+                return False
+            if self._at >= self._end and not self._waiting:
+                self._finish()
+                return False
+            sent += len(page) or PAGE_BYTES  # looking takes time, too
+            if (
+                self._fanout.spreading
+                or sent >= goal
+                or outbox.answer_bytes >= PAGES_WAITING * most
+                or time.perf_counter() >= until
+            ):
+                self._due = max(0, self._due - sent)
+                return self._due > 0
 
     def _finish(self) -> None:
         self._fanout.answer(self._outbox, encode(SnapshotEnd(self._route.number, self._count)))
         self.close()
         self._live()
 
-    def _page(self) -> list[bytes]:
-        """Envelopes, together at most `PAGE_BYTES` bytes, unless the first alone is larger."""
+    def _page(self, room: int) -> list[bytes]:
+        """Envelopes, together so many bytes at most, unless the first alone is larger."""
+        if self._changes != self._store.changes:
+            self._go_by_rules()
         page: list[bytes] = []
-        size, looked = 0, 0
+        size, looked = self._tell_unknown(page, room), 0
         while True:
-            while self._waiting:
-                data, count = self._waiting[0]
-                if size and size + len(data) > PAGE_BYTES:
-                    return page
-                self._waiting.popleft()
-                if count:
-                    self._outbox.held_bytes -= len(data)
-                size += len(data)
-                self._count += count
-                page.append(data)
+            size += self._take_waiting(page, room - size)
+            if self._waiting:
+                return page
             topics, matches, retained = self._store.topics, self._matches, self._route.retained
             while not self._waiting:
-                if self._at >= self._end or looked >= PORTION or size >= PAGE_BYTES:
+                if self._at >= self._end or looked >= PORTION or size >= room:
                     return page
                 looked += 1
                 kept = topics[self._at]
                 if kept.serial in self._early or not matches(kept.name):
                     self._pass()
                 elif self._wish.replay is not None and kept.has_history:
-                    self._replay(kept, PAGE_BYTES - size)
+                    self._replay(kept, room - size)
                 elif self._wish.snapshot and (newest := kept.newest()) is not None:  # no detour: there may be many
                     data = retained(kept.name, newest)
+                    self._tell_evicted(kept, newest)
                     self._pass()
-                    if size and size + len(data) > PAGE_BYTES:
-                        self._put(data)
+                    if size and size + len(data) > room:
+                        self._outbox.held_bytes += len(data)
+                        self._waiting.appendleft((data, 1))
                         return page
                     size += len(data)
                     self._count += 1
                     page.append(data)
                 else:
+                    self._tell_evicted(kept, None)
                     self._pass()
 
+    def _tell_unknown(self, page: list[bytes], room: int) -> int:
+        """Of these the subscriber knows something that nobody here does. Returns the bytes added to the page."""
+        size = 0
+        while self._unknown and size < room:
+            page.append(encode(Lost(self._route.number, None, "restart", self._unknown.popleft())))
+            size += len(page[-1])
+        return size
+
+    def _take_waiting(self, page: list[bytes], room: int) -> int:
+        """Add what waits, as far as there is room. Returns its bytes."""
+        size = 0
+        while self._waiting:
+            data, count = self._waiting[0]
+            if page and size + len(data) > room:
+                break
+            self._waiting.popleft()
+            if count:
+                self._outbox.held_bytes -= len(data)
+            size += len(data)
+            self._count += count
+            page.append(data)
+        return size
+
     def _pass(self) -> None:
-        """The cursor goes on to the next topic."""
+        """The cursor goes on to the next topic: no position in the one before means anything there."""
         if self._early:
-            self._early.discard(self._store.topics[self._at].serial)
+            self._early.discard(self._at)
         self._at += 1
+        self._next = None
+
+    def _tell_evicted(self, kept: Kept, newest: Stored | None) -> None:
+        """Of what was left to the cursor nothing may be kept any more, or only something older."""
+        if not self._begun and not self._left:
+            return
+        begun, left = self._begun.pop(kept.serial, None), self._left.pop(kept.serial, 0)
+        if begun is not None:
+            older = newest is None or newest.offset < begun
+            if older and kept.first > kept.head >= begun:
+                self._lose(_lost(kept, begun, kept.head, self._route.number))
+        elif left and newest is None:
+            self._lose(Lost(self._route.number, left, "evicted", kept.name))
 
     def _replay(self, kept: Kept, room: int) -> None:
         if self._next is None:
             self._begin(kept)
         elif self._next < kept.first:
-            self._waiting.append((encode(lost_between(kept, self._next, self._route.number)), 0))
+            self._lose(lost_between(kept, self._next, self._route.number))
             self._next = kept.first
         assert self._next is not None
-        for stored in islice(kept.read(self._next), PORTION):
-            data = self._route.replayed(kept.name, stored)
-            self._put(data)
-            self._next = stored.offset + 1
+        for run in kept.runs(self._next):
+            data, count = self._route.replayed(kept.name, run, room)
+            self._put(data, count)
+            self._next = run[0] + count
             room -= len(data)
-            if room <= 0:
+            if room <= 0 or count < len(run[3]):
                 break
         if self._next > kept.head:
-            self._next = None
             self._pass()
 
     def _begin(self, kept: Kept) -> None:
-        start = self._wish.start(kept, self._route.number, self._begun.pop(kept.serial, None))
+        """Where that topic's replay begins."""
+        route, begun = self._route.number, self._begun.pop(kept.serial, None)
+        if left := self._left.pop(kept.serial, 0):  # it had no history then
+            self._lose(Lost(route, left, "evicted", kept.name))
+        if kept.name in self._told:
+            evicted = begun is not None and begun < kept.first
+            start = Start(kept.first, lost_between(kept, begun or 0, route) if evicted else None)
+        else:
+            start = self._wish.start(kept, route, begun)
         if start.lost is not None:
-            self._waiting.append((encode(start.lost), 0))
+            self._lose(start.lost)
         self._next = start.offset
 
     def close(self) -> None:
         """Nobody wants it any more. Idempotent."""
         self.closed = True
-        self._outbox.held_bytes -= sum([len(data) for data, count in self._waiting if count])
+        self._outbox.held_bytes -= self._noted + sum([len(data) for data, count in self._waiting if count])
+        self._noted = 0
         self._waiting.clear()
         self._begun.clear()
+        self._left.clear()
+        self._early.clear()
+        self._unknown.clear()
+        self._told.clear()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -18,12 +18,13 @@ from fanwire.protocol import MAX_BATCH
 from fanwire.protocol.fastpath import Gathering
 
 from .echoes import Echoes
+from .store import EMPTY_BIN
 
 if TYPE_CHECKING:
     from .fanout import Fanout
     from .outbox import Outbox
     from .pulse import Pulse
-    from .store import Kept, Stored
+    from .store import Kept, Run, Stored
     from .subscription import Subscription
 
 Append: TypeAlias = Callable[[bytes], None]
@@ -343,10 +344,24 @@ class Route:
         name = packed if self.wildcard else _NIL
         return b"".join((_ARRAYS[elements], self._prefix, name)), _UINT64 + stamp
 
-    def replayed(self, topic: str, stored: Stored) -> bytes:
-        """A message of the history, as MESSAGE."""
-        before, after = self._around_offset(_pack(topic), stored.elements, stored.stamp)
-        return _numbered(before, after, [stored.tail], stored.offset)
+    def replayed(self, topic: str, run: Run, room: int) -> tuple[bytes, int]:
+        """Messages of the history as MESSAGEs: of one run so many as there is room for, and one in any case.
+
+        Returns:
+            Their bytes, and how many they are.
+        """
+        first, stamp, elements, tails = run
+        before, after = self._around_offset(_pack(topic), elements, stamp)
+        head = len(before) + len(_UINT64) + len(after) + 8
+        count = len(tails)
+        if count * head > room:
+            count = room // head + 1
+            tails = tails[:count]
+        if count > 1 and sum(map(len, tails)) + head * count > room:
+            ends = accumulate([len(tail) + head for tail in tails])
+            count = max(1, sum([end <= room for end in ends]))
+            tails = tails[:count]
+        return _numbered(before, after, tails, first), count
 
     def retained(self, topic: str, stored: Stored) -> bytes:
         """A topic's last value, as MESSAGE that says so."""
@@ -372,16 +387,31 @@ class Route:
 
     def first_offset(self, chunk: Chunk) -> int:
         """Of its first message."""
-        at = len(_ARRAYS[0]) + len(self._prefix) + len(_pack(chunk.topic) if self.wildcard else _NIL)
+        at = self._where_offset_stands(chunk.topic)
         width = _LENGTH_OF_OFFSET[chunk.data[at]]
         return int.from_bytes(chunk.data[at + 1 : at + width], "big")
+
+    def stamp_of(self, chunk: Chunk) -> bytes:
+        """When it was published: no two publishes have the same."""
+        at = self._where_offset_stands(chunk.topic)
+        at += _LENGTH_OF_OFFSET[chunk.data[at]] + len(_UINT64)
+        return chunk.data[at : at + 8]
+
+    def is_empty(self, chunk: Chunk) -> bool:
+        """Whether the payload of its last message is."""
+        last = chunk.newest().data
+        at = self._where_offset_stands(chunk.topic)
+        return last.startswith(EMPTY_BIN, at + _LENGTH_OF_OFFSET[last[at]] + _STAMP)
+
+    def _where_offset_stands(self, topic: str) -> int:
+        return len(_ARRAYS[0]) + len(self._prefix) + len(_pack(topic) if self.wildcard else _NIL)
 
     def where_messages_end(self, topic: str, data: bytes, count: int) -> array[int]:
         """Where in ``data``, several messages that `chunks` made, each one ends; beginning with 0.
 
         They have no meta (those with meta come alone): behind the head stand the payload and perhaps an encoding.
         """
-        offset = len(_ARRAYS[0]) + len(self._prefix) + len(_pack(topic) if self.wildcard else _NIL)
+        offset = self._where_offset_stands(topic)
         head = offset + _LENGTH_OF_OFFSET[data[offset]] + _STAMP
         behind = (data[0] & 0x0F) - _PLAIN_ELEMENTS
         ends, at = array("I", [0]), 0
@@ -393,7 +423,7 @@ class Route:
         return ends
 
 
-def _numbered(before: bytes, after: bytes, tails: list[bytes], first: int) -> bytes:
+def _numbered(before: bytes, after: bytes, tails: Sequence[bytes], first: int) -> bytes:
     """Messages with offsets. These have one width within a run, so that its messages can be told apart later.
 
     Of 256 offsets that follow each other only the last byte differs, and objects of one byte need not be made: so a

@@ -9,6 +9,7 @@ something counts.
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any
 
 import attrs
@@ -105,18 +106,23 @@ class Keeping:
         return bool(self.retain) or self.messages is not None
 
 
+# One object for all topics of a rule: there may be a million of them.
+_NOTHING = Keeping()
+_keeping = lru_cache(maxsize=1_000)(Keeping)
+
+
 def keeping(rules: tuple[TopicRule, ...], topic: str) -> Keeping:
     """What ``topic`` remembers. The first rule that speaks of it and says something of what is kept settles all.
 
     Inboxes remember nothing, nor do other topics that begin with ``$`` and on which the broker never publishes.
     """
     if topic.startswith("$") and topic not in OWN:
-        return Keeping()
+        return _NOTHING
     for rule in rules:
         says = rule.retain is not None or rule.history is not None
         if says and matches(rule.pattern, topic):
-            return Keeping(rule.retain, rule.history, rule.history_s, rule.history_bytes)
-    return Keeping()
+            return _keeping(rule.retain, rule.history, rule.history_s, rule.history_bytes)
+    return _NOTHING
 
 
 def keeps_all(rules: tuple[TopicRule, ...], pattern: str) -> bool:

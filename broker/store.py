@@ -11,16 +11,16 @@ replaced longest ago.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from .rules import Keeping
 
-# Ids of publishes that a topic remembers, so that a repeated one is not delivered again: about 150 bytes each.
+# Ids of publishes that a topic remembers, so that a repeated one is not delivered again.
 KEPT_IDS = 4096
 
 # A payload of no bytes, in all the forms that msgpack has for its length.
-_EMPTY_BIN = (b"\xc4\x00", b"\xc5\x00\x00", b"\xc6\x00\x00\x00\x00")
+EMPTY_BIN = (b"\xc4\x00", b"\xc5\x00\x00", b"\xc6\x00\x00\x00\x00")
 
 
 class Stored(NamedTuple):
@@ -43,7 +43,11 @@ class Stored(NamedTuple):
     @property
     def empty(self) -> bool:
         """Whether its payload is, whatever else it has: as a retained value it deletes the one before."""
-        return self.tail.startswith(_EMPTY_BIN)
+        return self.tail.startswith(EMPTY_BIN)
+
+
+Run: TypeAlias = tuple[int, bytes, int, Sequence[bytes]]
+"""Messages that were published together: the offset of the first, and stamp, elements and tails (see `Stored`)."""
 
 
 class Kept(Protocol):
@@ -99,15 +103,19 @@ class Kept(Protocol):
     def newest(self) -> Stored | None:
         """The last value: the retained one where values are retained, else the last message of the history."""
 
-    def read(self, offset: int) -> Iterator[Stored]:
-        """Messages from ``offset`` on, or from the oldest that is kept. Not to be used across a checkpoint."""
+    def runs(self, offset: int) -> Iterator[Run]:
+        """Messages from ``offset`` on, or from the oldest that is kept. Not to be used across a checkpoint.
+
+        Where the first one stands is found by halving, however long the history is.
+        """
 
     def first_since(self, time_us: int) -> int:
         """Offset of the oldest message kept that was taken in at ``time_us`` or later; of the next one to come when
-        there is none."""
+        there is none. Found by halving, too."""
 
     def remember_id(self, msg_id: str, offset: int) -> None:
-        """A publish with this id was taken in. The last `KEPT_IDS` are remembered."""
+        """A publish with this id was taken in. The last `KEPT_IDS` are remembered; ids count against the bytes of all
+        topics together, and go with the messages that are evicted."""
 
     def offset_of(self, msg_id: str) -> int | None:
         """The offset that a publish with this id got, if it was a short while ago."""
@@ -126,12 +134,16 @@ class Store(Protocol):
 
     @property
     def size(self) -> int:
-        """Bytes of history and last values."""
+        """Bytes of history, last values, ids of publishes, and the names and objects of topics that have any."""
 
     @property
     def evicted(self) -> int:
         """Messages of the history, and last values, that went because all together were too many, not because of their
         topic's rule."""
+
+    @property
+    def changes(self) -> int:
+        """How often `change` was called: what somebody has noted of topics may not hold any more."""
 
     def find(self, name: str) -> Kept | None:
         """What a topic remembers, if it does."""
@@ -149,7 +161,17 @@ class Store(Protocol):
         """
 
     def resize(self, limit: int, max_topics: int) -> None:
-        """Other bounds: bytes of all together, and topics."""
+        """Other bounds: bytes of all together, and topics. Call `shrink` until nothing is left to do."""
+
+    def shrink(self, most: int) -> bool:
+        """Evict until all is within its bytes.
+
+        Args:
+            most: How much at once: so many runs of publishes, or looks at topics.
+
+        Returns:
+            Whether there is more to evict.
+        """
 
     def change(self, keeping: Callable[[str], Keeping]) -> None:
         """Go by other rules: what they allow no more is forgotten at once. Where history begins anew after a time

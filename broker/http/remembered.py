@@ -9,7 +9,7 @@ import trio
 from fanwire.protocol import Encoding, Fetch, LocalProtocolError
 
 from ..access import may
-from ..requests import MAX_PAGE, RequestError, fetch, forbidden
+from ..requests import MAX_PAGE, RequestError, forbidden, page_of
 from ..routes import parts_of_tail
 from . import schemas
 from .answers import Answer, HttpError, json_answer
@@ -48,23 +48,22 @@ async def last(hub: Hub, request: Request) -> Answer:
     return json_answer({"topic": topic, "epoch": hub.epoch, **message})
 
 
-async def history(_hub: Hub, request: Request) -> Answer:
+async def history(hub: Hub, request: Request) -> Answer:
     """A page of the history."""
     query = request.query
     after = query["from"] - 1 if "from" in query else None
     try:
         asked = Fetch(1, request.topic, after, query.get("since"), query.get("last"), query.get("limit"))
-        page = fetch(request.caller, asked)
+        page = page_of(request.caller, asked)
     except (RequestError, LocalProtocolError) as error:
         raise failed(error) from None
     messages = []
-    for number, parts in enumerate(page["messages"], 1):
-        messages.append(message_map(*parts))
+    for number, stored in enumerate(page.messages, 1):
+        messages.append(message_map(stored.offset, stored.time_us, *parts_of_tail(stored)))
         if not number % _PORTION:
             await trio.lowlevel.checkpoint()
-    head, more = page["offset"], page["more"]
     return json_answer(
-        {"topic": request.topic, "epoch": page["epoch"], "head": head, "more": more, "messages": messages}
+        {"topic": request.topic, "epoch": hub.epoch, "head": page.head, "more": page.more, "messages": messages}
     )
 
 

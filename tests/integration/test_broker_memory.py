@@ -198,9 +198,9 @@ async def test_what_is_evicted_in_the_middle_of_a_replay_is_told_once(autojump_c
         await wait_all_tasks_blocked()  # the stream is full
         store = broker._hub.store
         assert isinstance(store, MemoryStore)
-        store.limit = 0
-        store.shrink()
-        store.limit = 1_000_000
+        store.resize(0, 100)
+        assert not store.shrink(100)
+        store.resize(1_000_000, 100)
         got = await up_to_the_end(client)
         broker.publish("h.a", b"x")
         live = await client.expect(Message)

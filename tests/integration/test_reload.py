@@ -33,9 +33,9 @@ async def test_rules_hold_for_topics_and_clients_that_are_there(autojump_clock: 
         assert granted.result["queue"] == 7
         kept = broker._hub.store.find("a")
         assert kept is not None
-        assert (kept.head, len(list(kept.read(1))), kept.last is None) == (1, 1, False)
+        assert (kept.head, len(list(kept.runs(1))), kept.last is None) == (1, 1, False)
         await broker.reload(attrs.evolve(broker.config, rules=()))
-        assert list(kept.read(1)) == []
+        assert list(kept.runs(1)) == []
 
 
 async def test_old_history_is_looked_for_from_the_first_rule_that_wants_it(autojump_clock: MockClock) -> None:

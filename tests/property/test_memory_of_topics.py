@@ -51,7 +51,7 @@ PATTERNS = [">", "h.*", "h.a", "h.y", "r.*", "n.a"]
 HISTORY = {"h.a", "h.b", "h.s", "h.y", "h.r"}
 EXACT_HISTORY = {"h.a", "h.y"}
 
-STORED_BYTES = 6_000
+STORED_BYTES = 9_000
 PAGE = 200
 ALL = 1 << 30
 
@@ -405,8 +405,12 @@ class MemoryOfTopics(RuleBasedStateMachine):
         self._answers: list[tuple[int, int | None]] = []
 
     def _publish(self, write: Write) -> None:
-        data = b"".join([encode(self._one(write, size)) for size in write.sizes])
-        self.publisher.session._ingress.on_messages([data])
+        take = self.publisher.session._ingress.on_messages
+        if write.option == "id":  # whether one is remembered has to be known right before the next
+            for size in write.sizes:
+                take([encode(self._one(write, size))])
+        else:
+            take([b"".join([encode(self._one(write, size)) for size in write.sizes])])
 
     def _one(self, write: Write, size: int) -> Publish:
         topic, option = write.topic, write.option
@@ -424,7 +428,7 @@ class MemoryOfTopics(RuleBasedStateMachine):
             options = (
                 PublishOptions(msg_id=name) if option == "id" else PublishOptions(expect=head - size % 2 if head else 0)
             )
-            if (option == "id" and (topic, name) in self._ids) or (
+            if (option == "id" and self._remembered(topic, name)) or (
                 options.expect is not None and options.expect != head
             ):
                 self._answers.append((request, None))
@@ -437,6 +441,13 @@ class MemoryOfTopics(RuleBasedStateMachine):
         if topic == "n.a" and options.retain:
             self.log.last_retained = None if number is None else place
         return Publish(request, topic, payload, 1 if option == "json" else 0, options)
+
+    def _remembered(self, topic: str, msg_id: str) -> bool:
+        """Ids go with evicted messages, and not before."""
+        store = self.stage.broker._hub.store
+        if store.evicted and (kept := store.find(topic)) is not None and kept.offset_of(msg_id) is None:
+            self._ids.discard((topic, msg_id))
+        return (topic, msg_id) in self._ids
 
     @rule(writes=st.lists(writes, min_size=1, max_size=6), asks=st.lists(st.tuples(connections, asks), max_size=2))
     def publish(self, writes: list[Write], asks: list[tuple[int, Ask]]) -> None:
