@@ -16,7 +16,7 @@ from .client_certificate import certificate_of
 from .closed import shown
 from .door import TurnedAway
 from .handshake import Opening, Refused
-from .origins import why_refused
+from .origins import what_to_list, why_refused
 from .peer import Peer, peer_of
 from .proxies import proxies_of
 from .proxy_header import BadProxyHeader, read_proxy_header
@@ -101,7 +101,7 @@ def look_over(session: Session, opening: Opening) -> None:
     except TurnedAway:
         raise Refused(HTTPStatus.TOO_MANY_REQUESTS, "too many connections from there", ("Retry-After", "1")) from None
     if not may_page(session, opening.origin, opening.host, ambient=_is_ambient(session, opening)):
-        raise Refused(HTTPStatus.FORBIDDEN, "pages of this origin may not connect here")
+        raise Refused(HTTPStatus.FORBIDDEN, what_to_list(opening.origin))
 
 
 def speaking_for(peer: Peer, forwarded: str | None, config: Config) -> Peer:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
+from collections.abc import Mapping
 from http import HTTPStatus
 from urllib.parse import parse_qsl
 
@@ -26,6 +28,7 @@ MAX_FIELDS = 100
 
 _LINE_END = b"\r\n"
 _END = 2 * _LINE_END
+_BARE_END = b"\n\n"
 
 # The first byte of a ClientHello (RFC 8446 section 5.1): waiting for the end of a line would be in vain.
 _TLS_HANDSHAKE = 0x16
@@ -39,9 +42,11 @@ class Refused(Exception):
         self.status = status
         self.message = message
         self.headers = headers
+        self.origin: str | None = None
+        """The header `Origin` of the request, as far as there was one to be read."""
 
-    def response(self) -> bytes:
-        """A whole HTTP/1.1 response; the connection ends with it."""
+    def response(self, more: Mapping[str, str]) -> bytes:
+        """A whole HTTP/1.1 response, with ``more`` headers; the connection ends with it."""
         body = f"{self.message}\n".encode()
         head = [
             f"HTTP/1.1 {self.status.value} {self.status.phrase}",
@@ -49,7 +54,7 @@ class Refused(Exception):
             f"Content-Length: {len(body)}",
             "Connection: close",
             f"{REFUSAL_HEADER}: {SUBPROTOCOL}",
-            *(f"{name}: {value}" for name, value in self.headers),
+            *(f"{name}: {value}" for name, value in (*self.headers, *more.items())),
         ]
         return "\r\n".join(head).encode() + _END + body
 
@@ -112,25 +117,61 @@ async def read_head(stream: trio.abc.ReceiveStream, received: bytearray) -> int 
     Raises:
         Refused: It is too long.
     """
-    while (end := received.find(_END) + len(_END)) < len(_END) and len(received) <= MAX_HEAD:
+    skip_empty_lines(received)
+    while not (end := _end_of_head(received)) and len(received) <= MAX_HEAD:
         data = await stream.receive_some(4096)
         if not data:
             return None
         received += data
-        if received[0] == _TLS_HANDSHAKE:
+        skip_empty_lines(received)
+        if received and received[0] == _TLS_HANDSHAKE:
             raise Refused(HTTPStatus.BAD_REQUEST, "no TLS is spoken here: connect with ws://")
-    if not len(_END) <= end <= MAX_HEAD:
+    if not 0 < end <= MAX_HEAD:
         raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"the request head is longer than {MAX_HEAD} bytes")
     return end
+
+
+def skip_empty_lines(received: bytearray) -> None:
+    """Take away empty lines in front of a request line, which some clients send (RFC 9112 section 2.2)."""
+    empty = 0
+    while received.startswith(_LINE_END, empty):
+        empty += len(_LINE_END)
+    del received[:empty]
+
+
+def _end_of_head(received: bytearray) -> int:
+    """How long the head is that has come; 0: it is not whole yet."""
+    end = received.find(_END)
+    bare = received.find(_BARE_END)
+    if bare >= 0 and received.find(b"\r", 0, bare) < 0:
+        return bare + len(_BARE_END)
+    return end + len(_END) if end >= 0 else 0
+
+
+def has_bare_lines(head: bytes) -> bool:
+    """Whether all lines of a head end with LF alone, as some health checks send them: see `parse_head`."""
+    return b"\r" not in head
 
 
 def check_opening(head: bytes, rest: bytes, path: str) -> Opening | PlainRequest:
     """Judge a complete request head. Raises `Refused`."""
     request = parse_head(head)
     headers = headers_of(request)
-    target, _, query = request.target.decode("latin-1").partition("?")
+    try:
+        return _judged(request, headers, head, rest, path)
+    except Refused as refusal:
+        refusal.origin = headers.get("origin")
+        raise
+
+
+def _judged(
+    request: h11.Request, headers: dict[str, str], head: bytes, rest: bytes, path: str
+) -> Opening | PlainRequest:
+    target, query = split_target(request, headers)
     if target != path and "websocket" not in _tokens(headers.get("upgrade", "").lower()):
         return PlainRequest(head + rest)
+    if has_bare_lines(head):
+        raise Refused(HTTPStatus.BAD_REQUEST, "lines of a WebSocket handshake end with CR LF")
     if request.http_version != b"1.1":
         raise Refused(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "WebSocket needs HTTP/1.1")
     if request.method != b"GET":
@@ -156,6 +197,28 @@ def check_opening(head: bytes, rest: bytes, path: str) -> Opening | PlainRequest
     )
 
 
+def split_target(request: h11.Request, headers: dict[str, str]) -> tuple[str, str]:
+    """The path and the query that are asked for.
+
+    In absolute form (``GET http://host/path``) the host of the target counts, whatever ``Host`` says (RFC 9112 section
+    3.2.2): ``headers`` has it afterwards.
+
+    Raises:
+        Refused: The target is in absolute form, and names no host.
+    """
+    target = request.target.decode("latin-1")
+    if (found := _absolute(target)) is not None:
+        if not found[1] or "@" in found[1]:
+            raise Refused(HTTPStatus.BAD_REQUEST, "the request's target names no host")
+        headers["host"] = found[1]
+        target = found[2] if found[2].startswith("/") else f"/{found[2]}"
+    path, _, query = target.partition("?")
+    return path, query
+
+
+_absolute = re.compile(r"(?:https?|wss?)://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL).fullmatch
+
+
 def fields_of(query: str) -> list[tuple[str, str]]:
     """The fields of a query, decoded. Raises `Refused` if there are too many."""
     try:
@@ -166,9 +229,12 @@ def fields_of(query: str) -> list[tuple[str, str]]:
 
 def parse_head(head: bytes, connection: h11.Connection | None = None) -> h11.Request:
     """A complete request head; ``connection`` goes on from there. Raises `Refused`."""
+    if has_bare_lines(head):
+        # Nobody could have read these lines in another way; what follows them is not looked at (`Conversation`).
+        head = head.replace(b"\n", _LINE_END)
     if head.count(b"\n") != head.count(_LINE_END) or b"\r\n " in head or b"\r\n\t" in head:
         # h11 would take these; others on the way may have seen other lines.
-        raise Refused(HTTPStatus.BAD_REQUEST, "this is no HTTP request: lines end with CR LF, and are not folded")
+        raise Refused(HTTPStatus.BAD_REQUEST, "this is not an HTTP request: lines end with CR LF, and are not folded")
     if connection is None:
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
     connection.receive_data(head)

@@ -8,11 +8,13 @@ it is; a token does not. So without a token a page must come from the host that 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import attrs
 
+from .closed import shown
 from .proxies import address_of
 
 if TYPE_CHECKING:
@@ -105,6 +107,56 @@ def _is_listed(origin: str, allowed: tuple[str, ...]) -> bool:
     page = read_origin(origin)
     # A sender of a pattern is no page: hosts have no asterisks.
     return page is not None and "*" not in page.host and any(each.allows(page) for each in _read(allowed))
+
+
+# What a page may send beside what every page may, and what it may read of an answer beside the usual.
+_REQUEST_HEADERS = "Authorization, Content-Type, Last-Event-ID, X-Request-Id"
+_ANSWER_HEADERS = "Retry-After, WWW-Authenticate, X-Request-Id"
+
+# Seconds for which a browser need not ask again. Chromium remembers it for two hours at most.
+_PREFLIGHT_S = 7200
+
+
+def cors(origin: str | None, allowed: tuple[str, ...]) -> dict[str, str]:
+    """The headers by which a browser lets a page of another site read an answer (Fetch, section 3.2).
+
+    Never with credentials: the broker takes no cookies.
+
+    Args:
+        origin: The header `Origin` of the request; None: there is none.
+        allowed: `Config.allowed_origins`. Without a list no page of another site may read anything.
+
+    Returns:
+        Headers by name. Also an answer to others differs by origin, so a cache must not mix them up.
+    """
+    if not allowed:
+        return {}
+    if origin is None or not _is_listed(origin, allowed):
+        return {"Vary": "Origin"}
+    return {
+        "Access-Control-Allow-Origin": "*" if "*" in allowed else origin,
+        "Access-Control-Expose-Headers": _ANSWER_HEADERS,
+        "Vary": "Origin",
+    }
+
+
+def preflight(methods: Iterable[str]) -> dict[str, str]:
+    """What a browser is told that asks before a page's request, beside `cors`.
+
+    Args:
+        methods: What is served at the path.
+    """
+    return {
+        "Access-Control-Allow-Methods": ", ".join(methods),
+        "Access-Control-Allow-Headers": _REQUEST_HEADERS,
+        "Access-Control-Max-Age": str(_PREFLIGHT_S),
+    }
+
+
+def what_to_list(origin: str | None) -> str:
+    """What to say to a page that was refused: its origin, and the setting that would let it in."""
+    page = shown(origin or "nowhere")
+    return f"pages of {page} may not ask here without a token, or at all: allowed_origins would have to list them"
 
 
 def _is_own(page: Origin, host: str | None, peer: Peer) -> bool:

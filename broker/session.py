@@ -32,6 +32,7 @@ from .ingress import Ingress
 from .leftovers import end_parser
 from .limiter import Limiter
 from .log import log_of
+from .origins import cors
 from .outbox import Outbox, Owner, SlowConsumer
 from .peer import Peer
 from .publishers import publish_one
@@ -341,7 +342,7 @@ class Session(Owner, Watched):
     async def _refuse(self, raw: trio.abc.Stream, refusal: Refused) -> None:
         self.hub.repeats.say(self, "info", "handshake refused", refusal.status.value, reason=str(refusal))
         with trio.move_on_after(self.config.linger_s):
-            await raw.send_all(refusal.response())
+            await raw.send_all(refusal.response(cors(refusal.origin, self.config.allowed_origins)))
             if isinstance(raw, trio.abc.HalfCloseableStream):
                 await raw.send_eof()
             while await raw.receive_some(4096):  # closing with unread input would reset the response away

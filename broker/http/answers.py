@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Protocol, TypeAlias
@@ -136,7 +137,10 @@ class HttpError(Exception):
 
     def answer(self) -> Answer:
         """As it is sent."""
-        return Answer(self.status, as_json({"error": self.as_map()}), headers=self.headers, close=self.close)
+        headers = dict(self.headers)
+        if isinstance(wait_ms := self.detail.get("retry_after_ms"), int):
+            headers.setdefault("Retry-After", str(math.ceil(wait_ms / 1000)))
+        return Answer(self.status, as_json({"error": self.as_map()}), headers=headers, close=self.close)
 
 
 def error_map(code: str, message: str, detail: Mapping[str, object]) -> dict[str, Any]:

@@ -12,8 +12,10 @@ import trio
 from ..access import GUESSED, count_forbidden, count_guess, guesses_owed_s, note_unauthenticated, only_one, token_of
 from ..arrival import may_page, speaking_for
 from ..identity import AuthenticationFailed, Identity
+from ..meter import MOST_OWED_S
+from ..origins import what_to_list
 from ..publishers import publish_one
-from ..users import budgets_of
+from ..users import budgets_of, rates_of
 from .answers import HttpError
 from .endpoints import Who
 from .peers import forwarded, names_this_machine
@@ -50,7 +52,9 @@ class Caller:
         self.admin = admin
         self.forbidden = 0
         self.address = self._nearest_address = address
+        self._rates = rates_of(hub.config)
         self._budgets = budgets_of(hub.config)
+        self._uncharged = 0
         self.meter = hub.users.meter(self._budgets, None)
         self._local = local
 
@@ -90,6 +94,32 @@ class Caller:
         """See `Asker`."""
         return publish_one(self.hub, topic, elements, tail, key, retain)
 
+    # ----------------------------------------------------- how fast it publishes
+
+    def count(self, size: int) -> None:
+        """So many bytes of a request have come: head, body and framing, as on a WebSocket."""
+        self._uncharged += size
+
+    def charge(self, messages: int, size: int) -> None:
+        """Charge for what was published: messages, and their part of the bytes that have come."""
+        size = min(size, self._uncharged)
+        self._uncharged -= size
+        if self.meter is not None:
+            self.meter.charge(messages, size, trio.current_time())
+
+    def settle(self) -> None:
+        """Charge for the rest of a request, which has been handled, or refused.
+
+        Not beyond a minute's worth of debt, where a WebSocket would be closed: what is refused here is answered 429.
+        """
+        now = trio.current_time()
+        debt = None if self.meter is None else self.meter.debt(now)
+        if debt is None or debt.owed_s(now) <= MOST_OWED_S:
+            self.charge(0, self._uncharged)
+        self._uncharged = 0
+
+    # -------------------------------------------------------------- who it is
+
     def identify(self, who: Who, headers: Mapping[str, str], tokens: tuple[str, ...]) -> None:
         """See who sends a request.
 
@@ -102,6 +132,8 @@ class Caller:
             HttpError: `unauthenticated`, `expired` or `forbidden`.
         """
         self.identity = self.permissions = None
+        if (rates := rates_of(self.config)) != self._rates:
+            self._rates, self._budgets = rates, budgets_of(self.config)
         self._hear_proxy(headers)
         self.meter = self.hub.users.meter(self._budgets, None)
         if who is Who.EVERYBODY:
@@ -160,7 +192,7 @@ class Caller:
         """Who brings a token was given it; else a browser may have been talked into this by somebody else's page."""
         host = headers.get("host", "")
         if not may_page(self, headers.get("origin"), host, ambient=ambient):
-            raise self._forbid("cross-site", "a page of another site may not ask without a token, or at all")
+            raise self._forbid("cross-site", what_to_list(headers.get("origin")))
         if self.hub.authenticator is None and self._here(headers) and not names_this_machine(host):
             text = "Host must be localhost or an address: by another name a page of anybody's could ask"
             raise self._forbid("cross-site", text)

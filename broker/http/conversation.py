@@ -12,12 +12,22 @@ import trio
 
 from fanwire.transport import buffer_little, unacknowledged
 
-from ..handshake import MAX_HEAD, Refused, fields_of, headers_of, parse_head, read_head
-from ..log import log_of
+from ..handshake import (
+    MAX_HEAD,
+    Refused,
+    fields_of,
+    has_bare_lines,
+    headers_of,
+    parse_head,
+    read_head,
+    skip_empty_lines,
+    split_target,
+)
+from ..origins import cors, preflight, what_to_list
 from ..request_id import HEADER, request_id
-from .answers import HttpError, Reply, Stream
+from .answers import Answer, HttpError, Reply, Stream
 from .caller import Caller
-from .endpoints import Endpoint, Who, find
+from .endpoints import Endpoint, Who, find, methods_at
 from .peers import on_this_machine
 from .request import Request
 
@@ -65,6 +75,8 @@ class Conversation:
         self._full = full
         self._idle: trio.CancelScope | None = None
         self._head_only = False
+        self._cors: dict[str, str] = {}
+        self._bare_lines = False
         self.draining = trio.Event()
         self.caller = Caller(hub, peer, address, local=on_this_machine(stream, peer, hub.config), admin=admin)
 
@@ -87,7 +99,8 @@ class Conversation:
     async def _serve_one(self) -> bool:
         """One request; whether there may be another."""
         exchange = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
-        self._head_only = False
+        self._head_only = self._bare_lines = False
+        self._cors = {}
         self.caller.request_id = None
         try:
             reply = await self._replied(exchange)
@@ -100,16 +113,20 @@ class Conversation:
             reply = HttpError(code, refusal.message, status=refusal.status).closing().answer()
         except trio.TooSlowError:
             reply = _too_late(exchange).answer()
+        self.caller.settle()
         return reply is not None and await self._send(exchange, reply)
 
     async def _wait_for_more(self) -> bool:
         """Whether another request begins in time."""
+        skip_empty_lines(self._received)
         if self._received:
             return True
         if self.draining.is_set():
             return False
         with trio.move_on_after(self._hub.config.http_idle_timeout_s) as self._idle:
-            self._received += await self.stream.receive_some(_READ)
+            while not self._received and (data := await self.stream.receive_some(_READ)):
+                self._received += data
+                skip_empty_lines(self._received)
         self._idle = None
         return bool(self._received)
 
@@ -127,6 +144,8 @@ class Conversation:
             return None
         head = bytes(self._received[:end])
         del self._received[:end]
+        self.caller.count(end)
+        self._bare_lines = has_bare_lines(head)
         with trio.fail_after(config.http_request_timeout_s):
             return await self._answered(exchange, parse_head(head, exchange))
 
@@ -134,12 +153,15 @@ class Conversation:
         headers = headers_of(parsed)
         self.caller.request_id = request_id(headers.get(HEADER.lower()))
         self._head_only = parsed.method == b"HEAD"
-        _check_framing(parsed, headers)
+        self._cors = cors(headers.get("origin"), self._hub.config.allowed_origins)
+        _check_framing(parsed, headers, bare_lines=self._bare_lines)
         if not ("content-length" in headers or "transfer-encoding" in headers):
             exchange.next_event()  # the request ends with its head
-        path, _, query = parsed.target.decode("ascii").partition("?")
-        fields = fields_of(query)
-        endpoint, found = find(self._endpoints, parsed.method.decode("ascii"), path)
+        path, query = split_target(parsed, headers)
+        fields, method = fields_of(query), parsed.method.decode("ascii")
+        if method == "OPTIONS" and "access-control-request-method" in headers:
+            return self._preflight(path, headers)
+        endpoint, found = find(self._endpoints, method, path)
         self._check_room(endpoint)
         self.caller.identify(endpoint.who, headers, tuple(value for name, value in fields if name == "token"))
         body = await self._read_body(exchange, headers)  # also if something is wrong: the connection goes on then
@@ -151,8 +173,16 @@ class Conversation:
         except (HttpError, trio.TooSlowError):
             raise
         except Exception:
-            log_of(self.caller).exception("defect: a request could not be handled", path=endpoint.path)
+            event = "defect: a request could not be handled"
+            self._hub.repeats.say(self.caller, "error", event, endpoint.path, path=endpoint.path, exc_info=True)
             raise HttpError("internal", "a defect of the broker; its log has the rest").closing() from None
+
+    def _preflight(self, path: str, headers: dict[str, str]) -> Answer:
+        """What a browser asks before it lets a page of another site send a request. No token comes with it."""
+        methods = methods_at(self._endpoints, path)
+        if "Access-Control-Allow-Origin" not in self._cors:
+            raise HttpError("forbidden", what_to_list(headers.get("origin")))
+        return Answer(HTTPStatus.NO_CONTENT, b"", headers=preflight(methods))
 
     def _check_room(self, endpoint: Endpoint) -> None:
         if self._full and endpoint.who is Who.PERMITTED:
@@ -175,6 +205,7 @@ class Conversation:
             if chunks > MAX_CHUNKS:
                 raise HttpError("too_large", f"the body comes in more than {MAX_CHUNKS} chunks").closing()
         self._received += exchange.trailing_data[0]
+        self.caller.count(-len(exchange.trailing_data[0]))
         return bytes(body)
 
     async def _next_of_body(self, exchange: h11.Connection) -> object:
@@ -189,6 +220,7 @@ class Conversation:
                 self._received += await self.stream.receive_some(_READ)
             data = bytes(self._received)
             self._received.clear()
+            self.caller.count(len(data))
             exchange.receive_data(data)  # an empty one is its end: the next event is an error then
         except h11.RemoteProtocolError as error:
             error.__traceback__ = None  # see `parse_head`
@@ -202,7 +234,9 @@ class Conversation:
         if isinstance(reply, Stream):
             return await self._send_stream(exchange, reply)
         last = reply.close or self._full or self.draining.is_set() or exchange.their_state is not h11.DONE
-        data = exchange.send(_head_of(reply.status, reply.media_type, self._named(reply), last, len(reply.body))) or b""
+        last = last or self._bare_lines
+        length = None if reply.status == HTTPStatus.NO_CONTENT else len(reply.body)
+        data = exchange.send(_head_of(reply.status, reply.media_type, self._named(reply), last, length)) or b""
         if not self._head_only:
             data += exchange.send(h11.Data(data=reply.body)) or b""
         data += exchange.send(h11.EndOfMessage()) or b""
@@ -251,7 +285,7 @@ class Conversation:
     def _named(self, reply: Reply) -> dict[str, str]:
         """Its headers, and the request's name, so that it can be found in the log."""
         name = self.caller.request_id
-        return dict(reply.headers) if name is None else {**reply.headers, HEADER: name}
+        return {**self._cors, **reply.headers, **({} if name is None else {HEADER: name})}
 
     async def _watch_for_the_end(self, scope: trio.CancelScope) -> None:
         """The client hangs up. What it sends meanwhile is passed over, up to a bound: there is no answer to it."""
@@ -313,11 +347,13 @@ class _Outlet:
         buffer_little(self._stream, size)
 
 
-def _check_framing(parsed: h11.Request, headers: dict[str, str]) -> None:
+def _check_framing(parsed: h11.Request, headers: dict[str, str], *, bare_lines: bool) -> None:
     """No request may end elsewhere for us than for whoever passed it on (RFC 9112 section 6.1)."""
     if parsed.http_version not in (b"1.0", b"1.1"):
         status = HTTPStatus.HTTP_VERSION_NOT_SUPPORTED
         raise HttpError("malformed", "only HTTP/1.0 and 1.1 are spoken here", status=status).closing()
+    if bare_lines and not headers.keys().isdisjoint(("content-length", "transfer-encoding")):
+        raise HttpError("malformed", "lines of a request with a body end with CR LF").closing()
     if "transfer-encoding" in headers and ("content-length" in headers or parsed.http_version == b"1.0"):
         text = "Transfer-Encoding goes neither with Content-Length nor with HTTP/1.0"
         raise HttpError("malformed", text).closing()

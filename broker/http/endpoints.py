@@ -135,7 +135,13 @@ class Endpoint:
         return found
 
     def read_query(self, fields: list[tuple[str, str]]) -> dict[str, Any]:
-        """The parameters of a query by name; `token` is not one of them. Raises `HttpError` (`bad_option`)."""
+        """The parameters of a query by name; `token` is not one of them. What is for everybody has none, and takes any.
+
+        Raises:
+            HttpError: A parameter is unknown, wrong, or given twice (`bad_option`).
+        """
+        if self.who is Who.EVERYBODY:
+            return {}  # health checks add what they like to a URL, against caches
         known = {each.name: each for each in self.parameters if each.where == "query"}
         values: dict[str, Any] = {}
         for name, text in fields:
@@ -161,22 +167,33 @@ def find(endpoints: Iterable[Endpoint], method: str, path: str) -> tuple[Endpoin
     Raises:
         HttpError: `not_found`, or `method_not_allowed` with what is allowed.
     """
+    there = _served(endpoints, path)
+    wanted = "GET" if method == "HEAD" else method
+    for endpoint, found in there:
+        if endpoint.method == wanted:
+            return endpoint, {name: decoded(part) for name, part in found.items()}
+    allowed = ", ".join(_methods([endpoint for endpoint, _ in there]))
+    raise HttpError("method_not_allowed", f"{method} is not served here; {allowed} is").with_header("Allow", allowed)
+
+
+def methods_at(endpoints: Iterable[Endpoint], path: str) -> list[str]:
+    """The methods that are served at a path, in order. Raises `HttpError` (`not_found`) if there are none."""
+    return _methods([endpoint for endpoint, _ in _served(endpoints, path)])
+
+
+def _methods(there: list[Endpoint]) -> list[str]:
+    methods = {endpoint.method for endpoint in there}
+    return sorted(methods | {"HEAD"} if "GET" in methods else methods)
+
+
+def _served(endpoints: Iterable[Endpoint], path: str) -> list[tuple[Endpoint, dict[str, str]]]:
+    """The endpoints at a path, whatever their method, with the variable parts of the path, still encoded."""
     parts = path.split("/")
     there = [(endpoint, found) for endpoint in endpoints if (found := endpoint.match(parts)) is not None]
     if not there:
         raise HttpError("not_found", NOTHING_SERVED)
     least = min(len(found) for _, found in there)  # a path in so many words, before one that has a variable there
-    there = [(endpoint, found) for endpoint, found in there if len(found) == least]
-    wanted = "GET" if method == "HEAD" else method
-    for endpoint, found in there:
-        if endpoint.method == wanted:
-            return endpoint, {name: decoded(part) for name, part in found.items()}
-    allowed = sorted(
-        {each.method for each, _ in there} | ({"HEAD"} if any(e.method == "GET" for e, _ in there) else set())
-    )
-    raise HttpError("method_not_allowed", f"{method} is not served here; {', '.join(allowed)} is").with_header(
-        "Allow", ", ".join(allowed)
-    )
+    return [(endpoint, found) for endpoint, found in there if len(found) == least]
 
 
 def decoded(part: str) -> str:

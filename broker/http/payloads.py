@@ -22,6 +22,9 @@ MAX_DECODED = 64 * 1024
 MAX_DEPTH = 100
 """Arrays and maps within one another."""
 
+BYTE_ORDER_MARK = "\ufeff".encode()
+"""What some programs write in front of UTF-8. It is no part of the data (RFC 8259 section 8.1)."""
+
 _BIN = "$bin"
 NAMES = {encoding.name.lower(): encoding for encoding in Encoding}
 
@@ -107,7 +110,10 @@ def _packed(value: Any, encoding: Encoding) -> bytes:
         except (ValueError, TypeError, OverflowError, RecursionError):
             raise _bad("payload", "msgpack cannot say this") from None
     if encoding is Encoding.JSON:
-        return as_json(value).rstrip(b"\n")
+        try:
+            return as_json(value).rstrip(b"\n")
+        except (ValueError, RecursionError):  # 1e999 is infinity to the parser
+            raise _bad("payload", "it has a number that is too large, or is nested too deeply") from None
     if encoding is Encoding.TEXT and isinstance(value, str):
         return value.encode()
     raise _bad("payload", f"for the encoding {encoding.name.lower()} it must be {_WANTED[encoding]}")
@@ -123,7 +129,7 @@ def _bad(option: str, text: str) -> HttpError:
 def parsed(text: bytes) -> Any:
     """JSON that came, with no text that UTF-8 could not say. Raises `HttpError` (`malformed`)."""
     try:
-        value = json.loads(text.decode(), parse_constant=_no_constant)
+        value = json.loads(text.removeprefix(BYTE_ORDER_MARK).decode(), parse_constant=_no_constant)
         if b"\\ud" in text or b"\\uD" in text:  # perhaps half a pair of surrogates
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:

@@ -15,7 +15,7 @@ from ..requests import RequestError, publish
 from . import schemas
 from .answers import JSON, Answer, HttpError, json_answer
 from .endpoints import Parameter
-from .payloads import parsed, read
+from .payloads import BYTE_ORDER_MARK, parsed, read
 from .remembered import failed
 
 if TYPE_CHECKING:
@@ -55,23 +55,42 @@ async def publish_one(hub: Hub, request: Request) -> Answer:
     if charset not in ("", "utf-8", "utf8"):
         raise HttpError("bad_media_type", "texts are UTF-8 here")
     encoding = ENCODING_OF[request.media_type or "application/octet-stream"]
-    return json_answer(await _publish(hub, request.caller, request.topic, request.body, encoding, request.query))
+    payload = request.body
+    if encoding in (Encoding.JSON, Encoding.TEXT):
+        payload = payload.removeprefix(BYTE_ORDER_MARK)
+    return json_answer(await _publish(hub, request.caller, request.topic, payload, encoding, request.query))
 
 
 async def publish_batch(hub: Hub, request: Request) -> Answer:
     """Each item by itself, in order: what one is answered with says nothing of the others."""
     items = _items(request)
-    if len(items) > schemas.MAX_ITEMS:
-        text = f"a batch may have {schemas.MAX_ITEMS} messages, not {len(items)}"
-        raise HttpError("too_many", text, status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+    _check_number(hub, request, len(items))
+    # Told while there is time to: what is published by then stays published, and whoever sent it has to know what.
+    due = trio.current_effective_deadline() - min(1.0, hub.config.http_request_timeout_s / 10)
     results = []
     for number, item in enumerate(items, 1):
-        results.append(await _publish_item(hub, request.caller, item))
+        with trio.move_on_at(due) as in_time:
+            results.append(await _publish_item(hub, request.caller, item))
+        if in_time.cancelled_caught:  # while it waited, so it is not published
+            results.append({"error": _TOO_LATE.as_map()})
         if not number % _PORTION:
             await trio.lowlevel.checkpoint()
     bad = sum(["error" in result for result in results])
     status = HTTPStatus.MULTI_STATUS if bad else HTTPStatus.OK
     return json_answer({"published": len(results) - bad, "failed": bad, "results": results}, status)
+
+
+_TOO_LATE = HttpError("unavailable", "not published: the time of the request was over; send it again")
+
+
+def _check_number(hub: Hub, request: Request, count: int) -> None:
+    most = hub.config.max_envelopes
+    if most is not None and count > most:
+        hub.limits.refuse("max_envelopes", session=request.caller.id, user=request.caller.user)
+    most = schemas.MAX_ITEMS if most is None else min(most, schemas.MAX_ITEMS)
+    if count > most:
+        text = f"a batch may have {most} messages, not {count}"
+        raise HttpError("too_many", text, status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
 
 
 def _items(request: Request) -> list[Any]:
@@ -94,6 +113,10 @@ async def _publish_item(hub: Hub, caller: Caller, item: Any) -> dict[str, Any]:
         return await _publish(hub, caller, item["topic"], payload, encoding, options)
     except HttpError as error:
         return {"error": error.as_map()}
+    except Exception:  # a defect of ours with this one: who sent the batch has to know what became of the others
+        event = "defect: a message of a batch could not be published"
+        hub.repeats.say(caller, "error", event, exc_info=True)
+        return {"error": HttpError("internal", "a defect of the broker; its log has the rest").as_map()}
 
 
 async def _publish(
@@ -101,16 +124,31 @@ async def _publish(
 ) -> dict[str, Any]:
     if hub.parting:
         raise HttpError("shutting_down", "the broker is shutting down")
-    if len(payload) > hub.config.max_message_bytes:
-        raise HttpError("too_large", f"a message may have {hub.config.max_message_bytes} bytes")
+    most = hub.config.max_message_bytes
+    if len(payload) > most:
+        raise _too_large(hub, caller, most)
     try:
         envelope = Publish(1, topic, payload, encoding, PublishOptions.from_map(options))
+        if (size := _size_of(envelope)) > most:
+            raise _too_large(hub, caller, most)
         await hub.fanout.swept()
         if hub.registry.publishers_wait and (caller.permissions is None or caller.permissions.may_publish(topic)):
             await wait_for_subscribers(hub, topic)
         result = publish(caller, envelope)
-        if caller.meter is not None:
-            caller.meter.charge(1, len(payload), trio.current_time())
+        caller.charge(1, size)
     except (RequestError, LocalProtocolError) as error:
         raise failed(error) from None
     return {"topic": topic, "epoch": hub.epoch, **result}
+
+
+def _size_of(envelope: Publish) -> int:
+    """Bytes of all that it says: what a PUBLISH would have, but for a few of msgpack's own."""
+    options = envelope.options
+    texts = (envelope.topic, options.key, options.msg_id, options.reply_to)
+    size = len(envelope.payload) + sum([len(text.encode()) for text in texts if text is not None])
+    return size + sum([len(name.encode()) + len(value.encode()) for name, value in options.headers.items()])
+
+
+def _too_large(hub: Hub, caller: Caller, most: int) -> HttpError:
+    hub.limits.refuse("max_message", session=caller.id, user=caller.user)
+    return HttpError("too_large", f"a message may have {most} bytes, with its headers and all else that it says")

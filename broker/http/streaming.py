@@ -68,7 +68,7 @@ _UNBUFFERED = {"X-Accel-Buffering": "no"}  # nginx would wait until it has some 
 _SUBSCRIBE = 2  # the request's number
 
 
-async def stream(hub: Hub, request: Request) -> Stream:
+async def stream(_hub: Hub, request: Request) -> Stream:
     """What is published from now on, and what is asked for before that."""
     pattern, query = request.path["pattern"], request.query
     text = request.headers.get("last-event-id") or query.get("last_event_id", "")
@@ -81,15 +81,7 @@ async def stream(hub: Hub, request: Request) -> Stream:
     if (not pattern.startswith("$") or tells_of_the_broker(pattern)) and not may(request.caller, "subscribe", pattern):
         raise failed(forbidden("subscribe", pattern))  # what is the broker's own the session judges
     flow = _Flow(request, subscribe, place)
-    return Stream(MEDIA_TYPE, flow.run, {**_UNBUFFERED, **_cors(hub, request.headers.get("origin"))})
-
-
-def _cors(hub: Hub, origin: str | None) -> dict[str, str]:
-    """Pages of other origins may read it if they are listed; others have been refused already, if there is a list."""
-    allowed = hub.config.allowed_origins
-    if origin is None or not allowed:
-        return {}
-    return {"Access-Control-Allow-Origin": "*" if "*" in allowed else origin, "Vary": "Origin"}
+    return Stream(MEDIA_TYPE, flow.run, _UNBUFFERED)
 
 
 def _options(query: Mapping[str, Any], place: Place | None) -> SubscribeOptions:

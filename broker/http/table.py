@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 from . import figures, health, operating, publishing, remembered, schemas, streaming
@@ -30,7 +31,13 @@ async def _metrics(hub: Hub, _request: Request) -> Answer:
 
 
 async def _openapi(_hub: Hub, request: Request) -> Answer:
-    return json_answer(describe(request.served))
+    return _description(FOR_CLIENTS is request.served)
+
+
+@cache
+def _description(for_clients: bool) -> Answer:
+    """The document is always the same, and takes some milliseconds to make."""
+    return json_answer(describe(FOR_CLIENTS if for_clients else ENDPOINTS))
 
 
 _OF_A_TOPIC = {400: "It is no topic, or a parameter is wrong.", 404: "The topic remembers nothing of the kind."}

@@ -1,20 +1,22 @@
 """Hostile HTTP: each request is bounded in size and time, and read by nobody in two ways."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import attrs
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fanwire.broker import Broker
+from fanwire.broker import Broker, TopicRule
 from fanwire.broker.http.answers import Answer, Outlet, Stream
 from fanwire.broker.http.conversation import MAX_CHUNKS
 from fanwire.broker.http.endpoints import Endpoint, Who
 from fanwire.transport import memory_stream_pair
 
 from .http_client import HttpClient, http, serving
-from .raw import connected
+from .raw import REQUEST, RawClient, connected, subscribed
 
 POST = b"POST /v1/publish/a HTTP/1.1\r\nHost: localhost\r\n"
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
@@ -376,3 +378,154 @@ async def test_who_sends_on_behind_a_stream_is_not_listened_to(autojump_clock: M
         await wait_all_tasks_blocked()
 
         assert ended
+
+
+# ------------------------------------------------------------ what others send
+
+
+async def test_empty_lines_before_a_request_are_passed_over(autojump_clock: MockClock) -> None:
+    """RFC 9112 section 2.2; also those behind a body, on which no request follows: they are no request."""
+    async with serving(http_idle_timeout_s=60.0) as broker:
+        client = await http(broker)
+        await client.send(b"\r\n\r\n" + GET + b"\r\n")
+        assert (await client.answer()).status == 200
+        await client.send(POST + b"Content-Length: 1\r\n\r\nx\r\n")
+        assert (await client.answer()).status == 200
+        await trio.sleep(50)
+        await client.send(b"\r")
+        await client.send(b"\n" + GET + b"\r\n")
+        assert (await client.answer()).status == 200
+        await trio.sleep(50)
+        await client.send(b"\r\n")
+        await trio.sleep(9)
+        began = trio.current_time()
+        assert await client.closed()
+        assert trio.current_time() - began == pytest.approx(1.0)
+
+        raw = RawClient(await broker.open_stream())
+        await raw.open(request=b"\r\n" + REQUEST)
+
+
+async def test_a_target_in_absolute_form_is_a_target(autojump_clock: MockClock) -> None:
+    """As proxies send it (RFC 9112 section 3.2.2). Its host counts, and not what `Host` says."""
+    async with serving() as broker:
+        client = await http(broker)
+        for target in ("http://localhost/healthz", "HTTP://127.0.0.1:80/healthz?x=1"):
+            assert (await client.get(target)).status == 200
+        assert (await client.get("http://localhost/v1/topics/a/last")).code == "not_kept"
+        assert (await client.get("http://evil.example/v1/topics/a/last")).code == "forbidden"
+        assert (await client.get("http://localhost")).status == 404
+        for target in ("http:///healthz", "http://me@localhost/healthz"):
+            assert (await (await http(broker)).get(target)).status == 400
+
+        raw = RawClient(await broker.open_stream())
+        await raw.open(request=REQUEST.replace(b"GET / ", b"GET http://test/ "))
+
+
+async def test_health_takes_any_query(autojump_clock: MockClock) -> None:
+    """Checks add something against caches. Other endpoints refuse what they do not know."""
+    async with serving() as broker:
+        client = await http(broker)
+        for target in ("/healthz?x", "/readyz?t=1&t=2", "/healthz?", "/v1/openapi.json?x=1"):
+            assert (await client.get(target)).status == 200
+        assert (await client.get("/v1/topics/a/last?x")).code == "bad_option"
+
+
+async def test_lines_that_end_with_lf_alone(autojump_clock: MockClock) -> None:
+    """As some health checks send them: one request without a body, and the connection ends with its answer."""
+    async with serving() as broker:
+        for head in (b"GET /healthz HTTP/1.0\n\n", b"GET /healthz HTTP/1.1\nHost: localhost\n\n" + GET + b"\r\n"):
+            client = await http(broker)
+            await client.send(head)
+            answer = await client.answer()
+            assert (answer.status, answer.headers["connection"]) == (200, "close")
+            assert await client.closed()
+        for lines in (b"Content-Length: 1\n\nx", b"Transfer-Encoding: chunked\n\n1\nx\n0\n\n"):
+            assert await _refused(broker, POST.replace(b"\r\n", b"\n") + lines) == (400, "malformed")
+        for head in (GET.replace(b"\r\n", b"\n") + b"X: a\n b: c\n\n", REQUEST.replace(b"\r\n", b"\n")):
+            client = await http(broker)
+            await client.send(head)
+            assert (await client.answer()).status == 400
+
+
+# ------------------------------------------------------------- batches in time
+
+
+async def test_a_batch_that_waits_is_answered_for_each_message(autojump_clock: MockClock) -> None:
+    """Those that need not wait are published, and the answer says so: whoever sends the rest again doubles nothing."""
+    rules = (TopicRule(pattern="slow", publisher_wait_s=100.0),)
+    async with serving(rules=rules, http_request_timeout_s=10.0) as broker:
+        reader = await subscribed(broker, "fast")
+        lagging = await subscribed(broker, "slow", queue=4, on_slow="drop_oldest")
+        while not broker.statistics().lagging:
+            broker.publish("slow", b"x" * 30_000)
+            await wait_all_tasks_blocked()
+        topics = ("fast", "slow", "fast", "slow")
+        items = json.dumps([{"topic": topic, "payload": topic} for topic in topics]).encode()
+        began = trio.current_time()
+        answer = await (await http(broker)).ask("POST", "/v1/publish", "Content-Type: application/json", body=items)
+
+        assert answer.status == 207
+        codes = [result.get("error", {}).get("code") for result in answer.json["results"]]
+        assert codes == [None, "unavailable", None, "unavailable"]
+        assert trio.current_time() - began < 10
+        assert await reader.payloads(2) == [b'"fast"'] * 2
+        assert lagging is not None
+
+
+async def test_what_cannot_be_said_in_json_is_told_of_its_message(autojump_clock: MockClock) -> None:
+    """A number beyond all floats, and nesting that the parser takes and the writer does not; others are published."""
+    async with serving() as broker:
+        odd = [b"1e999", b'{"a": -1e999}'] + [b"[" * depth + b"]" * depth for depth in range(900, 1000)]
+        client = await http(broker)
+        published = 0
+        for payload in odd:
+            body = b'[{"topic": "a", "payload": 1}, {"topic": "a", "payload": ' + payload + b"}]"
+            answer = await client.ask("POST", "/v1/publish", "Content-Type: application/json", body=body)
+            assert answer.status in (200, 207, 400), payload[:10]
+            published += 0 if answer.status == 400 else answer.json["published"]
+            if answer.status == 207:
+                assert answer.json["results"][1]["error"]["code"] == "bad_option"
+        assert published == broker.statistics().published
+
+
+async def test_a_byte_order_mark_is_no_part_of_the_data(autojump_clock: MockClock) -> None:
+    """In front of a batch, of lines, and of a payload that is JSON or text."""
+    mark = b"\xef\xbb\xbf"
+    async with serving() as broker:
+        reader = await subscribed(broker, "a")
+        client = await http(broker)
+        for target, media, body in (
+            ("/v1/publish", "application/json", b'[{"topic": "a", "payload": 1}]'),
+            ("/v1/publish", "application/x-ndjson", b'{"topic": "a", "payload": 2}\r\n'),
+            ("/v1/publish/a", "application/json", b"3"),
+            ("/v1/publish/a", "text/plain", b"4"),
+            ("/v1/publish/a", "application/octet-stream", b"5"),
+        ):
+            assert (await client.ask("POST", target, f"Content-Type: {media}", body=mark + body)).status == 200
+
+        assert await reader.payloads(5) == [b"1", b"2", b"3", b"4", mark + b"5"]
+
+
+async def test_bytes_that_are_refused_are_charged_too(autojump_clock: MockClock) -> None:
+    """Up to a minute's worth of debt; a health check is never refused for it."""
+    async with serving(publish_volume_bytes=1000) as broker:
+        client = await http(broker)
+        for _ in range(200):
+            answer = await client.ask("POST", "/v1/publish/no..topic", body=b"x" * 2000)
+            assert answer.status == 400
+        refused = await client.ask("POST", "/v1/publish/a", body=b"x")
+        assert (refused.status, refused.code) == (429, "rate_limited")
+        assert 50 <= int(refused.headers["retry-after"]) <= 70
+        assert (await client.get("/healthz")).status == 200
+
+
+async def test_other_rates_hold_for_connections_that_are_there(autojump_clock: MockClock) -> None:
+    """From the next request on, as on a WebSocket."""
+    async with serving() as broker:
+        client = await http(broker)
+        assert (await client.ask("POST", "/v1/publish/a", body=b"x")).status == 200
+        await broker.reload(attrs.evolve(broker.config, publish_rate=1))
+
+        statuses = [(await client.ask("POST", "/v1/publish/a", body=b"x")).status for _ in range(2)]
+        assert statuses == [200, 429]
