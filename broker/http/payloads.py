@@ -13,6 +13,7 @@ from typing import Any
 import msgpack
 
 from fanwire.protocol import Encoding, RemoteProtocolError, pack, unpack_data
+from fanwire.protocol.json_values import for_json
 
 from .answers import HttpError, as_json
 
@@ -45,6 +46,7 @@ def _value(payload: bytes, encoding: int) -> Any:
         msgpack.unpackb(payload, strict_map_key=True)  # JSON would make texts of keys that are numbers
     if _too_deep(value):
         raise ValueError("not looked into")
+    value = for_json(value)
     as_json(value)
     return value
 

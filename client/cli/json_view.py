@@ -4,20 +4,22 @@ import base64
 import json
 
 from fanwire.protocol import Encoding, ProtocolError, unpack_data
+from fanwire.protocol.json_values import for_json
 
 
 def payload_as_json(payload: bytes, encoding: int) -> object:
     """What `json.dumps` can write of a payload.
 
     Returns:
-        msgpack and JSON: the value; text: a string; raw bytes, and whatever JSON cannot say (NaN, bytes within a
-        map, keys that are no strings, or a payload that is not what its encoding says): `{"$bin": base64}` of the
-        original bytes. A map whose only key begins with `$` gets one more `$`, so that the two can be told apart.
+        msgpack and JSON: the value, with numbers that JSON cannot say, or that its readers would take for others, as
+        text (`for_json`); text: a string; raw bytes, and whatever else JSON cannot say (bytes within a map, keys that
+        are not strings, or a payload that is not what its encoding says): `{"$bin": base64}` of the original bytes. A
+        map whose only key begins with `$` gets one more `$`, so that the two can be told apart.
     """
     if encoding == Encoding.RAW:
         return _as_base64(payload)
     try:
-        value = unpack_data(payload, encoding)
+        value = for_json(unpack_data(payload, encoding))
         json.dumps(value, allow_nan=False)
         return _escaped(value)
     except (ProtocolError, TypeError, ValueError, RecursionError, _NotJson):
