@@ -23,7 +23,7 @@ def read_auth(path: str) -> Auth:
     """Read it. Raises `BadAuthFile`."""
     file = Path(path)
     try:
-        settings = tomllib.loads(file.read_bytes().decode())
+        settings = tomllib.loads(decoded(file.read_bytes()))
     except OSError as error:
         raise BadAuthFile(f"{path}: {error.strerror or error}") from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -36,6 +36,15 @@ def read_auth(path: str) -> Auth:
     except ValueError as error:
         raise BadAuthFile(f"{path}: {error}") from None
     return auth
+
+
+def decoded(data: bytes) -> str:
+    """The text of a file of settings. A byte order mark, which some editors write, is no part of it.
+
+    Raises:
+        UnicodeDecodeError: It is not UTF-8.
+    """
+    return data.decode("utf-8-sig")
 
 
 def build(cls: type[Any], table: object, where: str, folder: Path) -> Any:

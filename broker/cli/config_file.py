@@ -16,7 +16,7 @@ import click
 
 from fanwire.broker import Config, Tls
 from fanwire.broker.access import authenticator_of
-from fanwire.broker.auth_file import build, read_auth
+from fanwire.broker.auth_file import build, decoded, read_auth
 from fanwire.broker.exposure import check_host
 from fanwire.broker.tls import load
 from fanwire.client.cli.command import EX_CONFIG as EX_CONFIG
@@ -154,7 +154,10 @@ def lines_of(text: str) -> dict[Place, int]:
     found: dict[Place, int] = {}
     table: Place = ()
     counts: dict[str, int] = {}
-    for number, line in enumerate(text.splitlines(), 1):
+    inside = _continued(text)
+    for number, line in enumerate(text.split("\n"), 1):
+        if number in inside:
+            continue
         if header := _HEADER.match(line):
             name = header[2].replace('"', "").replace("'", "")
             table = tuple(name.split("."))
@@ -165,6 +168,31 @@ def lines_of(text: str) -> dict[Place, int]:
         elif entry := _ENTRY.match(line):
             found.setdefault((*table, entry[1]), number)
     return found
+
+
+# What decides where a value goes on: comments, strings (those of several lines first), and brackets.
+_PIECE = re.compile(
+    r'''#[^\n]*|"""(?:\\.|[^\\])*?"{3,5}|\'{3}.*?\'{3,5}|"(?:\\.|[^"\\\n])*"|'[^'\n]*'|[\[\]{}]''', re.DOTALL
+)
+
+
+def _continued(text: str) -> set[int]:
+    """The lines that begin within a value: in a text of several lines, or in an array. No key begins there."""
+    lines: set[int] = set()
+    depth, opened = 0, 0  # brackets that are open, and the line of the first of them
+    for found in _PIECE.finditer(text):
+        piece = found[0]
+        first = text.count("\n", 0, found.start()) + 1
+        if piece in "[{":
+            opened = opened if depth else first
+            depth += 1
+        elif piece in "]}":
+            depth = max(0, depth - 1)
+            if not depth:
+                lines.update(range(opened + 1, first + 1))
+        else:
+            lines.update(range(first + 1, first + piece.count("\n") + 1))
+    return lines
 
 
 class _File:
@@ -180,17 +208,19 @@ class _File:
     def read(self) -> None:
         """Fill `values`, `origins` and `problems`."""
         try:
-            text = self.path.read_bytes().decode()
+            text = decoded(self.path.read_bytes())
             table = tomllib.loads(text)
         except OSError as error:
             self.problems.append(f"{self.path}: {error.strerror or error}")
             return
         except UnicodeDecodeError as error:
-            self.problems.append(f"{self.path}: this is no UTF-8: {error.reason} at byte {error.start}")
+            self.problems.append(
+                f"{self.path}: this is not UTF-8 ({error.reason} at byte {error.start}): save the file as UTF-8"
+            )
             return
         except tomllib.TOMLDecodeError as error:
             where = re.search(r"\(at line (\d+)", str(error))
-            line = int(where[1]) if where else max(1, len(text.splitlines()))
+            line = int(where[1]) if where else text.removesuffix("\n").count("\n") + 1
             self.problems.append(f"{self.path}:{line}: this is no TOML: {re.sub(r' [(]at .*', '', str(error))}")
             return
         self._lines = lines_of(text)

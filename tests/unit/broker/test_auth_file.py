@@ -68,8 +68,8 @@ def test_all_of_it(tmp_path: Path) -> None:
         (GOOD, "", "there is no [auth]"),
         ("[auth]\n", "stray = 1\n[auth]\n", "'stray' does not belong here"),
         ("leeway_s = 5", "leeway = 5", "auth.leeway is no setting; did you mean 'leeway_s'?"),
-        ("leeway_s = 5", 'leeway_s = "5"', "auth: leeway_s must be from 0 to 3600"),
-        ("leeway_s = 5", "leeway_s = -1", "leeway_s must be from 0"),
+        ("leeway_s = 5", 'leeway_s = "5"', "auth: leeway_s must be a number from 0 to 3,600"),
+        ("leeway_s = 5", "leeway_s = -1", "leeway_s must be a number from 0"),
         ('issuer = "https://login.example"', "issuer = 5", "auth: 'issuer' must be"),
         ('default_roles = ["reader"]', 'default_roles = "reader"', "a list of texts is needed"),
         (

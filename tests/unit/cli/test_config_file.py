@@ -290,3 +290,51 @@ def test_infinity_means_no_limit_where_there_may_be_none(setting: Setting, tmp_p
 
     assert getattr(_read(tmp_path, f"{setting.name} = inf").config, setting.field) is None
     assert context.params[setting.field] is None
+
+
+MULTI = '''server = """
+port = 1
+[[rules]]
+\\"""  "quoted" # no comment
+"""
+allowed_origins = [  # an array, with a comment [
+    "https://a.example",
+    "null", # queue = 5
+]
+path = \'\'\'
+/\'\'\'
+"queue" = 0
+[[rules]]
+pattern = "a" # "
+max_rate = 0
+'''
+
+
+def test_lines_are_right_behind_values_of_several_lines(tmp_path: Path) -> None:
+    """Also where they look like keys and tables."""
+    problems = _problems(tmp_path, MULTI)
+
+    assert [problem.partition(": ")[0] for problem in problems] == [
+        "fanwire.toml:10",
+        "fanwire.toml:12",
+        "fanwire.toml:15",
+    ]
+
+
+def test_only_the_line_breaks_of_toml_count(tmp_path: Path) -> None:
+    """Others can stand in a text or a comment."""
+    assert _problems(tmp_path, "# a\u2028b\u0085c\nqueue = 0\n")[0].startswith("fanwire.toml:2: queue: ")
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
+    """Some editors write one; in the file of authentication, too. UTF-16 is told."""
+    (tmp_path / "auth.toml").write_text(AUTH, encoding="utf-8-sig")
+    file = tmp_path / "fanwire.toml"
+    file.write_text('queue = 7\nauth_file = "auth.toml"\n', encoding="utf-8-sig")
+    settings = resolve(file, {})
+
+    assert settings.config.queue == 7
+    assert settings.origins["queue"].endswith("fanwire.toml:1")
+    file.write_text("queue = 7\n", encoding="utf-16")
+    with pytest.raises(BadSettings, match="save the file as UTF-8"):
+        resolve(file, {})
