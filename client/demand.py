@@ -4,14 +4,31 @@ from __future__ import annotations
 
 from collections import deque
 from types import TracebackType
-from typing import Any
 
-from fanwire.protocol import patterns_overlap
+from fanwire.protocol import LocalProtocolError, check_pattern, patterns_overlap
+from fanwire.protocol.fields import shown
 
+from .answers import field_of, not_in_protocol
+from .errors import RequestFailed
 from .message import LostMessages
 from .subscription import Subscription
 
 TOPIC = "$sys.demand"
+
+
+# Patterns that are followed, at some 350 bytes each.
+MAX_PATTERNS = 250_000
+
+_PART: tuple[tuple[str, type[int]], ...] = (("part", int), ("more", bool))
+
+
+def _pattern(told: object) -> str:
+    try:
+        if type(told) is str:
+            return check_pattern(told)
+    except LocalProtocolError:
+        pass
+    raise not_in_protocol("SUBSCRIBE to demand", f"a pattern is {shown(told)}")
 
 
 class Demand:
@@ -66,13 +83,19 @@ class Demand:
                 self._take(message.data)
         return self._changes.popleft()
 
-    def _take(self, event: dict[str, Any]) -> None:
+    def _take(self, event: object) -> None:
         """What the broker says; see docs/operations.md. Events that a later one may know are none of ours."""
-        kind = event["event"]
+        kind = field_of("SUBSCRIBE to demand", event, "event", str)
         if kind == "all":
-            self._take_part(event["patterns"], event["part"], event["more"])
-        elif kind in ("wanted", "unwanted") and patterns_overlap(self.pattern, event["pattern"]):
-            self._set(event["pattern"], kind == "wanted")
+            patterns = field_of("SUBSCRIBE to demand", event, "patterns", list)
+            part, more = (field_of("SUBSCRIBE to demand", event, name, each) for name, each in _PART)
+            self._take_part([_pattern(each) for each in patterns], part, more)
+        elif kind in ("wanted", "unwanted"):
+            pattern = _pattern(field_of("SUBSCRIBE to demand", event, "pattern", str))
+            if patterns_overlap(self.pattern, pattern):
+                self._set(pattern, kind == "wanted")
+        if len(self._wanted) + len(self._listed or ()) > 2 * MAX_PATTERNS:
+            raise RequestFailed("too_many", f"more than {MAX_PATTERNS:,} patterns that overlap {self.pattern!r}", {})
 
     def _take_part(self, patterns: list[str], part: int, more: bool) -> None:
         if part == 0:

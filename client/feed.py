@@ -6,12 +6,14 @@ connection: its route belongs to one, and comes anew with the next.
 
 from __future__ import annotations
 
+from array import array
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
 
 from fanwire.protocol import LocalProtocolError, SubscribeOptions, is_wildcard
+from fanwire.protocol.topics import MAX_NAME_BYTES
 
 from .errors import FanwireError
 from .message import REPLAYED, LostMessages, Raw
@@ -189,21 +191,22 @@ class Feed:
             columns: The same, transposed.
 
         Raises:
-            TypeError, ValueError: They have not the shape of protocol.md; nobody got any.
+            TypeError, ValueError, OverflowError: They have not the shape of protocol.md; nobody got any.
         """
         _, _, topics, offsets, times, payloads, *_ = columns  # ValueError: one is too short
         # Joining and adding checks all types in C. What stands behind the payload is looked at when it is used.
         size = len(b"".join(payloads))
         numbered = sum(offsets)
         sum(times)
-        if self.wildcard:
-            "".join(topics)
+        if self.wildcard and len("".join(topics)) > MAX_NAME_BYTES * len(run):
+            raise ValueError("topics longer than topics can be")
         if self.replaying:
             if not (run := self._replayed(run)):
                 return
             _, _, topics, offsets, _, payloads, *_ = zip(*run, strict=False)
             size = len(b"".join(payloads))
         if numbered:
+            array("Q", offsets)  # TypeError, OverflowError: one is no unsigned integer
             self.position.note(topics, offsets)
         for subscription in tuple(self.subscriptions):
             subscription.receive(self, run, size)

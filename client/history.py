@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 
 from fanwire.protocol import Fetch
 
-from .errors import ConnectionLost, RequestFailed
+from .answers import field_of, not_in_protocol
+from .errors import RequestFailed
 from .message import REPLAYED, LostMessages, Message
 from .requests import Result
 
@@ -47,17 +48,23 @@ class History:
         return self._page.popleft()  # type: ignore[return-value]
 
     def _take(self, asked: Fetch, result: Result) -> None:
-        epoch, head = _field(result, "epoch", str), _field(result, "offset", int)
+        epoch, head = field_of("FETCH", result, "epoch", str), field_of("FETCH", result, "offset", int)
         if self._epoch is None:
             self._epoch, self._until = epoch, head
         if epoch != self._epoch:
             raise RequestFailed("epoch_changed", f"{asked.topic}: the broker began anew while its history was fetched")
-        for listed in _field(result, "messages", (list, tuple)):
-            if _field(listed, 0, int) <= self._until:
-                self._note_missing(asked.topic, listed[0])
-                self._had = listed[0]
+        before = self._had
+        for listed in field_of("FETCH", result, "messages", (list, tuple)):
+            offset = field_of("FETCH", listed, 0, int)
+            if self._had is not None and offset <= self._had:
+                raise not_in_protocol("FETCH", f"the message with the offset {offset} comes after {self._had}")
+            if offset <= self._until:
+                self._note_missing(asked.topic, offset)
+                self._had = offset
                 self._page.append(message_of(asked.topic, listed))
-        more = _field(result, "more", bool) and self._had is not None and self._had < self._until
+        more = field_of("FETCH", result, "more", bool) and self._had is not None and self._had < self._until
+        if more and self._had == before:
+            raise not_in_protocol("FETCH", "there is more, and none of it came")
         self._next = Fetch(1, asked.topic, offset=self._had, limit=asked.limit) if more else None
 
     def _note_missing(self, topic: str, offset: int) -> None:
@@ -74,21 +81,11 @@ async def last_of(ask: Ask, topic: str) -> Message | None:
         if error.code == "not_kept":
             return None
         raise
-    listed = _field(result, "messages", (list, tuple))
+    listed = field_of("FETCH", result, "messages", (list, tuple))
     return message_of(topic, listed[-1]) if listed else None
 
 
 def message_of(topic: str, listed: Any) -> Message:
     """A message as it stands in a page: ``[offset, time, payload, encoding, meta]``."""
-    values = [_field(listed, index, kind) for index, kind in enumerate((int, int, bytes, int, dict))]
+    values = [field_of("FETCH", listed, index, kind) for index, kind in enumerate((int, int, bytes, int, dict))]
     return Message((19, REPLAYED, topic, *values), topic)
-
-
-def _field(of: Any, name: Any, kind: type[Any] | tuple[type[Any], ...]) -> Any:
-    try:
-        value = of[name]
-    except (LookupError, TypeError):
-        value = None
-    if not isinstance(value, kind):
-        raise ConnectionLost(f"the broker answered FETCH with what is not in the protocol: {name!r} is {value!r:.50}")
-    return value

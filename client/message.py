@@ -8,7 +8,9 @@ from typing import Any, TypeAlias
 
 from fanwire.protocol import unpack_data
 from fanwire.protocol.errors import ProtocolError
+from fanwire.protocol.fields import is_topic
 
+from .answers import headers_of
 from .errors import Undecodable
 
 # A MESSAGE envelope as msgpack gives it: [19, route, topic, offset, time, payload, encoding?, meta?]
@@ -97,7 +99,7 @@ class Message:
     @property
     def headers(self) -> Mapping[str, str]:
         """What the publisher added."""
-        return self._meta().get("headers") or _NO_HEADERS
+        return headers_of(self._meta()) or _NO_HEADERS
 
     @property
     def key(self) -> str | None:
@@ -109,7 +111,7 @@ class Message:
     def reply_to(self) -> str | None:
         """Where its publisher waits for an answer, if it does; see `Client.serve`."""
         topic = self._meta().get("reply_to")
-        return topic if isinstance(topic, str) else None
+        return topic if is_topic(topic) else None
 
     def _meta(self) -> Mapping[str, Any]:
         raw = self._raw

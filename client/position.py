@@ -11,6 +11,7 @@ from attrs import frozen
 
 from fanwire.protocol import Replay, SubscribeOptions
 
+from .answers import unsigned_of, word_of
 from .message import LostMessages, Raw
 from .requests import Result
 from .terms import effective_on_slow
@@ -110,11 +111,11 @@ class Position:
 
     def begin(self, asked: Asked, result: Result) -> Begun:
         """The broker has said yes to what was ``asked``."""
-        epoch, head, history = result.get("epoch"), result.get("offset"), result.get("history")
+        epoch = word_of(result.get("epoch"))
         renewed = self.epoch is not None and epoch != self.epoch
-        self.epoch = epoch if isinstance(epoch, str) else None
-        self._head = head if type(head) is int else 0
-        self._numbered = history is True
+        self.epoch = epoch
+        self._head = unsigned_of(result.get("offset")) or 0
+        self._numbered = result.get("history") is True
         self._whole = False
         if renewed:
             self._offsets.clear()
@@ -184,14 +185,16 @@ class Position:
         topic = lost.topic if self._wildcard else self._pattern
         if topic is not None and lost.last is not None and not self._given_up:
             self._offsets[topic] = max(lost.last, self._offsets.get(topic, 0))
+            if len(self._offsets) > MOST_TOPICS:
+                self._check_room()
 
     def renew(self, epoch: object) -> None:
         """Offsets begin anew, on a connection that lives."""
         self._offsets.clear()
-        self.epoch = epoch if isinstance(epoch, str) else None
+        self.epoch = word_of(epoch)
 
 
 def _since(result: Result) -> Replay | None:
     """All that is published after the broker's OK with ``result``: no message bears the same time."""
-    time = result.get("time")
-    return Replay(since=time) if type(time) is int else None
+    time = unsigned_of(result.get("time"))
+    return None if time is None else Replay(since=time)

@@ -16,9 +16,12 @@ import attrs
 import trio
 
 from fanwire.protocol import Presence, PresenceEvent, SubscribeOptions, check_pattern, encode
+from fanwire.protocol.fields import shown
 
+from .answers import field_of, not_in_protocol, number_of, word_of
 from .buffering import BufferOptions
-from .errors import FanwireError, RequestFailed
+from .checks import LONGEST_S
+from .errors import ConnectionLost, FanwireError, RequestFailed
 from .feeds import Feeds
 from .message import LostMessages
 from .outgoing import Outgoing
@@ -49,18 +52,26 @@ class Member:
 
 
 def _member(listed: Any) -> Member:
-    """Of a page's row. Raises ValueError or TypeError if it is none."""
-    pattern, session, name, client, *_ = listed
-    if not (type(pattern) is type(session) is type(client) is str and (name is None or type(name) is str)):
-        raise TypeError(f"OK to PRESENCE with a member that is {listed!r:.100}")
+    """Of a page's row."""
+    row = listed if isinstance(listed, list | tuple) and len(listed) >= 4 else [None] * 4
+    pattern, session, client = word_of(row[0]), word_of(row[1]), word_of(row[3])
+    name = None if row[2] is None else word_of(row[2]) or ""
+    if pattern is None or session is None or client is None:
+        raise not_in_protocol("PRESENCE", f"a member is {shown(listed)}")
     return Member(pattern, session, name, client)
 
 
 def _page(result: Result) -> tuple[list[Member], int | None]:
-    listed, following = result.get("members"), result.get("next")
-    if not isinstance(listed, list | tuple) or not (following is None or type(following) is int):
-        raise TypeError("OK to PRESENCE without members")
+    """A page, and where the next one begins. Raises `ConnectionLost` if it is none."""
+    listed, following = field_of("PRESENCE", result, "members", (list, tuple)), result.get("next")
+    if following is not None:
+        field_of("PRESENCE", result, "next", int)
     return [_member(each) for each in listed], following
+
+
+def _too_many(pattern: str) -> RequestFailed:
+    text = f"more than {MAX_MEMBERS:,} members are subscribed to what overlaps {pattern!r}"
+    return RequestFailed("too_many", text, {})
 
 
 async def members(ask: Ask, pattern: str) -> list[Member]:
@@ -68,10 +79,15 @@ async def members(ask: Ask, pattern: str) -> list[Member]:
     found: dict[Member, None] = {}
     after: int | None = None
     while True:
+        before = after
         page, after = _page(await ask(Presence(1, pattern, after)))
         found |= dict.fromkeys(page)
         if after is None:
             return list(found)
+        if len(found) > MAX_MEMBERS:
+            raise _too_many(pattern)
+        if before is not None and after <= before:
+            raise not_in_protocol("PRESENCE", f"the page after {before} is followed by the one after {after}")
 
 
 class PresenceWatch:
@@ -169,8 +185,7 @@ class PresenceWatch:
         self._present[member] = member
         self._note(member)
         if len(self._present) > MAX_MEMBERS:
-            text = f"more than {MAX_MEMBERS:,} members are subscribed to what overlaps {self.pattern!r}"
-            self._subscription.end(RequestFailed("too_many", text, {}))
+            self._subscription.end(_too_many(self.pattern))
 
     def _note(self, member: Member) -> None:
         if (member in self._present) != (member in self._given):
@@ -195,10 +210,16 @@ class PresenceWatch:
         self._outgoing.add_control(encode(Presence(number, self.pattern, after)))
 
     def take_page(self, listing: _Listing, result: Result) -> None:
-        """A page has come. Raises TypeError or ValueError if it is none."""
+        """A page has come. Raises ValueError if it is none: the connection ends."""
         if listing is not self._listing:
             return  # events were missed since
-        page, after = _page(result)
+        try:
+            page, after = _page(result)
+        except ConnectionLost as error:
+            raise ValueError(str(error)) from None
+        if after is not None and after <= listing.at:
+            raise ValueError(f"the page after {listing.at} is followed by the one after {after}")
+        listing.at = after or 0
         for member in page:
             self._add(member)
         if after is not None:
@@ -212,7 +233,7 @@ class PresenceWatch:
         """Who is in no page has gone; or comes back, as we did, when the broker was away."""
         missing = [member for member in self._present if member not in listing.seen]
         self._doubtful = dict.fromkeys(missing)
-        grace_s = grace if isinstance(grace, int | float) else 0
+        grace_s = min(number_of(grace) or 0, LONGEST_S)
         self._doubt_ends = trio.current_time() + grace_s if missing else math.inf
 
     def _end_doubts(self) -> None:
@@ -236,6 +257,8 @@ class _Listing:
     def __init__(self, watch: PresenceWatch) -> None:
         self._watch = watch
         self.seen: dict[Member, None] = {}
+        self.at = -1
+        """Where the last page began."""
 
     def answered(self, number: int, result: Result) -> None:
         self._watch.take_page(self, result)

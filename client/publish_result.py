@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from .answers import unsigned_of
 from .requests import Result
 
 
@@ -36,5 +37,4 @@ def result_of(result: Result) -> PublishResult:
 
 
 def _number(result: Result, name: str) -> int:
-    value = result.get(name, 0)
-    return value if isinstance(value, int) else 0
+    return unsigned_of(result.get(name)) or 0

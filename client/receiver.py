@@ -27,8 +27,10 @@ from fanwire.protocol import (
     Welcome,
     decode_from_broker,
 )
+from fanwire.protocol.fields import shown
 from fanwire.protocol.frames import Fault
 
+from .answers import unsigned_of
 from .decoding import Decoder, strictly
 from .errors import RequestFailed
 from .feeds import Feeds
@@ -48,6 +50,13 @@ MOST_HOLDING = 5.0
 # One read may hold 256 KiB. So much of it is taken in at once before handlers that have much to do get their turn: a
 # burst need not fit into a subscription's buffer as long as its handler is quick.
 PART_BYTES = 16 * 1024
+
+# Bytes of an envelope that tells something about messages. The longest that version 1 needs has a topic and two names.
+MOST_TOLD = 4096
+_TOLD = (Lost, Lagging, PresenceEvent, Quiet, SnapshotEnd)
+
+# Error codes whose first occurrence is logged, and characters of each.
+MOST_CODES = 64
 
 _log = logging.getLogger("fanwire.client")
 
@@ -102,8 +111,11 @@ class Receiver:
             self._receive(messages)
         except Malformed as error:
             self._refuse(1007, str(error))
-        except (ProtocolError, TypeError, ValueError) as error:
+        except (ProtocolError, TypeError, ValueError, OverflowError) as error:
             self._refuse(1002, str(error))
+        except Exception as error:  # a defect of ours: it ends this connection, not the program
+            _log.exception("a defect of the client: it does not understand what the broker sent")
+            self._refuse(1002, f"{type(error).__name__}: {error}")
 
     def _receive(self, messages: list[bytes]) -> None:
         values = self._decoder.decode(messages)
@@ -170,7 +182,10 @@ class Receiver:
                 self._requests.answered(value[1], result)
                 return
         # Rare ones: packing them again is cheaper than a second way to check them.
-        for envelope in decode_from_broker(msgpack.packb(value)):
+        packed = msgpack.packb(value)
+        for envelope in decode_from_broker(packed):
+            if len(packed) > MOST_TOLD and isinstance(envelope, _TOLD):
+                raise ValueError(f"{envelope.kind.name} of {len(packed)} bytes; {MOST_TOLD} is the most")
             self._handle_envelope(envelope)
 
     def _handle_envelope(self, envelope: object) -> None:
@@ -209,11 +224,11 @@ class Receiver:
             self._feeds.request_failed(error.detail, error.code, error.message)
             or self._feeds.route_failed(error.detail, error.code, error.message)
         ):
-            count = error.detail.get("count")
-            self.rejected += count if type(count) is int else 1
+            self.rejected += unsigned_of(error.detail.get("count")) or 1
             self._log_once("the broker refused what needs no answer", error)
 
     def _log_once(self, what: str, error: Error) -> None:
-        if error.code not in self._logged:  # once a connection: there may be 100,000 a second
-            self._logged.add(error.code)
-            _log.warning("%s: %s (%s) %s", what, error.message, error.code, error.detail)
+        # Once a connection: there may be 100,000 a second. A broker does not have more codes than that.
+        if error.code not in self._logged and len(self._logged) < MOST_CODES:
+            self._logged.add(error.code[:MOST_CODES])
+            _log.warning("%s: %s (%s) %s", what, error.message[:500], error.code[:MOST_CODES], shown(error.detail))

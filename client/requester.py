@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from attrs import frozen
 
+from fanwire.protocol.fields import is_topic
+
 from .deadlines import Deadlines
 from .errors import BufferFull, RequestFailed
 from .feeds import Feeds
@@ -110,7 +112,7 @@ class Requester:
 
     def _inbox(self) -> Inbox:
         name = self._link.welcome.get("inbox")
-        if not isinstance(name, str):
+        if not is_topic(name) or not is_topic(f"{name}.{'0' * 16}"):
             raise RequestFailed("bad_option", "this broker gives no inbox, so there can be no replies")
         return self._feeds.open_inbox(name)
 

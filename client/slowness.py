@@ -7,6 +7,7 @@ from typing import Any
 
 from fanwire.protocol import Goodbye
 
+from .answers import unsigned_of
 from .errors import SlowConsumer
 
 _REMEDY = (
@@ -45,5 +46,4 @@ def slow_at_broker(pattern: str, message: str, detail: Mapping[str, Any]) -> Slo
 
 
 def _number(detail: Mapping[str, Any], name: str) -> int | None:
-    value = detail.get(name)
-    return value if type(value) is int else None
+    return unsigned_of(detail.get(name))

@@ -9,6 +9,7 @@ from attrs import frozen
 
 from fanwire.protocol import SubscribeOptions
 
+from .answers import number_of, unsigned_of, word_of
 from .requests import Result
 
 
@@ -66,11 +67,11 @@ def granted_of(result: Result, asked: SubscribeOptions) -> Granted:
     heartbeat, grace = result.get("heartbeat", asked.heartbeat), result.get("queue_grace")
     on_slow = result.get("on_slow")
     return Granted(
-        queue if type(queue) is int else None,
-        rate if type(rate) in (int, float) else None,
-        on_slow if isinstance(on_slow, str) else effective_on_slow(asked),
-        heartbeat if type(heartbeat) in (int, float) else None,
-        grace if type(grace) in (int, float) else None,
+        unsigned_of(queue),
+        number_of(rate),
+        word_of(on_slow) or effective_on_slow(asked),
+        number_of(heartbeat),
+        number_of(grace),
     )
 
 

@@ -11,6 +11,7 @@ import trio
 
 from fanwire.protocol import Hello, encode
 
+from .answers import number_of
 from .errors import ConnectionFailed, FanwireError
 from .requests import Request, Requests
 
@@ -96,5 +97,5 @@ def _until_renewal(told: Mapping[str, Any]) -> float | None:
     """Seconds from now; None: there is nothing to renew."""
     if told is _TRY_AGAIN:
         return RETRY_S
-    left = told.get("expires_in")
-    return max(1.0, left - min(left * LEFT, MOST_LEFT_S)) if isinstance(left, int | float) else None
+    left = number_of(told.get("expires_in"))
+    return None if left is None else max(1.0, left - min(left * LEFT, MOST_LEFT_S))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import reprlib
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeGuard
 
 import attrs
 
@@ -184,7 +184,8 @@ def _is_heartbeat(value: object) -> bool:
     return type(value) in (int, float) and 0 < value <= LONGEST_HEARTBEAT_S  # type: ignore[operator]
 
 
-def _is_topic(value: object) -> bool:
+def is_topic(value: object) -> TypeGuard[str]:
+    """Whether ``value`` is a topic."""
     try:
         return type(value) is str and bool(check_topic(value))
     except LocalProtocolError:
@@ -203,7 +204,7 @@ text_map = checked(
 )
 offset_map = checked(_is_offset_map, f"a map of topics to offsets, {MAX_MAP:,} at most; others can be had with 'since'")
 mapping = checked(_is_map, "a map with text as keys")
-topic_option = checked(_is_topic, "a topic")
+topic_option = checked(is_topic, "a topic")
 
 _ENCODINGS: Final[dict[object, Any]] = {int(member): member for member in Encoding}
 
