@@ -402,15 +402,16 @@ def publish(session: Asker, envelope: Publish) -> dict[str, Any]:
         settle_retain(session.registry, topic, options.retain)
     except LocalProtocolError as error:
         raise RequestError(error.code, str(error)) from None
-    if (repeated := _repeated(topic, options)) is not None:
+    msg_id = _own_id(session, options.msg_id)
+    if (repeated := _repeated(topic, options, msg_id)) is not None:
         return {"offset": repeated, "subscribers": 0, "lagging": 0, "repeated": True}
     if options.reply_to is not None and not any(route.outboxes for route in topic.routes):
         raise RequestError("no_responders", f"nobody is subscribed to {topic.name}")
     subscribers = session.publish(topic, elements, tail, options.key, options.retain)
     kept = topic.kept
     offset = kept.head if kept is not None else 0
-    if kept is not None and options.msg_id is not None:
-        kept.remember_id(options.msg_id, offset)
+    if kept is not None and msg_id is not None:
+        kept.remember_id(msg_id, offset)
     return {"offset": offset, "subscribers": subscribers, "lagging": topic.lagging}
 
 
@@ -422,15 +423,21 @@ def _check_rate(session: Asker, meter: Meter) -> None:
     meter.acknowledged += 1
 
 
-def _repeated(topic: Topic, options: PublishOptions) -> int | None:
-    """The offset of a publish that was taken in before; None: it is a new one."""
+def _own_id(session: Asker, msg_id: str | None) -> str | None:
+    """A `msg_id` as it is remembered: by user, so that nobody can guess one and keep another user's message away."""
+    user = session.identity.user if session.identity is not None else None
+    return msg_id if msg_id is None or user is None else f"{user}\n{msg_id}"  # a user's name has no line break
+
+
+def _repeated(topic: Topic, options: PublishOptions, msg_id: str | None) -> int | None:
+    """The offset of a publish that was taken in before; None: it is a new one. ``msg_id``: see `_own_id`."""
     if options.msg_id is None and options.expect is None:
         return None
     kept = topic.kept
     if kept is None or not kept.has_history:
         name = "msg_id" if options.msg_id is not None else "expect"
         raise RequestError("not_kept", f"{topic.name} keeps no history, so there is no {name!r}", option=name)
-    before = kept.offset_of(options.msg_id) if options.msg_id is not None else None
+    before = kept.offset_of(msg_id) if msg_id is not None else None
     if before is None and options.expect is not None and options.expect != kept.head:
         raise RequestError("conflict", f"{topic.name}: the head is {kept.head}, not {options.expect}", offset=kept.head)
     return before

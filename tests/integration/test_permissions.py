@@ -29,6 +29,7 @@ from fanwire.protocol import (
     SubscribeOptions,
 )
 from fanwire.testing import client_of
+from tests.integration.http_client import http
 from tests.integration.raw import RawClient, code_of, connected, serving
 from tests.keys import bearer, known
 
@@ -317,3 +318,21 @@ async def test_a_reply_that_is_forbidden_does_not_tell_the_log_where_it_was_to_g
     told = repr([vars(record) for record in caplog.records])
     assert "$inbox.…" in told
     assert "secret" not in told
+
+
+async def test_an_id_of_a_message_counts_within_its_user(autojump_clock: MockClock) -> None:
+    """Nobody can guess one and keep another user's message away; a user's is the same on every connection and by HTTP."""
+    auth = Auth(roles=[ALL], tokens=[known(f"fw_{name}", name, "all") for name in ("alice", "mallory")])
+    options = PublishOptions(msg_id="order-7")
+    async with serving(auth=auth, rules=(TopicRule(pattern="a", history=5),)) as broker:
+        said: dict[str, list[bool]] = {}
+        for name in ("mallory", "alice", "alice"):
+            client = await connected(broker, request=bearer(f"fw_{name}"))
+            answer = await client.ask(Publish(1, "a", b"x", options=options))
+            assert isinstance(answer, Ok)
+            said.setdefault(name, []).append("repeated" in answer.result)
+        token = "Authorization: Bearer fw_alice"
+        by_http = await (await http(broker)).ask("POST", "/v1/publish/a?msg_id=order-7", token, body=b"x")
+
+        assert said == {"mallory": [False], "alice": [False, True]}
+        assert by_http.json["repeated"]
