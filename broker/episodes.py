@@ -32,7 +32,7 @@ class Episodes:
         """It passed 75 %: one line in the log, and one event."""
         self._hub.counters.slow_episodes += 1
         outbox = session.outbox
-        facts = _facts(session, subscription, outbox.behind_bytes, outbox.oldest_s())
+        facts = _facts(session, subscription, outbox.all_bytes, outbox.oldest_s())
         facts |= _nearest(session, subscription)
         self._hub.repeats.say(session, "warning", "subscriber is lagging", **_logged(facts))
         self._tell("lagging", facts)
@@ -40,7 +40,7 @@ class Episodes:
     def ended(self, session: Session, subscription: Subscription) -> None:
         """It is below 50 % again."""
         outbox, (lost, replaced) = session.outbox, subscription.before_lagging
-        facts = _facts(session, subscription, outbox.behind_bytes, outbox.oldest_s())
+        facts = _facts(session, subscription, outbox.all_bytes, outbox.oldest_s())
         lasted_ms = int((trio.current_time() - subscription.lagging_since) * 1000)
         during = {"lost": subscription.lost - lost, "replaced": subscription.replaced - replaced}
         self._tell("recovered", {**facts, **during, "lasted_ms": lasted_ms})

@@ -12,12 +12,14 @@ from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
 from .line import ENTRY_BYTES
-from .losses import MAX_TOPICS, Losses
+from .losses import MAX_TOPICS
+from .outbox import BUDGET
 from .policies import SHED
 from .watchdog import Watched
 
 if TYPE_CHECKING:
     from .fanout import Fanout
+    from .losses import Losses
     from .outbox import Outbox
     from .routes import Chunk, ConflationKey
     from .subscription import Subscription
@@ -31,10 +33,16 @@ SLACK = 0.005
 PORTION = 1_000
 
 
+def _size_of(key: ConflationKey) -> int:
+    """Bytes that a key takes while it is remembered."""
+    return BUDGET + (len(key) if isinstance(key, str) else len(key[0]) + len(key[1]))
+
+
 class Limiter(Watched):
     """One subscription's budget. Sits between the publish and the outbox."""
 
     __slots__ = (
+        "_budget_bytes",
         "_closed",
         "_fanout",
         "_held",
@@ -58,6 +66,7 @@ class Limiter(Watched):
         self._closed = False
         assert subscription.max_rate is not None
         self._interval = 1 / subscription.max_rate
+        self._budget_bytes = 0  # of those
         self._recent: set[ConflationKey] = set()  # sent within the last interval
         self._sent: deque[tuple[float, ConflationKey]] = deque()  # the same keys, and when they were sent
         self._held: OrderedDict[ConflationKey, Chunk] = OrderedDict()  # of some of them: what goes next
@@ -115,8 +124,8 @@ class Limiter(Watched):
         held = self._release(key)
         assert held is not None
         self._outbox.count_lost(self._subscription, 1)
-        self._losses = self._losses or Losses("keys")
-        self._losses.note(held.topic, 1)
+        self._losses = self._losses or self._outbox.new_losses("keys")
+        self._outbox.note_loss(self._losses, held.topic, 1)
         self._lost.add(key)
         if len(self._lost) >= MAX_TOPICS:
             self._tell_losses(held.born)
@@ -126,7 +135,9 @@ class Limiter(Watched):
         self._fanout.give(self._outbox, newest)
         self._recent.add(key)
         self._sent.append((now, key))
-        if self._outbox.note_budget():
+        size = _size_of(key)
+        self._budget_bytes += size
+        if self._outbox.note_budget(size):
             self._forget_first_budget(now)
         if self._watch is None and self._sent:
             self._watch = self._watchdog.watch(self, self._sent[0][0] + self._interval)
@@ -140,7 +151,9 @@ class Limiter(Watched):
 
     def _forget(self, key: ConflationKey) -> None:
         self._recent.discard(key)
-        self._outbox.budgets -= 1
+        size = _size_of(key)
+        self._budget_bytes -= size
+        self._outbox.forget_budgets(1, size)
 
     def _release(self, key: ConflationKey) -> Chunk | None:
         held = self._held.pop(key, None)
@@ -157,6 +170,11 @@ class Limiter(Watched):
         if self._losses is not None:
             for loss in self._losses.chunks(self._subscription.route, now, frozenset(self._lost)):
                 self._fanout.give(self._outbox, loss)
+            self._forget_losses()
+
+    def _forget_losses(self) -> None:
+        if self._losses is not None:
+            self._outbox.count_loss_bytes(-self._losses.size)
             self._losses = None
             self._lost.clear()
 
@@ -204,13 +222,13 @@ class Limiter(Watched):
         self._closed = True
         outbox = self._outbox
         outbox.held_bytes -= sum([len(held.data) + ENTRY_BYTES for held in self._held.values()])
-        outbox.budgets -= len(self._recent)
+        outbox.forget_budgets(len(self._recent), self._budget_bytes)
+        self._budget_bytes = 0
         self._subscription.held = 0
         self._held.clear()
         self._recent.clear()
         self._sent.clear()
-        self._losses = None
-        self._lost.clear()
+        self._forget_losses()
         if self._watch is not None:
             self._watchdog.forget(self._watch)
             self._watch = None

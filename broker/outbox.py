@@ -31,6 +31,8 @@ from fanwire.protocol import MAX_BATCH, Lagging, encode
 from fanwire.protocol.frames import frame_header
 
 from .line import ENTRY_BYTES, Entry, Line
+from .losses import MAX_BYTES as MAX_LOSS_BYTES
+from .losses import MAX_TOTAL_BYTES as MAX_TOTAL_LOSS_BYTES
 from .losses import Losses
 from .policies import POLICIES
 from .routes import Chunk, LossChunk
@@ -53,6 +55,9 @@ CAUGHT_UP_BELOW = 0.5
 # The writer looks this often at most, in seconds, whether somebody lags by now; and tells of so many at once.
 LOOK_EVERY = 0.25
 PORTION = 100
+
+# Bytes of a key that `max_rate` remembers: what one takes beside its text, and what one may take on average.
+BUDGET, USUAL_BUDGET = 200, 300
 
 # Frames to a lagging connection that conflates: what is in a frame can no longer be replaced by something newer.
 CONFLATING_BATCH = 16 * 1024
@@ -105,10 +110,12 @@ class Outbox:
         "_moved",
         "_oldest",
         "_told",
+        "budget_bytes",
         "budgets",
         "conflating",
         "held_bytes",
         "leaving",
+        "loss_bytes",
         "most_waited",
         "owner",
         "pending",
@@ -131,8 +138,10 @@ class Outbox:
         """In the lanes; what is half written comes on top."""
         self.held_bytes = 0
         """Held back by `max_rate`."""
-        self.budgets = 0
-        """Keys that `max_rate` remembers having sent, of all subscriptions."""
+        self.budgets = self.budget_bytes = 0
+        """Keys that `max_rate` remembers having sent, of all subscriptions, and the memory for them."""
+        self.loss_bytes = 0
+        """Of what was lost and is yet to be told, of all subscriptions."""
         self.most_waited = 0
         """Messages of one subscription in line, at most, since the socket was last clear."""
         self._config = config
@@ -235,13 +244,20 @@ class Outbox:
 
     @property
     def behind_bytes(self) -> int:
-        """What `max_pending` bounds: what waits, is held or half written, and the entries of the line."""
-        return self.waiting_bytes + self.held_bytes + len(self.stream.left) + self._line.length * ENTRY_BYTES
+        """What `max_pending` bounds: what waits, is held or half written, and the entries of the line. And what losses
+        that are yet to be told take beyond their own bound: even without topics there are too many places, then."""
+        many = self.loss_bytes - MAX_LOSS_BYTES if self.loss_bytes > MAX_LOSS_BYTES else 0
+        return self.waiting_bytes + self.held_bytes + len(self.stream.left) + self._line.length * ENTRY_BYTES + many
+
+    @property
+    def all_bytes(self) -> int:
+        """`behind_bytes`, and all of the losses that are yet to be told."""
+        return self.behind_bytes + min(self.loss_bytes, MAX_LOSS_BYTES)
 
     @property
     def own_bytes(self) -> int:
         """What of them is in memory for this connection alone: messages are shared with whoever else waits for them."""
-        return ENTRY_BYTES * self._line.length
+        return ENTRY_BYTES * self._line.length + self.loss_bytes
 
     @property
     def crowded(self) -> bool:
@@ -257,10 +273,17 @@ class Outbox:
         """Whether so many bytes more may wait."""
         return not self._over_bytes(size)
 
-    def note_budget(self) -> bool:
-        """One more; whether that is one too many. About 200 bytes each, and as many as entries of the line."""
+    def note_budget(self, size: int) -> bool:
+        """One more, of so many bytes; whether that is too much: as many may be remembered as entries of the line."""
         self.budgets += 1
-        return self.budgets > self._config.max_queue
+        self.budget_bytes += size
+        most = self._config.max_queue
+        return self.budgets > most or self.budget_bytes > most * USUAL_BUDGET
+
+    def forget_budgets(self, count: int, size: int) -> None:
+        """So many fewer, of so many bytes together."""
+        self.budgets -= count
+        self.budget_bytes -= size
 
     # ------------------------------------------- what policies do (see there)
 
@@ -287,8 +310,10 @@ class Outbox:
         """Drop ``count`` messages of the first entry (it has as many)."""
         entry = subscription.entries[0]
         if entry.lost is not None:
-            subscription.front = subscription.front or Losses(reason)
-            subscription.front.merge(entry.lost)
+            front = self._front(subscription, reason)
+            before = front.size + entry.lost.size
+            front.merge(entry.lost, coarse=self._coarse)
+            self.count_loss_bytes(front.size - before)
             entry.lost = None
         self.lose_first(subscription, entry.chunk, count, reason)
         self.waiting_bytes -= entry.cut(count, entry.count - count)
@@ -301,8 +326,7 @@ class Outbox:
 
     def lose_first(self, subscription: Subscription, chunk: Chunk, count: int, reason: str) -> None:
         """Messages are lost in front of all that waits of the subscription."""
-        subscription.front = subscription.front or Losses(reason)
-        subscription.front.note(chunk.topic, count)
+        self.note_loss(self._front(subscription, reason), chunk.topic, count)
         self.count_lost(subscription, count)
         subscription.route.note_lost(subscription, count)
 
@@ -314,10 +338,39 @@ class Outbox:
 
     def _lose_behind(self, subscription: Subscription, topic: str | None, count: int, reason: str) -> None:
         if subscription.back is None:
-            subscription.back = Losses(reason)
+            subscription.back = self.new_losses(reason)
             self._lossy = self._lossy if self._lossy is not None else {}
             self._lossy[subscription] = None
-        subscription.back.note(topic, count)
+        self.note_loss(subscription.back, topic, count)
+
+    def _front(self, subscription: Subscription, reason: str) -> Losses:
+        if subscription.front is None:
+            subscription.front = self.new_losses(reason)
+        return subscription.front
+
+    # The bytes of all losses that are not told yet are counted here and for the broker: none is made, grows or goes
+    # without that.
+
+    def new_losses(self, reason: str) -> Losses:
+        """A place at which messages are lost."""
+        losses = Losses(reason)
+        self.count_loss_bytes(losses.size)
+        return losses
+
+    def note_loss(self, losses: Losses, topic: str | None, count: int) -> None:
+        """Messages are lost at a place; their topic is not noted if too much is noted already."""
+        before = losses.size
+        losses.note(None if self._coarse else topic, count)
+        self.count_loss_bytes(losses.size - before)
+
+    @property
+    def _coarse(self) -> bool:
+        return self.loss_bytes > MAX_LOSS_BYTES or self._counters.loss_bytes > MAX_TOTAL_LOSS_BYTES
+
+    def count_loss_bytes(self, more: int) -> None:
+        """Losses that are not told yet take so many bytes more (or less)."""
+        self.loss_bytes += more
+        self._counters.loss_bytes += more
 
     def count_lost(self, subscription: Subscription, count: int) -> None:
         """They were dropped."""
@@ -448,12 +501,14 @@ class Outbox:
         del self.subscriptions[number]
         self._empty(subscription)
         if self._told:
+            self.count_loss_bytes(-sum([len(envelope) for route, envelope in self._told if route == number]))
             self._told = deque([told for told in self._told if told[0] != number])
         self.clear_lagging(subscription)
 
     def _empty(self, subscription: Subscription) -> None:
         for entry in subscription.entries:
             self.waiting_bytes -= entry.size
+            self._forget_losses(entry.lost)
             entry.kill()
         dead = len(subscription.entries)
         subscription.entries.clear()
@@ -461,6 +516,8 @@ class Outbox:
             self._line.note_dead(dead)
         subscription.newest.clear()
         subscription.waiting = 0
+        self._forget_losses(subscription.front)
+        self._forget_losses(subscription.back)
         subscription.front = subscription.back = None
         if self._lossy:
             self._lossy.pop(subscription, None)
@@ -468,6 +525,10 @@ class Outbox:
             subscription.limiter.close()
         if subscription.replaying is not None:
             subscription.replaying.close()
+
+    def _forget_losses(self, losses: Losses | None) -> None:
+        if losses is not None:
+            self.count_loss_bytes(-losses.size)
 
     def discard(self) -> None:
         """Throw away all that waits but the rest of a frame that is half written."""
@@ -491,6 +552,7 @@ class Outbox:
             self._empty(subscription)
             self.clear_lagging(subscription)
         self._answer_bytes = self.waiting_bytes = 0
+        self.count_loss_bytes(-self.loss_bytes)
         self._line = Line(self._config.max_pending_bytes)
 
     # ------------------------------------------------------------ the writer
@@ -613,6 +675,7 @@ class Outbox:
                     return b"".join(parts)
                 parts.append(self._told.popleft()[1])
                 size += len(parts[-1])
+                self.count_loss_bytes(-len(parts[-1]))
             if entry is None or (parts and size + entry.size > most):
                 return b"".join(parts)
             if not parts:
@@ -651,11 +714,15 @@ class Outbox:
     def _tell(self, subscription: Subscription, *places: Losses | None) -> None:
         """Places that have come to lie side by side are one."""
         losses, *later = [place for place in places if place is not None]
+        size = losses.size
         for place in later:
+            size += place.size
             losses.merge(place)
         self._told = self._told if self._told is not None else deque()
         number = subscription.route.number
-        self._told += [(number, envelope) for envelope in losses.envelopes(number)]
+        envelopes = losses.envelopes(number)
+        self.count_loss_bytes(sum(map(len, envelopes)) - size)
+        self._told += [(number, envelope) for envelope in envelopes]
 
     # ------------------------------------------------------------ how far behind
 
@@ -672,7 +739,7 @@ class Outbox:
         """How things stand, as a verdict."""
         if subscription is None:
             waiting = sum(each.waiting for each in self.subscriptions.values())
-            return SlowConsumer(measure, None, waiting, self.behind_bytes, self.oldest_s())
+            return SlowConsumer(measure, None, waiting, self.all_bytes, self.oldest_s())
         size = sum([entry.size for entry in subscription.entries])
         return SlowConsumer(measure, subscription, subscription.waiting, size, subscription.age_s(trio.current_time()))
 

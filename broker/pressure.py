@@ -92,4 +92,4 @@ class Pressure(Watched):
 
 
 def _size(session: Session) -> int:
-    return session.outbox.behind_bytes
+    return session.outbox.all_bytes

@@ -111,7 +111,7 @@ def look_at(session: Session) -> ConnectionInfo:
         patterns=[shown(without_inbox(each.route.pattern)) for each in subscriptions[:MOST_PATTERNS]],
         on_slow=sorted({each.on_slow for each in subscriptions}),
         queued=sum([each.waiting for each in subscriptions]),
-        queued_bytes=outbox.behind_bytes,
+        queued_bytes=outbox.all_bytes,
         oldest_ms=int(outbox.oldest_s() * 1000),
         held=sum([each.held for each in subscriptions]),
         lagging=_lags(outbox),
@@ -229,4 +229,4 @@ def _lags(outbox: Outbox) -> bool:
 def _rank(session: Session, index: int) -> tuple[bool, int, int, Session]:
     """Who lags comes first, then by bytes that wait; the number keeps sessions from being compared."""
     outbox = session.outbox
-    return _lags(outbox), outbox.behind_bytes, -index, session
+    return _lags(outbox), outbox.all_bytes, -index, session

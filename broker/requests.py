@@ -33,6 +33,7 @@ from fanwire.protocol import (
 )
 
 from .access import RENEWAL_INTERVAL_S, hello, may, too_soon
+from .closed import shown
 from .fanout import wall_clock_us
 from .groups import GroupRoute
 from .inbox import is_inbox
@@ -144,8 +145,8 @@ def _hello(session: Session, envelope: Hello) -> dict[str, Any]:
     if envelope.token is not None and too_soon(session):
         raise RequestError("rate_limited", f"a token may be renewed every {RENEWAL_INTERVAL_S:g} s")
     _take_client(session, envelope.client)
-    session.name = envelope.name or session.name
-    session.agent = envelope.agent or session.agent
+    session.name = shown(envelope.name or session.name)  # cut before it is kept: a text can be as long as a message
+    session.agent = shown(envelope.agent or session.agent)
     result = hello(session, envelope.token)
     if session.ending is None:
         session.welcome()

@@ -23,6 +23,7 @@ from fanwire.version import __version__
 from . import endings
 from .access import admit, look_again, note_expired
 from .arrival import arrive, look_over
+from .closed import shown
 from .endings import Ending
 from .fanout import wall_clock_us
 from .groups import GroupRoute
@@ -56,6 +57,11 @@ if TYPE_CHECKING:
     from .users import User
 
 _pack = msgpack.Packer().pack
+
+# Bytes of a message before WELCOME, where HELLO has to come first. Any token that fits into a request head fits into
+# HELLO: that has four times the bytes. 2,000 strangers (`max_opening`) may owe the rest of one each: 125 MiB.
+MAX_BEFORE_WELCOME = 64 * 1024
+
 _PING = frame_header(0, Opcode.PING)
 
 # What the kernel of a client acknowledges for a ping, at most, also inside a TLS record: no sign of life.
@@ -313,11 +319,11 @@ class Session(Owner, Watched):
                 return None  # it was cut off
             if opening is None:
                 return None
-            self.agent = opening.agent
+            self.agent = shown(opening.agent)
             self.stream = FrameStream(
                 raw,
                 client=False,
-                max_message=self.config.max_message_bytes,
+                max_message=self._max_message,
                 on_messages=self._ingress.on_messages,
                 mask=self.hub.mask,
                 head=opening.head,
@@ -338,6 +344,13 @@ class Session(Owner, Watched):
             self.stream.before_close = self._flush
             return connection
         return None
+
+    @property
+    def _max_message(self) -> int:
+        """Bytes that a message may have, for one that begins now."""
+        most = self.config.max_message_bytes
+        waits_for_hello = not self.welcomed and (self.config.require_hello or self.unknown)
+        return min(most, MAX_BEFORE_WELCOME) if waits_for_hello else most
 
     async def _refuse(self, raw: trio.abc.Stream, refusal: Refused) -> None:
         self.hub.repeats.say(self, "info", "handshake refused", refusal.status.value, reason=str(refusal))
@@ -545,6 +558,7 @@ class Session(Owner, Watched):
         if not self.hub.welcome(self):
             return
         self.welcomed = True
+        self.stream.allow(self._max_message)
         greeting: dict[str, Any] = {
             "session": self.id,
             "server": self.config.server,

@@ -45,6 +45,7 @@ class Counters:
         "http_answers",
         "lagging",
         "limited",
+        "loss_bytes",
         "lost",
         "published",
         "publishers_slowed",
@@ -71,6 +72,7 @@ class Counters:
         self.slow_unsubscribed = 0
         self.slow_by_measure: dict[str, int] = {}
         self.lost: dict[str, int] = {}
+        self.loss_bytes = 0  # of what was lost and is yet to be told, of all connections
         self.replaced = 0
         self.queue_depths = [0] * (len(DEPTHS) + 1)
         self.closed_by_broker: dict[int, int] = {}

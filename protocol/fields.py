@@ -15,7 +15,7 @@ import attrs
 from .codes import MAX_MAP, MAX_NUMBER, Encoding
 from .errors import LocalProtocolError
 from .ranges import RATE
-from .topics import check_topic
+from .topics import MAX_NAME_BYTES, check_topic
 
 
 @attrs.frozen
@@ -199,6 +199,10 @@ heartbeat = checked(_is_heartbeat, f"a number of seconds greater than 0, at most
 flag = checked(lambda value: type(value) is bool, "true or false")
 word = checked(lambda value: _is_text(value) and value != "", "text that is not empty, without half surrogate pairs")
 short_word = checked(lambda value: _is_text(value) and 0 < len(value) <= 64, "text of 1 to 64 characters")
+name_option = checked(
+    lambda value: _is_text(value) and value != "" and len(value.encode()) <= MAX_NAME_BYTES,
+    f"text of 1 to {MAX_NAME_BYTES} bytes, without half surrogate pairs",
+)
 text_map = checked(
     _is_text_map, f"a map of text to text, without half surrogate pairs, and with {MAX_MAP:,} entries at most"
 )

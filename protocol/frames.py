@@ -176,7 +176,6 @@ class FrameSplitter:
         "_fast",
         "_fragments",
         "_last_ping",
-        "_limit",
         "_mask",
         "_masked",
         "_max_fragments",
@@ -192,6 +191,7 @@ class FrameSplitter:
         "_text",
         "closing",
         "fault",
+        "limit",
         "messages",
         "peer_closed",
     )
@@ -220,7 +220,7 @@ class FrameSplitter:
         self.messages = 0  # begun so far
         self._masked = not client
         self._fast = _take_unmasked if client else _take_masked
-        self._limit = max_message
+        self.limit = max_message  # may be changed at any time, for messages that have not begun
         self._mask = mask
         self._text = text
         self._max_fragments = max_fragments
@@ -280,7 +280,7 @@ class FrameSplitter:
 
     def _take_whole(self, messages: list[bytes]) -> None:
         before = len(messages)
-        self._at = self._fast(self._data, self._at, self._limit, messages, self._mask)
+        self._at = self._fast(self._data, self._at, self.limit, messages, self._mask)
         self.messages += len(messages) - before
         if self.closing:
             del messages[before:]
@@ -384,8 +384,8 @@ class FrameSplitter:
         if opcode == Opcode.TEXT and not self._text:
             return Fault(1003, "text message; this subprotocol speaks binary ones")
         size = self._size + header.size if self._open else header.size
-        if size > self._limit:
-            return Fault(1009, f"message of {size} bytes or more; at most {self._limit} are taken")
+        if size > self.limit:
+            return Fault(1009, f"message of {size} bytes or more; at most {self.limit} are taken")
         if self._open and self._fragments >= self._max_fragments:
             return Fault(1009, f"message in more than {self._max_fragments} fragments")
         return None

@@ -20,6 +20,7 @@ from .fields import (
     flag,
     heartbeat,
     moment,
+    name_option,
     offset_map,
     one_of,
     or_none,
@@ -188,8 +189,8 @@ class PublishOptions:
 
     headers: Mapping[str, str] = attrs.field(factory=dict, converter=to_map, validator=text_map)
     """For the receivers; the broker does not look."""
-    key: str | None = attrs.field(default=None, validator=or_none(word))
-    """Conflation key within the topic."""
+    key: str | None = attrs.field(default=None, validator=or_none(name_option))
+    """Conflation key within the topic, at most 255 bytes."""
     reply_to: str | None = attrs.field(default=None, validator=or_none(topic_option))
     """Topic for an answer."""
     retain: bool | None = attrs.field(default=None, validator=or_none(flag))

@@ -16,6 +16,7 @@ from fanwire.protocol import (
     Encoding,
     Error,
     Hello,
+    LocalProtocolError,
     Message,
     Ok,
     Ping,
@@ -27,7 +28,7 @@ from fanwire.protocol import (
     Welcome,
 )
 from fanwire.version import __version__
-from tests.integration.raw import RawClient, code_of, connected, serving, subscribed
+from tests.integration.raw import KEY, REQUEST, RawClient, code_of, connected, serving, subscribed
 
 
 async def test_welcome_comes_first(autojump_clock: MockClock) -> None:
@@ -279,3 +280,48 @@ async def test_with_logs_everything_is_as_without(
     events = [(record.getMessage(), record.levelname) for record in caplog.records]
     assert events == [("starting", "INFO"), ("handshake refused", "INFO"), ("closing", "INFO")]
     assert vars(caplog.records[2]).get("client", "") == name
+
+
+async def test_what_a_client_calls_itself_is_cut_before_it_is_kept(autojump_clock: MockClock) -> None:
+    """A name and an agent can be as long as a message; 64 characters of each stay, also of a request's User-Agent."""
+    request = REQUEST.replace(b"Host: test\r\n", b"Host: test\r\nUser-Agent: " + b"u" * 5000 + b"\r\n")
+    async with serving() as broker:
+        client = await connected(broker, request=request)
+        [session] = broker._hub.sessions
+        assert session.agent == "u" * 63 + "…"
+
+        assert await client.ask(Hello(1, name="n" * 100_000, agent="ä" * 100_000)) == Ok(1)
+
+        assert (session.name, session.agent) == ("n" * 63 + "…", "ä" * 63 + "…")
+        await client.close()
+
+
+async def test_before_welcome_a_message_is_small(autojump_clock: MockClock) -> None:
+    """Strangers that have to say HELLO first may not make the broker keep much; afterwards it is as usual."""
+    async with serving(require_hello=True) as broker:
+        client = await connected(broker, welcomed=False)
+        await client.send(Hello(1, name="n" * 60_000))
+        await client.expect(Welcome)
+        assert await client.next() == Ok(1)
+        assert isinstance(await client.ask(Publish(2, "a", bytes(100_000))), Ok)
+        await client.close()
+
+        stranger = await connected(broker, welcomed=False)
+        await stranger.stream.send_all(b"\x82\xff" + (100_000).to_bytes(8) + KEY)  # the header is enough
+        assert (await stranger.ended()).code == 1009
+
+
+async def test_a_key_is_as_long_as_a_topic_at_most(autojump_clock: MockClock) -> None:
+    """In bytes: it is remembered for conflation and for rates."""
+    async with serving() as broker:
+        client = await connected(broker)
+        assert isinstance(await client.ask(Publish(1, "a", b"", options=PublishOptions(key="k" * 255))), Ok)
+        with pytest.raises(LocalProtocolError, match="255 bytes"):
+            PublishOptions(key="ä" * 128)
+        with pytest.raises(LocalProtocolError, match="255 bytes"):
+            broker.publish("a", b"", key="k" * 256)
+
+        await client.send_frame(msgpack.packb([4, 2, "a", b"", 0, {"key": "k" * 1_000_000}]))
+
+        assert code_of(await client.next()) == (2, "bad_option")
+        await client.close()

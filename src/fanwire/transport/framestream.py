@@ -175,6 +175,10 @@ class FrameStream(trio.abc.Stream):
         """Messages begun so far."""
         return self._splitter.messages
 
+    def allow(self, max_message: int) -> None:
+        """From now on one received message may have so many bytes."""
+        self._splitter.limit = max_message
+
     def read_little(self) -> None:
         """Ask for little at the next read: the peer sends more than it is wanted to."""
         self._ask, self._more = LEAST_READ, False

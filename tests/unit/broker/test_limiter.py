@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fanwire.broker.limiter import SLACK
+from fanwire.broker.outbox import USUAL_BUDGET
 from fanwire.broker.subscription import Subscription
 from fanwire.protocol import Lost, Message, decode_from_broker
 from tests.unit.broker.subscriber import Engine, Subscriber
@@ -292,3 +293,20 @@ async def test_odd_rates(rate: float, autojump_clock: MockClock) -> None:
         await trio.sleep(1)
 
         assert scene.what == ([b"1"] if rate < 1 else [b"1", b"2"])
+
+
+async def test_long_keys_count_as_several(autojump_clock: MockClock) -> None:
+    """What is remembered is bounded in bytes, too: as if every key had the usual length."""
+    most = 40
+    async with _scene("a", max_rate=0.01, max_queue=most) as scene:
+        outbox = scene.subscriber.outbox
+        for number in range(3 * most):
+            scene.engine.publish("a", b"x", key=f"{number:0250}")
+            assert outbox.budget_bytes <= most * USUAL_BUDGET
+        assert 0 < outbox.budgets < most
+        limiter = scene.subscription.limiter
+        assert limiter is not None
+
+        limiter.close()
+
+        assert (outbox.budgets, outbox.budget_bytes) == (0, 0)
