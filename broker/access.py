@@ -23,6 +23,7 @@ from .identity import AuthenticationFailed, Identity
 from .inbox import is_inbox, without_inbox
 from .log import log_of
 from .own_topics import tells_of_the_broker
+from .turn import Turn
 from .watching import watched
 
 if TYPE_CHECKING:
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
 
 # Seconds between two tokens that one connection brings by HELLO: verifying one takes up to 0.2 ms of everybody's time.
 RENEWAL_INTERVAL_S = 1.0
-
-# Sessions that are looked at again before others get their turn, when the settings change: some 20 µs each.
-PORTION = 100
 
 GUESSED = "too many tokens from there were not accepted"
 
@@ -203,9 +201,9 @@ async def change_auth(hub: Hub, auth: Auth) -> None:
 async def go_by(hub: Hub, authenticator: Authenticator) -> None:
     """Judge by this one from now on, and look again at everybody who is connected. Nothing can fail."""
     hub.authenticator = authenticator
-    for number, session in enumerate(list(hub.sessions)):
-        if number % PORTION == PORTION - 1:
-            await trio.lowlevel.checkpoint()
+    turn = Turn()
+    for session in list(hub.sessions):
+        await turn.pause()
         look_again(session)
 
 

@@ -15,6 +15,7 @@ import trio
 from fanwire.protocol import matches
 
 from .own_topics import DEMAND
+from .turn import Turn
 
 if TYPE_CHECKING:
     from .hub import Hub
@@ -78,9 +79,15 @@ class Demand:
 
     async def _tell_all(self) -> None:
         """The list as it is at this moment. What changes while its parts go out is told behind the last one."""
-        routes = self._hub.registry.routes.values()
-        wanted = dict.fromkeys([route.pattern for route in routes if route.outboxes and route.pattern[0] != "$"])
-        parts = list(_parts(list(wanted)))
+        wanted, turn = dict[str, None](), Turn()
+        for route in list(self._hub.registry.routes.values()):  # a hundred thousand, perhaps
+            await turn.pause()
+            if route.outboxes and route.pattern[0] != "$":
+                wanted[route.pattern] = None
+        parts = []
+        for part in _parts(list(wanted)):
+            await turn.pause()
+            parts.append(part)
         for number, patterns in enumerate(parts):
             more = number < len(parts) - 1
             await self._publish([{"event": "all", "patterns": patterns, "part": number, "more": more}])

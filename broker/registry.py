@@ -38,6 +38,12 @@ MAX_LISTED = 4 * 1024 * 1024
 # What a route that is gone counts as: topics that nobody publishes on any more keep it (half a KiB) until then.
 GONE = 64
 
+# Routes of one topic from which on its list is not made anew whenever one of them comes or goes.
+MANY_GROUPS = 64
+
+# A topic's version that the registry never has.
+STALE = -1
+
 # Beginnings of PUBLISH remembered, with and without an encoding. A publisher who writes id 0 and the name in all the
 # forms that msgpack has could have twenty for each topic.
 MAX_HEADS = 2 * MAX_TOPICS
@@ -153,9 +159,15 @@ class Registry:
         self._changed(route)
         return route
 
-    def subscribers(self, pattern: str) -> int:
-        """How many subscriptions a pattern has, in whatever queue groups."""
-        return sum([len(route.outboxes) for route in self._by_pattern.get(pattern, {}).values()])
+    def subscribers(self, pattern: str, most: int) -> int:
+        """How many subscriptions a pattern has, in all its queue groups, of which there may be very many: counting ends
+        as soon as there are ``most``."""
+        count = 0
+        for route in self._by_pattern.get(pattern, {}).values():
+            count += len(route.outboxes)
+            if count >= most:
+                break
+        return count
 
     def release(self, route: Route) -> None:
         """Forget the route if nobody is left on it, and nothing waits for somebody to come back."""
@@ -179,7 +191,11 @@ class Registry:
             self._shared = {}
             self._forget_heads()
         elif topic := self._by_name.get(route.pattern):
-            self._refresh(topic)  # an exact pattern concerns one topic; the others stay fresh
+            if len(topic.routes) <= MANY_GROUPS:
+                self._refresh(topic)  # an exact pattern concerns one topic; the others stay fresh
+            elif topic.fresh != STALE:  # with its next publish, and not with each of so many groups that comes or goes
+                topic.fresh = STALE
+                self._forget_heads()
 
     def _renew(self, packed: bytes) -> Topic:
         """Match a topic with the patterns as they are now."""

@@ -611,7 +611,7 @@ class Session(Owner, Watched):
         if route.pattern.startswith("$sys"):
             self.hub.reports.wanted(route.pattern)
             self.hub.demand.asked(route.pattern)
-        if self.registry.subscribers(route.pattern) == 1:
+        if self.registry.subscribers(route.pattern, 2) == 1:
             self.hub.demand.changed(route.pattern, True)
 
     def replay(self, subscription: Subscription, wish: Wish) -> None:
@@ -705,7 +705,7 @@ class Session(Owner, Watched):
                 subscription.route.remove(self.outbox)
             self.outbox.clear_lagging(subscription)
             self.registry.release(subscription.route)
-            if not self.registry.subscribers(subscription.route.pattern):
+            if not self.registry.subscribers(subscription.route.pattern, 1):
                 self.hub.demand.changed(subscription.route.pattern, False)
             self.hub.subscriptions -= 1
             self.hub.fanout.note_caught_up()

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
-from .codes import MAX_MAP, MAX_NUMBER, EnvelopeType
+from .codes import MAX_ELEMENTS, MAX_MAP, MAX_NUMBER, EnvelopeType
 from .envelopes import (
     Backlog,
     BrokerEnvelope,
@@ -151,7 +151,7 @@ def decode_from_client(data: bytes, start: int = 0) -> Iterator[ClientEnvelope |
     Raises:
         Malformed: After everything that stands before the fault. Answer, close with 1007, and read no more.
     """
-    for value in unpack(data, start):
+    for value in unpack(data, start, MAX_ELEMENTS):
         if isinstance(value, Oversized):
             yield _rejected(value.head, LocalProtocolError(_OVERSIZED))
         elif type(value) is not list or not value or type(value[0]) is not int:
@@ -184,7 +184,9 @@ def decode_from_broker(data: bytes, start: int = 0) -> Iterator[BrokerEnvelope]:
                 raise RemoteProtocolError(str(error)) from None
 
 
-_OVERSIZED: Final = f"a map in it has more than {MAX_MAP:,} entries; send fewer at a time"
+_OVERSIZED: Final = (
+    f"it has more than {MAX_ELEMENTS:,} values, or a map of more than {MAX_MAP:,} entries; send fewer at a time"
+)
 _NO_ENVELOPE: Final = "an envelope is an array that begins with a type code, not "
 
 

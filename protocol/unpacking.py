@@ -19,7 +19,9 @@ What msgpack's C code does by itself, and what is added here (seen in 1.2.4; tes
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from operator import itemgetter
 from typing import Any, Final, NoReturn
 
@@ -73,27 +75,33 @@ _STRICT_AND_SMALL: Final = {**_STRICT, "max_array_len": _SMALL, "max_map_len": _
 
 
 class Oversized:
-    """In the place of a value with a map of more than `MAX_MAP` entries, which has not been unpacked."""
+    """In the place of a value with more elements than may be, or with a map of more than `MAX_MAP` entries.
+
+    It has not been unpacked.
+    """
 
     def __init__(self, head: list[object]) -> None:
         self.head = head
         """Its first two elements, as far as there are any."""
 
 
-def unpack(data: bytes, start: int = 0) -> Iterator[object]:
+def unpack(data: bytes, start: int = 0, most: int = sys.maxsize) -> Iterator[object]:
     """The msgpack values of one message, in their order.
 
     They are nested at most `MAX_NESTING` deep and have no extension types; maps have text as keys, none of them twice.
-    A value with a very large map comes as `Oversized`.
+    A value of very many elements, or with a very large map, comes as `Oversized`.
 
     Args:
         data: One whole message. An empty one has no values.
         start: Where the first value to be read begins.
+        most: Elements that one value may consist of, at all levels; each entry of a map is two. A million empty maps
+            are a megabyte here, and then 64 of them, and half a second of work.
 
     Raises:
         Malformed: After all values that stand before the fault.
     """
-    if not start:  # most messages of a client are one small envelope
+    large = len(data) - start > most  # else no value in it has so many; and messages of our SDK have 64 KiB
+    if not start and not large:  # most messages of a client are one small envelope
         try:
             value = msgpack.unpackb(data, **_STRICT_AND_SMALL)
         except ValueError:
@@ -102,11 +110,14 @@ def unpack(data: bytes, start: int = 0) -> Iterator[object]:
             _check_depth(value, 0)
             yield value
             return
-    for value, end in _small_values(data, start):
+    for value, end in _small_values(data, start) if not large else ():
         _check_depth(value, start)
         start = end
         yield value
     for at, end in _walk(data, start):
+        if end - at > most and _has_more(data, at, most):
+            yield Oversized(_head_of(data[at:end]))
+            continue
         try:
             value = msgpack.unpackb(data[at:end], **_STRICT)
         except ValueError as error:
@@ -154,11 +165,50 @@ def _walk(data: bytes, start: int) -> Iterator[tuple[int, int]]:
 
 
 def _head_of(data: bytes) -> list[object]:
-    unpacker = _over(data, 0, _STRICT_AND_SMALL)
-    try:
-        return [unpacker.unpack() for _ in range(min(2, unpacker.read_array_header()))]
-    except ValueError:  # no array, or the map stands there
+    """Type and id of an envelope, as far as there are any: two numbers."""
+    start = {0xDC: 3, 0xDD: 5}.get(data[0], 1)
+    if start == 1 and not 0x90 <= data[0] <= 0x9F:
         return []
+    try:
+        return list(islice(_over(data[start : start + 18], 0, _STRICT_AND_SMALL), 2))
+    except ValueError:
+        return []
+
+
+def _has_more(data: bytes, at: int, most: int) -> bool:
+    """Whether a (whole) value has more elements than ``most``. Takes no longer than these."""
+    left = 1
+    for _ in range(most):
+        width, count, each, size = _HEADS[data[at]]
+        if width:
+            count = int.from_bytes(data[at + 1 : at + 1 + width], "big")
+        at += 1 + width + size + (0 if each else count)
+        left += count * each - 1
+        if not left:
+            return False
+    return True
+
+
+def _element_of(code: int) -> tuple[int, int, int, int]:
+    """What begins with a byte: bytes of its length; the length, if that is in the byte; elements for each of that (0:
+    those are bytes); bytes besides."""
+    lengths = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
+    sizes = {0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8}
+    extensions = {0xC7: (1, 0, 0, 1), 0xC8: (2, 0, 0, 1), 0xC9: (4, 0, 0, 1)}
+    fixed = {0xD4 + power: (0, 0, 0, 1 + (1 << power)) for power in range(5)}
+    containers = {0xDC: (2, 0, 1, 0), 0xDD: (4, 0, 1, 0), 0xDE: (2, 0, 2, 0), 0xDF: (4, 0, 2, 0)}
+    if code in lengths:
+        return lengths[code], 0, 0, 0
+    if 0x80 <= code <= 0x8F:
+        return 0, code & 0x0F, 2, 0
+    if 0x90 <= code <= 0x9F:
+        return 0, code & 0x0F, 1, 0
+    if 0xA0 <= code <= 0xBF:
+        return 0, code & 0x1F, 0, 0
+    return {**extensions, **fixed, **containers}.get(code, (0, 0, 0, sizes.get(code, 0)))
+
+
+_HEADS: Final = [_element_of(code) for code in range(256)]
 
 
 def _reason(error: Exception) -> str:

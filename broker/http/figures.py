@@ -5,8 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
-import attrs
-
+from ..listings import as_maps
 from ..reports import connections_now
 from .answers import Answer, json_answer
 from .endpoints import Parameter
@@ -29,10 +28,10 @@ async def connections(hub: Hub, request: Request) -> Answer:
     """Who is connected."""
     most, by_age = request.query.get("limit", 80), request.query.get("sort") == "age"
     total, lagging, listed = await connections_now(hub, most, by_age=by_age)
-    return json_answer({"total": total, "lagging": lagging, "connections": [attrs.asdict(each) for each in listed]})
+    return json_answer({"total": total, "lagging": lagging, "connections": await as_maps(listed)})
 
 
 async def closed(hub: Hub, request: Request) -> Answer:
     """Who was, and why no longer; the newest first."""
     listed = islice(hub.closed.newest_first(), request.query.get("limit", 80))
-    return json_answer({"closed": [attrs.asdict(each) for each in listed]})
+    return json_answer({"closed": await as_maps(list(listed))})

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import attrs
-
 from fanwire.protocol import LocalProtocolError, check_pattern, check_topic
 
 from ..kick import kick
-from ..listings import subscriptions_now, topics_page
+from ..listings import as_maps, subscriptions_now, topics_page
 from . import schemas
 from .answers import Answer, HttpError, json_answer
 from .endpoints import Parameter
@@ -34,7 +32,7 @@ async def topics(hub: Hub, request: Request) -> Answer:
         page, more = await topics_page(hub, check_pattern(pattern), query.get("after", ""), query.get("limit", 80))
     except LocalProtocolError as error:
         raise failed(error) from None
-    return json_answer({"topics": [attrs.asdict(each) for each in page], "more": more})
+    return json_answer({"topics": await as_maps(page), "more": more})
 
 
 async def subscriptions(hub: Hub, request: Request) -> Answer:
@@ -45,7 +43,7 @@ async def subscriptions(hub: Hub, request: Request) -> Answer:
     except LocalProtocolError as error:
         raise failed(error) from None
     total, listed = await subscriptions_now(hub, query.get("limit", 80), topic=topic, session=query.get("session"))
-    return json_answer({"total": total, "subscriptions": [attrs.asdict(each) for each in listed]})
+    return json_answer({"total": total, "subscriptions": await as_maps(listed)})
 
 
 async def disconnect(hub: Hub, request: Request) -> Answer:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from fanwire.protocol import Encoding, LocalProtocolError, Publish, PublishOptio
 
 from ..publishers import wait_for_subscribers
 from ..requests import RequestError, publish
+from ..turn import Turn
 from . import schemas
 from .answers import JSON, Answer, HttpError, json_answer
 from .endpoints import Parameter
@@ -43,8 +45,7 @@ OPTIONS = (
     Parameter("reply_to", "topic for answers", schema=schemas.TOPIC),
 )
 
-# Published before others get their turn.
-_PORTION = 64
+_line = re.compile(rb"[^\r\n]+").finditer
 
 _OF_AN_ITEM = ("topic", "payload", "encoding", "headers", *(each.name for each in OPTIONS))
 
@@ -63,18 +64,16 @@ async def publish_one(hub: Hub, request: Request) -> Answer:
 
 async def publish_batch(hub: Hub, request: Request) -> Answer:
     """Each item by itself, in order: what one is answered with says nothing of the others."""
-    items = _items(request)
-    _check_number(hub, request, len(items))
+    items = await _items(hub, request)
     # Told while there is time to: what is published by then stays published, and whoever sent it has to know what.
     due = trio.current_effective_deadline() - min(1.0, hub.config.http_request_timeout_s / 10)
-    results = []
-    for number, item in enumerate(items, 1):
+    results, turn = [], Turn()
+    for item in items:
         with trio.move_on_at(due) as in_time:
             results.append(await _publish_item(hub, request.caller, item))
         if in_time.cancelled_caught:  # while it waited, so it is not published
             results.append({"error": _TOO_LATE.as_map()})
-        if not number % _PORTION:
-            await trio.lowlevel.checkpoint()
+        await turn.pause()
     bad = sum(["error" in result for result in results])
     status = HTTPStatus.MULTI_STATUS if bad else HTTPStatus.OK
     return json_answer({"published": len(results) - bad, "failed": bad, "results": results}, status)
@@ -93,13 +92,25 @@ def _check_number(hub: Hub, request: Request, count: int) -> None:
         raise HttpError("too_many", text, status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
 
 
-def _items(request: Request) -> list[Any]:
+async def _items(hub: Hub, request: Request) -> list[Any]:
     if request.media_type == LINES:
-        return [parsed(line) for line in request.body.splitlines() if line.strip()]
+        return [parsed(line) async for line in _lines(hub, request)]
     items = parsed(request.body)
     if not isinstance(items, list):
         raise HttpError("bad_envelope", "a batch is an array of messages")
+    _check_number(hub, request, len(items))
     return items
+
+
+async def _lines(hub: Hub, request: Request) -> AsyncIterator[bytes]:
+    """Those that are not empty, counted as they are cut off, and not before: there may be a million."""
+    count, turn = 0, Turn()
+    for found in _line(request.body):
+        if line := found.group().strip():
+            count += 1
+            _check_number(hub, request, count)
+            yield line
+        await turn.pause()
 
 
 async def _publish_item(hub: Hub, caller: Caller, item: Any) -> dict[str, Any]:

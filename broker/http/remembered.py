@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import trio
-
 from fanwire.protocol import Encoding, Fetch, LocalProtocolError
 
 from ..access import may
 from ..requests import MAX_PAGE, RequestError, forbidden, page_of
 from ..routes import parts_of_tail
+from ..turn import Turn
 from . import schemas
 from .answers import Answer, HttpError, json_answer
 from .endpoints import Parameter
@@ -30,9 +29,6 @@ HISTORY = (
 )
 
 BEGINNINGS = ("from", "since", "last")
-
-# Messages put into JSON before others get their turn.
-_PORTION = 20
 
 
 async def last(hub: Hub, request: Request) -> Answer:
@@ -57,11 +53,10 @@ async def history(hub: Hub, request: Request) -> Answer:
         page = page_of(request.caller, asked)
     except (RequestError, LocalProtocolError) as error:
         raise failed(error) from None
-    messages = []
-    for number, stored in enumerate(page.messages, 1):
+    messages, turn = [], Turn()
+    for stored in page.messages:
         messages.append(message_map(stored.offset, stored.time_us, *parts_of_tail(stored)))
-        if not number % _PORTION:
-            await trio.lowlevel.checkpoint()
+        await turn.pause()
     return json_answer(
         {"topic": request.topic, "epoch": hub.epoch, "head": page.head, "more": page.more, "messages": messages}
     )

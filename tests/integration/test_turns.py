@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import count, pairwise
+from unittest.mock import Mock
 
 import pytest
 import trio
 from trio.testing import MockClock
 
 from fanwire.broker import Broker, fanout, registry, turn
+from fanwire.broker.http import payloads
 from fanwire.protocol import ClientEnvelope, Message, Ok, Ping, Publish, PublishOptions, Subscribe, encode
 
+from .http_client import HttpClient, http
+from .http_client import serving as http_serving
 from .raw import RawClient, connected, serving, subscribed
 
 LOOKS = 5
@@ -239,3 +243,57 @@ async def test_a_publish_for_very_many_limited_subscribers(autojump_clock: MockC
         assert (await client.expect(Ok)).result["subscribers"] == many + 1
         assert [await each.payloads(1) for each in (plain, *readers)] == [[b"x"]] * (many + 1)
         assert hub.counters.delivered == many + 1
+
+
+async def test_lines_of_a_batch_are_counted_as_they_are_read(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of half a million lines no more are parsed than a batch may have, and lines that are empty let others in, too."""
+    parsed = Mock(side_effect=payloads.parsed)
+    monkeypatch.setattr("fanwire.broker.http.publishing.parsed", parsed)
+    async with http_serving() as broker:
+        client = await http(broker)
+        body = b"1\n" * 250_000
+        answer = await client.ask("POST", "/v1/publish", "Content-Type: application/x-ndjson", body=body)
+        assert (answer.status, parsed.call_count) == (413, 1000)
+
+        turns = 0
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_blank_lines, await http(broker), nursery.cancel_scope)
+            while True:
+                await trio.lowlevel.checkpoint()
+                turns += 1
+        assert turns > 20_000 / LOOKS / 2
+
+
+async def _blank_lines(client: HttpClient, scope: trio.CancelScope) -> None:
+    body = b" \n" * 20_000 + b"{}"
+    answer = await client.ask("POST", "/v1/publish", "Content-Type: application/x-ndjson", body=body)
+    assert answer.status == 207
+    scope.cancel()
+
+
+async def test_listings_let_others_have_their_turn(autojump_clock: MockClock) -> None:
+    """Topics, subscriptions and connections, however many each connection has."""
+    async with http_serving() as broker:
+        peers = [await connected(broker) for _ in range(5)]
+        for peer in peers:
+            await peer.send(*(Subscribe(number, f"t{number}.>") for number in range(1, 41)))
+            await peer.take(40)
+        await peers[0].publish("t1.x", b"")
+        for number in range(2, 41):
+            await peers[0].publish(f"t{number}.x", b"")
+        for path, looks in (("topics?limit=40", 80), ("subscriptions?limit=200", 200), ("connections?limit=5", 15)):
+            client = await http(broker)
+            answer: list[object] = []
+            turns = 0
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_got, client, f"/v1/{path}", answer)
+                while not answer:
+                    await trio.lowlevel.checkpoint()
+                    turns += 1
+            assert turns > looks / LOOKS / 2
+
+
+async def _got(client: HttpClient, path: str, answer: list[object]) -> None:
+    answer.append((await client.ask("GET", path)).json)

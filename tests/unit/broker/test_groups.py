@@ -217,7 +217,7 @@ async def test_groups_and_plain_subscribers_of_one_pattern_are_apart(autojump_cl
     assert [engine.publish("a.b", bytes((number,))) for number in range(4)] == [3] * 4
 
     assert len({route.number for route in routes}) == 3
-    assert engine.registry.subscribers("a.*") == 4
+    assert engine.registry.subscribers("a.*", 100) == 4
     assert sorted(_numbers(one)) == [0, 0, 1, 2, 2, 3]
     assert sorted(_numbers(other)) == [0, 1, 1, 2, 3, 3]
 

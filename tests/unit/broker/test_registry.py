@@ -237,3 +237,26 @@ def test_inboxes_that_come_and_go_never_get_the_routes_of_others() -> None:
         assert registry.topic_named(f"$inbox.{number}.x").routes == [route]
         registry.release(route)
         assert registry.topic_named(f"$inbox.{number}.x").routes == []
+
+
+def test_groups_that_come_and_go_do_not_make_a_long_list_anew_each_time() -> None:
+    """A topic of very many groups is matched again with its next publish, once; nobody on it is missed or kept."""
+    registry = Registry()
+    outbox = _outbox()
+    registry.topic_named("a")
+    routes = [registry.route("a", f"g{number}") for number in range(500)]
+    for route in routes:
+        route.add(outbox, Subscription(route, 1))
+    before = registry.work
+    ((topic, *_),) = _publish(registry, "a")
+    assert registry.work == before + 1
+    assert topic.routes == routes
+
+    for route in routes[:400]:
+        route.remove(outbox)
+        registry.release(route)
+    assert registry.work == before + 1
+    ((topic, *_),) = _publish(registry, "a")
+    assert topic.routes == routes[400:]
+    assert registry.subscribers("a", 1_000_000) == 100
+    assert 2 <= registry.subscribers("a", 2) < 100
