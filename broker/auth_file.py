@@ -26,8 +26,10 @@ def read_auth(path: str) -> Auth:
         settings = tomllib.loads(decoded(file.read_bytes()))
     except OSError as error:
         raise BadAuthFile(f"{path}: {error.strerror or error}") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise BadAuthFile(f"{path}: this is no TOML: {error}") from None
+    except RecursionError:
+        raise BadAuthFile(f"{path}: this is nested too deeply") from None
+    except ValueError as error:  # not TOML, not UTF-8, or a number of thousands of digits
+        raise BadAuthFile(f"{path}: this is not TOML: {error}") from None
     try:
         if [*settings] != ["auth"]:
             stray = next((name for name in settings if name != "auth"), None)

@@ -58,7 +58,11 @@ def _path(_instance: object, attribute: attrs.Attribute[Any], value: str) -> Non
 def _texts(values: Iterable[str]) -> tuple[str, ...]:
     if isinstance(values, str):
         raise ValueError(f"a list of texts is needed, not {values!r}")
-    return tuple(values)
+    texts = tuple(values)
+    for text in texts:
+        if not isinstance(text, str):
+            raise ValueError(f"a list of texts is needed, and {text!r} is not a text")
+    return texts
 
 
 def _origins(_instance: object, _attribute: attrs.Attribute[Any], value: tuple[str, ...]) -> None:

@@ -221,7 +221,11 @@ class _File:
         except tomllib.TOMLDecodeError as error:
             where = re.search(r"\(at line (\d+)", str(error))
             line = int(where[1]) if where else text.removesuffix("\n").count("\n") + 1
-            self.problems.append(f"{self.path}:{line}: this is no TOML: {re.sub(r' [(]at .*', '', str(error))}")
+            self.problems.append(f"{self.path}:{line}: this is not TOML: {re.sub(r' [(]at .*', '', str(error))}")
+            return
+        except (ValueError, RecursionError) as error:
+            why = "it is nested too deeply" if isinstance(error, RecursionError) else "a number has too many digits"
+            self.problems.append(f"{self.path}: this cannot be read: {why}")
             return
         self._lines = lines_of(text)
         for name, value in table.items():

@@ -321,7 +321,7 @@ async def test_a_reply_that_is_forbidden_does_not_tell_the_log_where_it_was_to_g
 
 
 async def test_an_id_of_a_message_counts_within_its_user(autojump_clock: MockClock) -> None:
-    """Nobody can guess one and keep another user's message away; a user's is the same on every connection and by HTTP."""
+    """Nobody can guess one and keep another user's message away; on other connections and by HTTP it is the same."""
     auth = Auth(roles=[ALL], tokens=[known(f"fw_{name}", name, "all") for name in ("alice", "mallory")])
     options = PublishOptions(msg_id="order-7")
     async with serving(auth=auth, rules=(TopicRule(pattern="a", history=5),)) as broker:

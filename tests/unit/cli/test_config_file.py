@@ -110,8 +110,8 @@ def test_every_field_of_a_rule_can_stand_in_a_file() -> None:
     [
         ("\nprot = 3", 'fanwire.toml:2: unknown option "prot" (did you mean "port"?)'),
         ("stall_timeout_s = 3", 'fanwire.toml:1: unknown option "stall_timeout_s" (did you mean "stall_timeout"?)'),
-        ("a = 1\nport = [", "fanwire.toml:2: this is no TOML: Invalid value"),
-        ("port = 1\nport = 2", "fanwire.toml:2: this is no TOML: Cannot overwrite a value"),
+        ("a = 1\nport = [", "fanwire.toml:2: this is not TOML: Invalid value"),
+        ("port = 1\nport = 2", "fanwire.toml:2: this is not TOML: Cannot overwrite a value"),
         ('port = "x"', "fanwire.toml:1: port: 'x' is not a whole number"),
         ("queue = true", "fanwire.toml:1: queue: True is no n"),
         ("host = 1", "fanwire.toml:1: host: 1 is not a text: write it in quotes"),
