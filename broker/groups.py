@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from fanwire.protocol import Lost, encode
 
-from .group_watch import GroupWatch
-from .hands import NOTHING, OVERHEAD, Held
+from .group_watch import MOST_KEPT, GroupWatch
+from .hands import LEAST, MOST_BYTES, NOTHING, OVERHEAD, Held
 from .routes import Append, Chunk, LossChunk, Route
 
 if TYPE_CHECKING:
@@ -151,8 +151,9 @@ class GroupRoute(Route):
     def _rank(self, subscription: Subscription, turn: int) -> Rank:
         hand = subscription.hand
         if hand.windowed:
-            full = subscription.waiting >= subscription.queue
-            return hand.room <= 0, full, subscription.lagging, hand.given - hand.taken, turn
+            to_do, full = hand.given - hand.taken, subscription.waiting >= subscription.queue
+            closed = to_do >= hand.window or hand.stalled or (hand.size >= MOST_BYTES and to_do >= LEAST)
+            return closed, full, subscription.lagging, to_do, turn
         waiting = subscription.waiting + self._given.get(subscription, 0)
         at_client, room = subscription.backlog or (0, 1)
         full = waiting >= subscription.queue or at_client >= room
@@ -206,35 +207,62 @@ class GroupRoute(Route):
         if not anyway:
             heap = [each for each in heap if not each[0][0]]
         heapify(heap)
-        shares: dict[int, list[_Share]] = {}
+        portions: dict[int, _Portion] = {}
         given = turn = 0
         while queue and heap:
-            turn = heap[0][1]
-            subscription, held = members[turn][1], queue[0]
-            hand, count = subscription.hand, 1
-            if len(heap) == 1:
-                count = min(held.count, hand.room) if hand.windowed and not anyway else held.count
-            share = shares.setdefault(turn, [])
-            if not share or share[-1].held is not held:
-                share.append(_Share(held))
-            share[-1].parts.append((held.first, count))
-            hand.given += count
-            hand.size += count * held.width
-            if not hand.windowed:
-                self._given[subscription] = self._given.get(subscription, 0) + count
-            given += count
-            self._shorten(queue, count)
-            rank = self._rank(subscription, turn)
-            if rank[0] and not anyway:
-                heappop(heap)
-            else:
-                heapreplace(heap, (rank, turn))
+            held = queue[0]
+            width, at, end = held.width, held.first, held.first + held.count
+            parts: dict[int, list[tuple[int, int]]] = {}
+            while at < end and heap:
+                (closed, full, lags, to_do, _), turn = heap[0]
+                if turn not in parts:
+                    portion = portions.get(turn)
+                    if portion is None:
+                        portion = portions[turn] = _Portion()
+                        self._settle(members[turn][1], portion, anyway=anyway)
+                    parts[turn] = portion.begin(held)
+                portion = portions[turn]
+                count = 1 if len(heap) > 1 else min(end - at, portion.left)
+                parts[turn].append((at, count))
+                at += count
+                portion.left -= count
+                portion.room -= count * width
+                if portion.left and portion.room > 0:
+                    heapreplace(heap, ((closed, full, lags, to_do + count, turn), turn))
+                    continue
+                self._settle(members[turn][1], portion, anyway=anyway)
+                rank = self._rank(members[turn][1], turn)
+                if rank[0] and not anyway:
+                    heappop(heap)
+                else:
+                    heapreplace(heap, (rank, turn))
+            given += at - held.first
+            self._shorten(queue, at - held.first)
         self._turn = first + turn + 1
-        for turn, share in shares.items():
-            for each in share:
-                members[turn][1].hand.size -= each.count * each.held.width
-                self._give_share(members[turn], each, now, fanout)
+        for turn, portion in portions.items():
+            self._settle(members[turn][1], portion, anyway=anyway)
+            members[turn][1].hand.size -= portion.size
+            for share in portion.shares:
+                self._give_share(members[turn], share, now, fanout)
         return given
+
+    def _settle(self, subscription: Subscription, portion: _Portion, *, anyway: bool) -> None:
+        """Count what a portion got, and find out how much more it may get until the member's rank has to be looked at.
+
+        Of the rank only what there is to do changes with each message; all else costs too much to be looked at then.
+        """
+        hand = subscription.hand
+        count, size = portion.got()
+        hand.given += count
+        hand.size += size
+        if not hand.windowed:
+            self._given[subscription] = given = self._given.get(subscription, 0) + count
+            left = subscription.queue - subscription.waiting - given
+            portion.may_have(left if left > 0 else _ALL, _ALL)
+        elif anyway:
+            portion.may_have(_ALL, _ALL)
+        else:
+            portion.may_have(hand.room, MOST_BYTES - hand.size)
 
     def _shorten(self, queue: deque[Held], count: int) -> None:
         """So many of the first in ``queue`` are given, or lost."""
@@ -246,17 +274,17 @@ class GroupRoute(Route):
             self._watch.kept -= held.size
 
     def _give_share(self, member: Member, share: _Share, now: float, fanout: Fanout) -> None:
-        chunk, times = share.held.chunk, share.held.times
-        assert chunk is not None
+        chunk, times = share.chunk, share.times
         if times:
             for at, count in share.parts:
                 for index in range(at, at + count):
                     self._give(member, self.handed_over(chunk, index), now, fanout, times)
-        elif share.count == chunk.count:
+        elif share.parts == [(0, chunk.count)]:
             self._give(member, chunk, now, fanout)
         else:
             data = b"".join([chunk.part(at, count) for at, count in share.parts])
-            self._give(member, Chunk(self, chunk.topic, data, share.count, chunk.born), now, fanout)
+            count = sum([count for _, count in share.parts])
+            self._give(member, Chunk(self, chunk.topic, data, count, chunk.born), now, fanout)
 
     def _give(self, member: Member, chunk: Chunk, now: float, fanout: Fanout, times: int = 0) -> None:
         """Give a member what `Hand.given` counts already."""
@@ -264,7 +292,7 @@ class GroupRoute(Route):
         hand = subscription.hand
         if hand.windowed:
             size = len(chunk.data) + OVERHEAD
-            if self._watch.full:
+            if self._watch.kept >= MOST_KEPT:
                 hand.hold(Held(None, chunk.count, now))
             else:
                 self._watch.kept += size
@@ -468,14 +496,39 @@ class GroupRoute(Route):
 class _Share:
     """What one member gets of some messages that lie together."""
 
-    __slots__ = ("held", "parts")
+    __slots__ = ("chunk", "parts", "times")
 
     def __init__(self, held: Held) -> None:
-        self.held = held
+        assert held.chunk is not None
+        self.chunk = held.chunk
+        self.times = held.times
         self.parts: list[tuple[int, int]] = []
         """The first, and how many."""
 
-    @property
-    def count(self) -> int:
-        """Messages."""
-        return sum([count for _, count in self.parts])
+
+class _Portion:
+    """What one member gets when messages are dealt."""
+
+    __slots__ = ("_left", "_room", "left", "room", "shares", "size")
+
+    def __init__(self) -> None:
+        self.shares: list[_Share] = []
+        self.left = self.room = self._left = self._room = 0
+        """Messages and bytes until the member's rank has to be looked at."""
+        self.size = 0
+        """Bytes that are counted in `Hand.size` in place of the messages, until these are given."""
+
+    def begin(self, held: Held) -> list[tuple[int, int]]:
+        """Some messages of ``held`` are to come. Returns the list for them."""
+        self.shares.append(_Share(held))
+        return self.shares[-1].parts
+
+    def got(self) -> tuple[int, int]:
+        """Messages and bytes since `may_have`."""
+        size = self._room - self.room
+        self.size += size
+        return self._left - self.left, size
+
+    def may_have(self, left: int, room: int) -> None:
+        """So many messages and bytes until the member's rank has to be looked at."""
+        self.left, self.room = self._left, self._room = left, room

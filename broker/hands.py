@@ -125,7 +125,7 @@ class Hand:
         done = min(taken + self.lost - self.taken, unfinished)
         if done <= 0:
             return 0
-        took = now - self.held[0].at
+        took = now - self.held[0].at if self.held else 0.0
         self.moved, self.stalled = now, False
         if took > GOOD_S:
             self.window = max(LEAST, int(self.window * GOOD_S / took))
