@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fanwire import RequestFailed, Subscription
+from fanwire import LocalProtocolError, RequestTimeout, Service, Subscription
 from fanwire.testing import broker_in_memory, client_of
 
 
@@ -87,9 +87,47 @@ async def test_no_echo_for_a_client(autojump_clock: MockClock) -> None:
 
 
 async def test_a_group_begins_with_nothing(autojump_clock: MockClock) -> None:
-    """A snapshot for it is refused by the broker."""
+    """A snapshot for it is refused, before the broker is asked."""
     async with broker_in_memory() as broker, client_of(broker) as client:
-        with pytest.raises(RequestFailed, match="snapshot") as caught:
-            await client.subscribe("a", group="g", snapshot=True).__aenter__()
+        with pytest.raises(LocalProtocolError, match="snapshot") as caught:
+            client.subscribe("a", group="g", snapshot=True)
 
     assert caught.value.code == "bad_option"
+
+
+async def test_a_request_goes_to_a_server_that_answers(autojump_clock: MockClock) -> None:
+    """One that hangs gets two at most; when it is cut off these come to the other one, and say so. Where all hang the
+    request gets its timeout."""
+    seen: list[tuple[int, bool]] = []
+
+    async def answer(service: Service) -> None:
+        async for request in service:
+            seen.append((request.data, request.message.redelivered))
+            await request.reply(request.data)
+
+    async with (
+        broker_in_memory() as broker,
+        client_of(broker) as one,
+        client_of(broker) as other,
+        client_of(broker) as asking,
+        trio.open_nursery() as nursery,
+        one.serve("double", group="g"),
+    ):  # nobody takes what comes
+        async with other.serve("double", group="g") as good:
+            nursery.start_soon(answer, good)
+            asked = [asking.request_many("double", number, timeout_s=60, most=1) for number in range(20)]
+            for each in asked:
+                await each.__aenter__()
+            await wait_all_tasks_blocked()
+            assert len(seen) == 18
+            await one._link._connection.stream.aclose()  # type: ignore[union-attr]
+            replies = [(await anext(aiter(each))).data for each in asked]
+            for each in asked:
+                await each.__aexit__(None, None, None)
+            nursery.cancel_scope.cancel()
+        with pytest.raises(RequestTimeout):
+            await asking.request("double", 1, timeout_s=5)
+
+    assert sorted(replies) == list(range(20))
+    assert sorted({number for number, _ in seen}) == list(range(20))
+    assert 1 <= sum([again for _, again in seen]) <= 2
