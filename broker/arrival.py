@@ -5,7 +5,6 @@ In the order of the bytes: the PROXY header, TLS, and then, with the request, X-
 
 from __future__ import annotations
 
-import socket
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ from .origins import what_to_list, why_refused
 from .peer import Peer, peer_of
 from .proxies import proxies_of
 from .proxy_header import BadProxyHeader, read_proxy_header
+from .unix_socket import AF_UNIX
 
 if TYPE_CHECKING:
     from .config import Config
@@ -56,7 +56,7 @@ async def arrive(session: Session, raw: trio.abc.Stream, due: float) -> trio.abc
                 if address is not None:
                     _move(session, session.peer.behind(address, proxies))
             step = "tls"
-            if session.hub.tls is not None and raw.socket.family != socket.AF_UNIX:
+            if session.hub.tls is not None and raw.socket.family != AF_UNIX:
                 return await _secure(session, raw, session.hub.tls)
     except trio.TooSlowError:
         _turn_away(session, step, "not done in time")

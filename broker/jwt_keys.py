@@ -16,7 +16,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
 from .auth import ALGORITHMS, AuthKey
 
@@ -55,6 +55,23 @@ def load_key(key: AuthKey) -> VerifyingKey:
         raise BadKey(f"{key.file}: {error}") from None
 
 
+def load_signing_key(path: str, algorithm: str) -> Any:
+    """Read the file of a key that JWTs are signed with: a private key as PEM, or for HS256 the secret.
+
+    Raises:
+        BadKey: It cannot be read, or a broker would not accept what it signs with that algorithm.
+    """
+    data = read_file(path)
+    try:
+        if algorithm == "HS256":
+            return _fit(algorithm, None, _secret(data)).material
+        private = _private_key(data)
+        _fit(algorithm, None, private.public_key())
+        return private
+    except BadKey as error:
+        raise BadKey(f"{path}: {error}") from None
+
+
 def read_file(path: str) -> bytes:
     """All of a small file. Raises `BadKey`."""
     try:
@@ -82,22 +99,39 @@ def _public_key(data: bytes) -> Any:
         raise BadKey("this is no public key as PEM ('-----BEGIN PUBLIC KEY-----')") from None
 
 
+def _private_key(data: bytes) -> Any:
+    if b"PUBLIC KEY" in data or b"CERTIFICATE" in data:
+        raise BadKey("this is a public key; signing needs the private one")
+    try:
+        return load_pem_private_key(data, None)
+    except TypeError:
+        raise BadKey("this key needs a password; write it without one first: openssl pkey -in FILE -out NEW") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise BadKey("this is not a private key as PEM ('-----BEGIN PRIVATE KEY-----')") from None
+
+
+def _made_for(material: Any) -> str:
+    """The algorithm of a key; an empty text where it is for none of ours."""
+    if isinstance(material, RSAPublicKey):
+        return "RS256"
+    if isinstance(material, EllipticCurvePublicKey) and isinstance(material.curve, SECP256R1):
+        return "ES256"
+    return "EdDSA" if isinstance(material, Ed25519PublicKey) else ""
+
+
 def _fit(algorithm: str, kid: str | None, material: Any) -> VerifyingKey:
     """The key, if it is one for that algorithm and strong enough."""
     if algorithm == "HS256":
         if len(material) < MIN_SECRET:
             raise BadKey(f"the secret has {len(material)} bytes; HS256 needs {MIN_SECRET} or more, drawn at random")
         good = isinstance(material, bytes)
-    elif algorithm == "RS256":
-        good = isinstance(material, RSAPublicKey)
-        if good and material.key_size < MIN_RSA_BITS:
-            raise BadKey(f"the RSA key has {material.key_size} bits; RS256 needs {MIN_RSA_BITS} or more")
-    elif algorithm == "ES256":
-        good = isinstance(material, EllipticCurvePublicKey) and isinstance(material.curve, SECP256R1)
     else:
-        good = algorithm == "EdDSA" and isinstance(material, Ed25519PublicKey)
+        good = algorithm == _made_for(material)
+        if good and algorithm == "RS256" and material.key_size < MIN_RSA_BITS:
+            raise BadKey(f"the RSA key has {material.key_size} bits; RS256 needs {MIN_RSA_BITS} or more")
     if not good:
-        raise BadKey(f"this is no key for {algorithm}")
+        other = _made_for(material)
+        raise BadKey(f"this is no key for {algorithm}{f', but one for {other}' if other else ''}")
     return VerifyingKey(algorithm, kid, material)
 
 

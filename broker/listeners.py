@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import errno
+
 import trio
 
 from .config import Config
 from .exposure import check_bound
 from .unix_socket import UnixSocket, listen_on
+
+EVERY_ADDRESS = ("::", "*")
+"""Hosts that stand for all addresses of the machine, IPv4 and IPv6. ``0.0.0.0`` stands for those of IPv4."""
+
+
+def in_url(host: str) -> str:
+    """A host as it stands in a URL: an IPv6 address in brackets (RFC 3986 section 3.2.2)."""
+    host = "::" if host in EVERY_ADDRESS else host
+    return f"[{host}]" if ":" in host else host
+
+
+# Of IPv4 and IPv6 one may be taken on a port that is free for the other.
+_ATTEMPTS = 20
 
 
 class Listeners:
@@ -78,8 +93,27 @@ async def open_listeners(config: Config) -> Listeners:
     return opened
 
 
+async def _open(host: str | None, port: int, backlog: int) -> list[trio.SocketListener]:
+    """Open every address of a host on the same port, also where any free one will do."""
+    listeners = await trio.open_tcp_listeners(port, host=host, backlog=backlog)
+    for _ in range(_ATTEMPTS):
+        ports = [listener.socket.getsockname()[1] for listener in listeners]
+        if len(set(ports)) <= 1:
+            break
+        # Each address got a free port of its own: try to have the first one for all of them.
+        for listener in listeners:
+            listener.socket.close()
+        try:
+            listeners = await trio.open_tcp_listeners(ports[0], host=host, backlog=backlog)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            listeners = await trio.open_tcp_listeners(port, host=host, backlog=backlog)
+    return listeners
+
+
 async def _listen(config: Config, host: str, port: int) -> list[trio.SocketListener]:
-    listeners = await trio.open_tcp_listeners(port, host=host, backlog=config.backlog)
+    listeners = await _open(None if host in EVERY_ADDRESS else host, port, config.backlog)
     try:
         check_bound(config, host, [listener.socket.getsockname()[0] for listener in listeners])
     except ValueError:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import socket
-
 import attrs
 import trio
 
 from .client_certificate import ClientCertificate
 from .proxies import UNIX, Proxies, address_of
 from .remote import remote_of
+from .unix_socket import AF_UNIX
 
 
 @attrs.frozen
@@ -56,7 +55,7 @@ def peer_of(stream: trio.abc.Stream, proxies: Proxies) -> Peer:
 
 
 def _address_of(stream: trio.SocketStream) -> str:
-    if stream.socket.family == socket.AF_UNIX:
+    if stream.socket.family == AF_UNIX:
         return UNIX
     try:
         return str(address_of(stream.socket.getpeername()[0]))

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import gc
-import resource
+
+try:
+    import resource
+except ModuleNotFoundError:  # Windows: there is no such limit
+    _RESOURCE = False
+else:
+    _RESOURCE = True
 
 
 def tune() -> None:
@@ -18,8 +24,13 @@ def tune() -> None:
     raise_open_files()
 
 
-def raise_open_files() -> int:
-    """Raise the soft limit on open files to the hard one; return it. Each client takes one."""
+def raise_open_files() -> int | None:
+    """Raise the soft limit on open files to the hard one; return it. Each client takes one.
+
+    None where there is no such limit.
+    """
+    if not _RESOURCE:
+        return None
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import socket
-
 import trio
+
+from .unix_socket import AF_UNIX
 
 
 def remote_of(stream: trio.abc.Stream) -> str:
@@ -13,7 +13,7 @@ def remote_of(stream: trio.abc.Stream) -> str:
         stream = stream.transport_stream
     if not isinstance(stream, trio.SocketStream):
         return ""
-    if stream.socket.family == socket.AF_UNIX:
+    if stream.socket.family == AF_UNIX:
         return "unix"
     try:
         host, port = stream.socket.getpeername()[:2]

@@ -24,7 +24,7 @@ from .fanout import time_stamp
 from .foreign_patterns import warn_of_foreign_patterns
 from .hub import Hub
 from .kick import kick
-from .listeners import Listeners, open_listeners
+from .listeners import Listeners, in_url, open_listeners
 from .log import log
 from .reload import reload, watch_expiry
 from .reports import ConnectionInfo, look_at
@@ -75,8 +75,8 @@ class Broker:
         """Where clients reach it; none without a port and a Unix socket."""
         urls = []
         if self.port is not None:
-            host = f"[{self.config.host}]" if ":" in str(self.config.host) else self.config.host
-            urls.append(f"{'wss' if self.config.tls else 'ws'}://{host}:{self.port}{self.config.path}")
+            scheme, host = "wss" if self.config.tls else "ws", in_url(str(self.config.host))
+            urls.append(f"{scheme}://{host}:{self.port}{self.config.path}")
         if self._unix_path is not None:
             urls.append(f"ws+unix:{self._unix_path}")
         return tuple(urls)

@@ -10,6 +10,9 @@ import stat
 import attrs
 import trio
 
+AF_UNIX: int | None = getattr(socket, "AF_UNIX", None)
+"""The family of Unix sockets; None where there are none, as on Windows."""
+
 
 @attrs.frozen
 class UnixSocket:
@@ -38,8 +41,10 @@ def listen_on(path: str, mode: str, backlog: int) -> UnixSocket:
         backlog: Connections that wait to be accepted.
 
     Raises:
-        OSError: It cannot be made; EADDRINUSE: somebody listens there, or it is no socket.
+        OSError: It cannot be made, or the system has none; EADDRINUSE: somebody listens there, or it is no socket.
     """
+    if AF_UNIX is None:
+        raise OSError(errno.EAFNOSUPPORT, "this system has no Unix sockets", path)
     _remove_stale(path)
     ours = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

@@ -71,7 +71,19 @@ def config() -> None:
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path), default=DEFAULT_FILE)
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
 def init(file: Path, force: bool) -> None:
-    """Write FILE (fanwire.toml) with every setting at its default, commented out, and what it is for."""
+    """Write FILE (fanwire.toml) with every setting at its default, commented out, and what it is for.
+
+    \b
+    Examples:
+      fanwire config init
+      fanwire config init /etc/fanwire/fanwire.toml --force
+
+    \b
+    Exit status:
+      0  written
+      1  the file is there already, or cannot be written
+      2  wrong usage
+    """
     try:
         with file.open("w" if force else "x", encoding="utf-8") as stream:
             stream.write(template())
@@ -94,7 +106,20 @@ def template() -> str:
 @config.command(short_help="Check a file.")
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 def check(file: Path | None) -> int:
-    """Check FILE: by default the one of FANWIRE_CONFIG, or fanwire.toml; of the environment only the names."""
+    """Check FILE: by default the one of FANWIRE_CONFIG, or fanwire.toml; of the environment only the names.
+
+    What may be a mistake, such as a rule with the wildcards of MQTT, is a warning.
+
+    \b
+    Example:
+      fanwire config check fanwire.toml
+
+    \b
+    Exit status:
+      0   the settings are good
+      2   wrong usage
+      78  they cannot be used; each mistake is told with file and line
+    """
     from .serve import serve
 
     path = file or Path(os.environ.get("FANWIRE_CONFIG") or DEFAULT_FILE)
@@ -131,7 +156,19 @@ def resolved(path: Path | None, given: Mapping[str, Given]) -> Settings | None:
 )
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def show(options: tuple[str, ...]) -> int:
-    """Show each setting that `fanwire serve` would have with these OPTIONS, and where it comes from; no secrets."""
+    """Show each setting that `fanwire serve` would have with these OPTIONS, and where it comes from; no secrets.
+
+    \b
+    Examples:
+      fanwire config show
+      fanwire config show --config fanwire.toml --port 9000
+
+    \b
+    Exit status:
+      0   shown
+      2   wrong usage
+      78  the settings cannot be used
+    """
     from .serve import serve
 
     with serve.make_context("fanwire serve", list(options)) as context:

@@ -12,9 +12,9 @@ import click
 import trio
 
 from fanwire.broker import Broker, Config
+from fanwire.broker.listeners import in_url
 from fanwire.broker.log import log
 from fanwire.broker.process import tune
-from fanwire.client.cli.command import Command
 from fanwire.client.cli.output import OutputClosed, OutputFailed, say
 from fanwire.client.cli.running import run
 
@@ -22,18 +22,20 @@ from .config_file import EX_CONFIG, BadSettings, Settings, given_by, resolve
 from .configuration import resolved
 from .environment import complain
 from .logs import FORMATS, LEVELS, LogFormat, change_level, configure_logs
+from .serve_help import ServeCommand, help_all_option
 from .settings import settings_options
 from .systemd import Notifier
 
 
-@click.command(cls=Command, short_help="Run a broker.")
+@click.command(cls=ServeCommand, short_help="Run a broker.")
 @click.option(
     "--config",
     "config_file",
     type=click.Path(path_type=Path),
     envvar="FANWIRE_CONFIG",
     metavar="FILE",
-    help="Settings, as TOML (`fanwire config init` writes one). Environment variables and options override it.",
+    help="Settings, as TOML (`fanwire config init` writes one). Environment variables and options override it."
+    "  [default: no file]",
 )
 @settings_options
 @click.option(
@@ -53,6 +55,7 @@ from .systemd import Notifier
     envvar="FANWIRE_LOG_LEVEL",
     help="What is logged.",
 )
+@help_all_option
 @click.pass_context
 def serve(context: click.Context, /, config_file: Path | None, **_options: Any) -> int:
     """Run a broker until SIGTERM or Ctrl-C.
@@ -61,12 +64,15 @@ def serve(context: click.Context, /, config_file: Path | None, **_options: Any) 
 
     The first SIGTERM or SIGINT drains: no new clients, every client is sent away and told when to come back, what is
     queued goes out, and the exit status is 0. A second one ends the broker at once. SIGHUP reads the files of --config,
-    --auth-file and --tls-cert again. Every option has a variable: FANWIRE_PORT for --port.
+    --auth-file and --tls-cert again. Every option but --rule has a variable: FANWIRE_PORT for --port.
+
+    --help shows the most common options, --help-all shows all of them. Where the value may be none, the text says what
+    that means.
 
     \b
     Examples:
       fanwire serve
-      fanwire serve --host 0.0.0.0 --tls-cert fullchain.pem --tls-key key.pem --auth-file auth.toml
+      fanwire serve --host :: --tls-cert fullchain.pem --tls-key key.pem --auth-file auth.toml
       fanwire serve --host none --unix-path /run/fanwire/fanwire.sock
       fanwire serve --config fanwire.toml
       fanwire serve --queue 1000 --max-pending 4MiB --stall-timeout 3
@@ -90,6 +96,9 @@ def serve(context: click.Context, /, config_file: Path | None, **_options: Any) 
     return run(_serve, settings, partial(resolve, config_file, given), config_file is not None)
 
 
+_SIGHUP: signal.Signals | None = getattr(signal, "SIGHUP", None)  # Windows does not have it
+
+
 class Unusable(click.ClickException):
     """Settings that turn out to be no good only when the broker listens."""
 
@@ -104,7 +113,7 @@ async def _serve(settings: Settings, again: Callable[[], Settings], from_file: b
     systemd = Notifier()
     # Without files there is nothing to read again, and SIGHUP is what it always was: the terminal has gone.
     has_files = from_file or settings.config.auth is not None or settings.config.tls is not None
-    watched = {signal.SIGHUP} if has_files else set()
+    watched = {_SIGHUP} if has_files and _SIGHUP is not None else set()
     # Watched from before the line that says that it listens: who reads the line may send a signal at once.
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, *watched) as signals:
         async with trio.open_nursery() as nursery:
@@ -114,7 +123,7 @@ async def _serve(settings: Settings, again: Callable[[], Settings], from_file: b
             nursery.start_soon(broker.watch_lag)
             systemd.ready()
             nursery.start_soon(systemd.keep_telling, partial(_status, broker))
-            while (number := await anext(signals)) == signal.SIGHUP:
+            while (number := await anext(signals)) == _SIGHUP:
                 systemd.reloading()
                 systemd.reloaded(await _reload(broker, again))
             log.info("draining", signal=signal.Signals(number).name)
@@ -136,8 +145,8 @@ def _admin(broker: Broker) -> dict[str, str]:
     """Where operators ask, if they have a port of their own; for the log."""
     if broker.admin_port is None:
         return {}
-    host, scheme = broker.config.admin_host, "https" if broker.config.tls else "http"
-    return {"admin": f"{scheme}://{f'[{host}]' if ':' in host else host}:{broker.admin_port}/"}
+    scheme = "https" if broker.config.tls else "http"
+    return {"admin": f"{scheme}://{in_url(broker.config.admin_host)}:{broker.admin_port}/"}
 
 
 def _status(broker: Broker) -> str:
@@ -187,7 +196,7 @@ async def _drain(broker: Broker, signals: AsyncIterator[int]) -> int:
 
     async def end_at_second_signal() -> None:
         nonlocal status
-        while (number := await anext(signals)) == signal.SIGHUP:
+        while (number := await anext(signals)) == _SIGHUP:
             pass
         status = 128 + number
         nursery.cancel_scope.cancel()
@@ -204,7 +213,7 @@ def cannot_listen(config: Config, error: OSError) -> click.ClickException:
     """What to do about an address that cannot be had."""
     if error.filename is not None and error.filename == config.unix_path:
         return click.ClickException(f"{config.unix_path}: {error.strerror}; choose another file with --unix-path")
-    where = f"{config.host}:{config.port}"
+    where = f"{in_url(str(config.host))}:{config.port}"
     if error.errno == errno.EADDRINUSE:
         return click.ClickException(f"{where} is in use: another broker? choose another with --port")
     if error.errno in (errno.EACCES, errno.EPERM):

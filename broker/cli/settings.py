@@ -100,7 +100,9 @@ def unknown(name: str, known: Iterable[str]) -> str:
 
 
 def texts_of(value: str) -> tuple[str, ...]:
-    """Texts with commas between them, for `type=`."""
+    """Texts with commas between them, for `type=`; "none" is an empty list."""
+    if value.strip().lower() == "none":
+        return ()
     return tuple(text.strip() for text in value.split(",") if text.strip())
 
 
@@ -175,8 +177,9 @@ class Setting:
         """The click option, with the default of `Config`."""
         if self.multiple:
             return click.option(
-                self.option, self.field, type=self.type, metavar=self.metavar, multiple=True, help=f"{self.help}."
-            )
+                self.option, self.field, type=self.type, metavar=self.metavar, multiple=True,
+                help=f"{self.help}.  [default: no rules]",
+            )  # fmt: skip
         help_text = f"{self.help} ('none': {self.none})" if self.may_be_none else self.help
         return click.option(
             self.option,
@@ -192,18 +195,20 @@ class Setting:
 
 SETTINGS = (
     Setting(
-        "host", str, "ADDRESS", "Address to listen on; 0.0.0.0 opens the broker to the network",
+        "host", str, "ADDRESS",
+        "Address to listen on, or a name; 0.0.0.0 stands for all addresses of IPv4, :: for all of IPv4 and IPv6",
         may_be_none=True, none="no TCP port",
     ),
     Setting("port", whole, "PORT", "TCP port to listen on; 0 takes any free one"),
     Setting("path", str, "PATH", "Request path of the WebSocket endpoint"),
     Setting("backlog", _COUNT, "N", "Connections that the kernel keeps until they are accepted"),
-    Setting("unix_path", str, "FILE", "Unix socket to listen on, too", may_be_none=True, none="none"),
+    Setting("unix_path", str, "FILE", "Unix socket to listen on, too", may_be_none=True, none="no Unix socket"),
     Setting("unix_mode", str, "MODE", "Who may connect to the Unix socket: permissions of its file, in octal"),
     Setting("admin_host", str, "ADDRESS", "Address of the operators' own port"),
     Setting(
         "admin_port", whole, "PORT",
-        "A second TCP port, for HTTP: what is for operators is served on no other", may_be_none=True, none="none",
+        "A second TCP port, for HTTP: what is for operators is served on no other", may_be_none=True,
+        none="no such port",
     ),
     Setting(
         "allowed_origins", texts_of, "ORIGINS",
@@ -227,6 +232,7 @@ SETTINGS = (
     Setting(
         "unlimited_addresses", str, "NETWORKS",
         "Where the limits on addresses do not apply: proxies whose clients cannot be told apart", may_be_none=True,
+        none="they apply everywhere",
     ),
     Setting("max_subscriptions", _COUNT, "N", "Subscriptions of one connection", may_be_none=True),
     Setting("max_total_subscriptions", _COUNT, "N", "Subscriptions of all connections", may_be_none=True),
@@ -249,12 +255,13 @@ SETTINGS = (
     Setting(
         "idle_timeout_s", _SECONDS, "SECONDS",
         "A client that is subscribed to nothing and says nothing for so long is closed", may_be_none=True,
+        none="never",
     ),
     Setting("queue", _COUNT, "N", "Messages that may wait for a subscription that asks for nothing else"),
     Setting(
         "queue_grace_s", _SECONDS, "SECONDS",
         "Age of the oldest waiting message from which on queue counts, for a subscription that asked for no queue",
-        may_be_none=True,
+        may_be_none=True, none="queue counts at once",
     ),
     Setting("max_queue", _COUNT, "N", "The most messages that a subscription may ask to have waiting"),
     Setting("max_pending_bytes", bytes_of, "BYTES", "Bytes that may wait for one connection", may_be_none=True),
@@ -264,6 +271,7 @@ SETTINGS = (
     Setting(
         "stall_timeout_s", _SECONDS, "SECONDS",
         "A client that takes not one byte for so long, though something waits for it, is dropped", may_be_none=True,
+        none="never",
     ),
     Setting("max_age_s", _SECONDS, "SECONDS", "Age that the oldest waiting message may reach", may_be_none=True),
     Setting(
@@ -283,9 +291,12 @@ SETTINGS = (
     Setting(
         "report_interval_s", _SECONDS, "SECONDS",
         "How often $sys.stats and $sys.connections are published while somebody listens", may_be_none=True,
+        none="only when somebody begins to",
     ),
     Setting("presence_grace_s", _SECONDS, "SECONDS", "Time that a client has to come back before it counts as gone"),
-    Setting("ping_interval_s", _SECONDS, "SECONDS", "Silence after which a client is pinged", may_be_none=True),
+    Setting(
+        "ping_interval_s", _SECONDS, "SECONDS", "Silence after which a client is pinged", may_be_none=True, none="never"
+    ),
     Setting("ping_timeout_s", _SECONDS, "SECONDS", "Time a pinged client has to show a sign of life"),
     Setting("handshake_timeout_s", _SECONDS, "SECONDS", "Time from the connection to the finished handshake"),
     Setting("hello_timeout_s", _SECONDS, "SECONDS", "Time from the handshake to HELLO, with --require-hello"),
@@ -312,21 +323,22 @@ FLAGS = {
 """Settings that are either true or false."""
 
 _TLS = {
-    "cert": ("FILE", "Speak TLS with this certificate, as PEM, and those behind it"),
-    "key": ("FILE", "Its private key, as PEM; without it it is in the file of the certificate"),
-    "client_ca": ("FILE", "Authorities whose client certificates are taken, as PEM"),
-    "client_certs": ("|".join(CLIENT_CERTS), "Whether clients are asked for a certificate"),
-    "min_version": ("|".join(MIN_VERSIONS), "The oldest TLS that is spoken"),
+    "cert": ("FILE", "Speak TLS with this certificate, as PEM, and those behind it", "no TLS"),
+    "key": ("FILE", "The private key of the certificate, as PEM", "it is in the file of the certificate"),
+    "client_ca": ("FILE", "Authorities whose client certificates are taken, as PEM", "no file"),
+    "client_certs": ("|".join(CLIENT_CERTS), "Whether clients are asked for a certificate", "none"),
+    "min_version": ("|".join(MIN_VERSIONS), "The oldest TLS that is spoken", "1.2"),
 }
-"""The section `tls`, piece by piece."""
+"""The section `tls`, piece by piece: what stands for the value, the help, and what holds without it."""
 
 
 def _tls_options(command: _Command) -> _Command:
-    for name, (metavar, text) in reversed(_TLS.items()):
+    for name, (metavar, text, default) in reversed(_TLS.items()):
         option = f"--tls-{name.replace('_', '-')}"
         command = click.option(
-            option, f"tls_{name}", type=str, metavar=metavar, envvar=variable_of(f"tls_{name}"), help=f"{text}."
-        )(command)
+            option, f"tls_{name}", type=str, metavar=metavar, envvar=variable_of(f"tls_{name}"),
+            help=f"{text}.  [default: {default}]",
+        )(command)  # fmt: skip
     return command
 
 
@@ -342,7 +354,7 @@ def settings_options(command: _Command) -> _Command:
     command = _tls_options(command)
     command = click.option(
         "--auth-file", "auth", type=str, envvar="FANWIRE_AUTH_FILE", metavar="FILE",
-        help="Who may come in and what they may do, as TOML; without it everybody may do everything.",
+        help="Who may come in and what they may do, as TOML.  [default: no file; everybody may do everything]",
     )(command)  # fmt: skip
     for setting in reversed(SETTINGS):
         command = setting.as_option()(command)
@@ -354,7 +366,7 @@ def _written(default: object, metavar: str) -> str:
     if default is None:
         return "none"
     if isinstance(default, tuple):
-        return ",".join(default)
+        return ",".join(default) or "none"
     if metavar == "BYTES" and isinstance(default, int):
         for unit, size in (("MiB", 1024**2), ("KiB", 1024)):
             if default % size == 0:

@@ -71,6 +71,12 @@ def new(
     Examples:
       fanwire token new --user feeder --role publisher
       fanwire token new --user alice --key private.pem --algorithm EdDSA --seconds 600
+
+    \b
+    Exit status:
+      0  made
+      1  the key cannot be read, or is not one of the algorithm
+      2  wrong usage
     """
     if (key is None) is not (algorithm is None):
         raise click.UsageError("--key and --algorithm belong together", click.get_current_context())
@@ -100,15 +106,17 @@ def _quoted(text: str) -> str:
 def _signed(claims: Mapping[str, object], key: Path, algorithm: str, kid: str | None, seconds: int) -> str:
     import jwt  # slow to import, and needed for this alone
 
-    now = int(time.time())
-    data = key.read_bytes()
-    material = data.removesuffix(b"\n").removesuffix(b"\r") if algorithm == "HS256" else data
+    from fanwire.broker.jwt_keys import BadKey, load_signing_key
+
     try:
-        return jwt.encode(
-            {**claims, "iat": now, "exp": now + seconds}, material, algorithm, {"kid": kid} if kid is not None else None
-        )
-    except (jwt.PyJWTError, ValueError, TypeError) as error:
-        raise click.ClickException(f"{key} cannot sign with {algorithm}: {error}") from None
+        material = load_signing_key(str(key), algorithm)
+    except BadKey as error:
+        reason = str(error).removeprefix(f"{key}: ")
+        raise click.ClickException(f"{key} cannot sign with {algorithm}: {reason}") from None
+    now = int(time.time())
+    return jwt.encode(
+        {**claims, "iat": now, "exp": now + seconds}, material, algorithm, {"kid": kid} if kid is not None else None
+    )
 
 
 @token.command(short_help="See what a broker would say to a token.")
@@ -126,6 +134,12 @@ def check(auth_file: str, publishes: tuple[str, ...], subscribes: tuple[str, ...
     \b
     Example:
       fanwire token check --auth-file auth.toml --publish stocks.AAPL < token.txt
+
+    \b
+    Exit status:
+      0  accepted, and it allows what was asked for
+      1  not accepted, not allowed, or the file cannot be used
+      2  wrong usage
     """
     try:
         identity = Authenticator(read_auth(auth_file)).authenticate(read_text(read_whole(_LONGEST)).strip())

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import trio
+
+from ..unix_socket import AF_UNIX
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -34,7 +35,7 @@ def _ends_here(stream: trio.abc.Stream) -> bool:
         stream = stream.transport_stream
     if not isinstance(stream, trio.SocketStream):
         return True  # `Broker.open_stream`: the same process
-    if stream.socket.family == socket.AF_UNIX:
+    if stream.socket.family == AF_UNIX:
         return True
     try:
         address: str = stream.socket.getpeername()[0]

@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
 from fanwire.broker import read_auth
 from fanwire.broker.authenticator import Authenticator
 from fanwire.commandline import run
 from tests.integration.cli_programs import started
-from tests.keys import EDDSA, HS256, Pair, known
+from tests.keys import EDDSA, ES256, HS256, RS256, Pair, known
 
 ROLES = """
 [auth]
@@ -116,3 +118,40 @@ def test_commands_take_the_token_from_the_environment(tmp_path: Path, monkeypatc
     assert "FANWIRE_TOKEN: a token is a text of visible ASCII" in ends[2][1]
     assert "a token is needed here" in ends[3][1]
     assert all(error.startswith("error: ") for _, error in ends[1:])
+
+
+_PEM = (Encoding.PEM, PrivateFormat.PKCS8)
+_CURVE = ec.generate_private_key(ec.SECP384R1()).private_bytes(*_PEM, NoEncryption())
+_SHORT = rsa.generate_private_key(65537, 1024).private_bytes(*_PEM, NoEncryption())
+_LOCKED = ed25519.Ed25519PrivateKey.generate().private_bytes(*_PEM, BestAvailableEncryption(b"secret"))
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "key", "reason"),
+    [
+        ("RS256", ES256.private, "this is no key for RS256, but one for ES256"),
+        ("ES256", EDDSA.private, "this is no key for ES256, but one for EdDSA"),
+        ("EdDSA", RS256.private, "this is no key for EdDSA, but one for RS256"),
+        ("ES256", _CURVE, "this is no key for ES256"),
+        ("RS256", _SHORT, "the RSA key has 1024 bits; RS256 needs 2048 or more"),
+        ("EdDSA", EDDSA.public, "this is a public key; signing needs the private one"),
+        ("EdDSA", _LOCKED, "this key needs a password; write it without one first"),
+        ("EdDSA", b"what?", "this is not a private key as PEM"),
+        ("ES256", b"\xff\x00", "this is not a private key as PEM"),
+        ("HS256", b"short", "the secret has 5 bytes; HS256 needs 32 or more"),
+        ("HS256", b"", "the secret has 0 bytes; HS256 needs 32 or more"),
+        ("HS256", EDDSA.private, "this is a key of another sort, not the secret of an HMAC"),
+    ],
+)
+def test_a_wrong_key_is_told(
+    algorithm: str, key: bytes, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In one line, before a token is made that no broker accepts."""
+    file = tmp_path / "key"
+    file.write_bytes(key)
+
+    assert run(["token", "new", "--user", "a", "--key", str(file), "--algorithm", algorithm]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"error: {file} cannot sign with {algorithm}: {reason}")
+    assert err.count("\n") == 1

@@ -6,16 +6,22 @@ only be handed bytes and waited for: `TaskWriter` never takes anything at once.
 
 from __future__ import annotations
 
-import fcntl
 import socket
 import sys
-import termios
 from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
 import trio
 
 from .memory import MemoryStream
+
+try:
+    import fcntl
+    import termios
+except ModuleNotFoundError:  # Windows: there nothing is known of what is on the way
+    _TIOCOUTQ = None
+else:
+    _TIOCOUTQ = termios.TIOCOUTQ
 
 # A stream that can only be waited for shows no progress inside one `send_all`. Small slices keep the stall measure
 # honest: 16 KiB is one TLS record.
@@ -189,8 +195,10 @@ def _acknowledged(of: socket.socket | trio.socket.SocketType) -> int | None:
 
 
 def _in_flight(descriptor: int) -> int:
+    if _TIOCOUTQ is None:
+        return 0
     try:
-        answer = fcntl.ioctl(descriptor, termios.TIOCOUTQ, b"\0\0\0\0")
+        answer = fcntl.ioctl(descriptor, _TIOCOUTQ, b"\0\0\0\0")
     except (OSError, ValueError):
         return 0
     return int.from_bytes(answer, sys.byteorder)

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 import fanwire
 from fanwire import __main__, commandline
 from fanwire.broker import Config
+from fanwire.broker.cli.serve_help import COMMON, GROUPS
 from fanwire.broker.cli.settings import FLAGS, SETTINGS, bytes_of
 from fanwire.client import cli as client_cli
 from fanwire.client.cli.command import Command
@@ -334,3 +335,57 @@ def test_a_check_tells_wildcards_of_other_systems(capsys: pytest.CaptureFixture[
         f"warning: {file}:4: rules[1]",
         f"warning: {file}:7: auth.roles[0].publish",
     ]
+
+
+def _serve_help(capsys: pytest.CaptureFixture[str], option: str) -> list[str]:
+    """The words of the help of `fanwire serve`."""
+    assert run(["serve", option]) == 0
+    return capsys.readouterr().out.split()
+
+
+def test_the_help_of_serve_fits_a_screen_or_two(capsys: pytest.CaptureFixture[str]) -> None:
+    """The dozen that matter first, each of them an option, and the way to the others."""
+    names = {param.name: max(param.opts, key=len) for param in _command("serve").params}
+    words = _serve_help(capsys, "--help")
+
+    assert len(COMMON) == 12
+    assert [names[name] for name in COMMON if names[name] not in words] == []
+    assert "--help-all" in words
+    assert "--conflating-buffer" not in words
+
+
+def test_all_options_of_serve_are_shown_once_and_in_a_group(capsys: pytest.CaptureFixture[str]) -> None:
+    """With what holds where they are not given."""
+    options = [param for param in _command("serve").params if isinstance(param, click.Option)]
+    grouped = [name for names in GROUPS.values() for name in names]
+    words = _serve_help(capsys, "--help-all")
+    listed = [max(option.opts, key=len) for option in options]
+    valued = [option for option in options if not option.is_flag]
+
+    assert len(set(grouped)) == len(grouped)
+    assert {option.name for option in options} - {"help_all"} == set(grouped)
+    assert [name for name in listed if name not in words] == []
+    assert words.count("[default:") == len(valued)
+
+
+def test_what_none_means_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of every option that takes it, and of no other; and none where an option has that default is taken."""
+    text = " ".join(_serve_help(capsys, "--help-all"))
+    rows = [setting for setting in SETTINGS if setting.may_be_none]
+
+    assert text.count("('none': ") == len(rows)
+    for setting in SETTINGS:
+        if not setting.multiple:
+            default = _command("serve").make_context("serve", []).params[setting.field]
+            if default in (None, ()):
+                given = [setting.option, "none"]
+                assert _command("serve").make_context("serve", given).params[setting.field] == default
+
+
+def test_every_command_has_examples_and_exit_statuses() -> None:
+    """Those of groups, too: in the command's own help, or in that of its group."""
+    commands = dict(_all_commands(root))
+    helps = {name: f"{command.help}" for name, command in commands.items() if not command.hidden}
+
+    assert [name for name, text in helps.items() if "Example" not in text] == []
+    assert [name for name, text in helps.items() if "Exit status" not in text] == []
