@@ -69,10 +69,11 @@ async def publish_batch(hub: Hub, request: Request) -> Answer:
     due = trio.current_effective_deadline() - min(1.0, hub.config.http_request_timeout_s / 10)
     results, turn = [], Turn()
     for item in items:
-        with trio.move_on_at(due) as in_time:
-            results.append(await _publish_item(hub, request.caller, item))
-        if in_time.cancelled_caught:  # while it waited, so it is not published
-            results.append({"error": _TOO_LATE.as_map()})
+        result = None
+        if trio.current_time() < due:
+            with trio.move_on_at(due):  # cancelled while it waits: then it is not published
+                result = await _publish_item(hub, request.caller, item)
+        results.append(result or {"error": _TOO_LATE.as_map()})
         await turn.pause()
     bad = sum(["error" in result for result in results])
     status = HTTPStatus.MULTI_STATUS if bad else HTTPStatus.OK

@@ -452,7 +452,7 @@ async def test_lines_that_end_with_lf_alone(autojump_clock: MockClock) -> None:
 
 
 async def test_a_batch_that_waits_is_answered_for_each_message(autojump_clock: MockClock) -> None:
-    """Those that need not wait are published, and the answer says so: whoever sends the rest again doubles nothing."""
+    """What is published by then is said to be: whoever sends the rest again doubles nothing."""
     rules = (TopicRule(pattern="slow", publisher_wait_s=100.0),)
     async with serving(rules=rules, http_request_timeout_s=10.0) as broker:
         reader = await subscribed(broker, "fast")
@@ -467,9 +467,9 @@ async def test_a_batch_that_waits_is_answered_for_each_message(autojump_clock: M
 
         assert answer.status == 207
         codes = [result.get("error", {}).get("code") for result in answer.json["results"]]
-        assert codes == [None, "unavailable", None, "unavailable"]
+        assert codes == [None, "unavailable", "unavailable", "unavailable"]
         assert trio.current_time() - began < 10
-        assert await reader.payloads(2) == [b'"fast"'] * 2
+        assert await reader.payloads(1) == [b'"fast"']
         assert lagging is not None
 
 
