@@ -381,7 +381,7 @@ class Client:
 
 def wall_clock_us(stage: Stage) -> int:
     """The broker's wall clock goes with the mock clock."""
-    return 1_000_000_000 + int(stage.now * 1_000_000)
+    return 1_700_000_000_000_000 + int(stage.now * 1_000_000)
 
 
 class MemoryOfTopics(RuleBasedStateMachine):
