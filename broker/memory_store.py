@@ -11,6 +11,7 @@ import time
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from hashlib import blake2b
 from heapq import heappop, heappush, heapreplace
 from operator import itemgetter
 from typing import TYPE_CHECKING, TypeAlias
@@ -33,13 +34,15 @@ _BLOCK = 280
 _ONE, _TWO = _BLOCK + _EACH, _BLOCK + 2 * _EACH
 
 # A last value beside its bytes: a tuple, a stamp, the head of an object, and its place among all last values.
-_LAST = 260
+_LAST = 210
 
 # A topic that remembers something, beside its name: its object, and its places by name and by number.
-_TOPIC = 320
+_TOPIC = 300
 
-# An id of a publish beside its bytes: a text, an offset, and its place in a dict.
-_ID = 200
+# An id of a publish beside its bytes: a text, an offset, and its place in a dict. Of one that is longer than that, in
+# characters, only a hash is remembered: it may be as long as a message.
+_ID = 170
+_LONGEST_ID = 64
 
 # What is done for one publish, in steps of 1 to 2 µs each, to keep the oldest in sight before there is too much; and
 # when there is, some more than that, and one for so many bytes of it.
@@ -104,8 +107,8 @@ class MemoryKept:
         self._begin = 0
         self.size = 0
         """Bytes of the messages kept."""
-        self.ids: OrderedDict[str, int] | None = None
-        """`msg_id` of the last few publishes that had one, and their offsets."""
+        self.ids: OrderedDict[str | bytes, int] | None = None
+        """`msg_id` of the last few publishes that had one, or its hash, and their offsets."""
         self.listed = 0
         """In which of the store's heaps it is."""
 
@@ -290,13 +293,13 @@ class MemoryKept:
 
     def remember_id(self, msg_id: str, offset: int) -> None:
         """See `Kept.remember_id`."""
-        store = self.store
+        store, known = self.store, _short(msg_id)
         if self.ids is None:
             self.ids = OrderedDict()
             store.have_ids[self] = None
-        if msg_id not in self.ids:
-            store.size += _size_of_id(msg_id)
-        self.ids[msg_id] = offset
+        if known not in self.ids:
+            store.size += _size_of_id(known)
+        self.ids[known] = offset
         if len(self.ids) > KEPT_IDS:
             store.size -= _size_of_id(self.ids.popitem(last=False)[0])
         if store.size > store.nearly:
@@ -306,22 +309,26 @@ class MemoryKept:
         """Those of publishes with smaller offsets go."""
         ids, store = self.ids, self.store
         while ids:
-            msg_id, offset = next(iter(ids.items()))
+            known, offset = next(iter(ids.items()))
             if offset >= before:
                 return
-            del ids[msg_id]
-            store.size -= _size_of_id(msg_id)
+            del ids[known]
+            store.size -= _size_of_id(known)
         if ids is not None:
             self.ids = None
             del store.have_ids[self]
 
     def offset_of(self, msg_id: str) -> int | None:
         """See `Kept.offset_of`."""
-        return None if self.ids is None else self.ids.get(msg_id)
+        return None if self.ids is None else self.ids.get(_short(msg_id))
 
 
-def _size_of_id(msg_id: str) -> int:
-    return _ID + len(msg_id) * (1 if msg_id.isascii() else 4)
+def _short(msg_id: str) -> str | bytes:
+    return msg_id if len(msg_id) <= _LONGEST_ID else blake2b(msg_id.encode(), digest_size=32).digest()
+
+
+def _size_of_id(known: str | bytes) -> int:
+    return _ID + len(known) * (1 if known.isascii() else 4)
 
 
 class MemoryStore:

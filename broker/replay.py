@@ -368,7 +368,7 @@ class Replaying:
                 self._fanout.flush(outbox)  # may be the end of the subscription
             if self.closed:
                 return False
-            if self._at >= self._end and not self._waiting:
+            if self._at >= self._end and not self._waiting and not self._unknown:
                 self._finish()
                 return False
             sent += len(page) or PAGE_BYTES  # looking takes time, too

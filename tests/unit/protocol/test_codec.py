@@ -17,6 +17,7 @@ import msgpack
 import pytest
 
 from fanwire.protocol import (
+    MAX_MAP,
     Backlog,
     Encoding,
     Error,
@@ -25,6 +26,7 @@ from fanwire.protocol import (
     Malformed,
     Ok,
     Publish,
+    PublishOptions,
     Rejected,
     RemoteProtocolError,
     Subscribe,
@@ -381,3 +383,41 @@ def test_msgpack_in_python_reads_the_same() -> None:
     )
 
     assert ended.returncode == 0, ended.stdout[-3000:]
+
+
+def _offsets(count: int) -> dict[str, int]:
+    return {str(number): 1 for number in range(count)}
+
+
+def test_a_request_with_a_very_large_map_is_refused_and_the_next_one_is_read() -> None:
+    """By its number, without having been unpacked; one with as many entries as may be is taken."""
+    large = [2, 7, "a.>", {"replay": {"offsets": _offsets(MAX_MAP + 1), "epoch": "e"}}]
+    most = [2, 8, "a.>", {"replay": {"offsets": _offsets(MAX_MAP), "epoch": "e"}}]
+    refused, taken = decode_from_client(msgpack.packb(large) + msgpack.packb(most))
+
+    assert isinstance(refused, Rejected)
+    assert (refused.id, refused.code) == (7, "bad_envelope")
+    assert "16,384" in refused.message
+    assert isinstance(taken, Subscribe)
+
+
+@pytest.mark.parametrize("value", [[_offsets(MAX_MAP + 1)], _offsets(MAX_MAP + 1)], ids=["first", "alone"])
+def test_a_very_large_map_where_an_envelope_should_begin(value: object) -> None:
+    """Nobody can say whose request that is."""
+    (refused,) = decode_from_client(msgpack.packb(value))
+
+    assert isinstance(refused, Rejected)
+    assert (refused.id, refused.code) == (0, "bad_envelope")
+
+
+def test_a_broker_does_not_say_so_much_either() -> None:
+    """What it stores of publishers' headers is within the bound."""
+    data = msgpack.packb([17, 1, _offsets(MAX_MAP + 1)])
+    with pytest.raises(RemoteProtocolError, match="16,384 entries"):
+        list(decode_from_broker(data))
+
+
+def test_headers_are_bounded_where_they_are_given() -> None:
+    """So that no receiver gets more than it takes."""
+    with pytest.raises(LocalProtocolError, match="16,384 entries at most"):
+        PublishOptions(headers=dict.fromkeys(map(str, range(MAX_MAP + 1)), ""))
