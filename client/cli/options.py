@@ -1,6 +1,7 @@
 """Options that several commands share, so that they are called and explained alike."""
 
 import logging
+import math
 import os
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -10,12 +11,26 @@ import click
 from fanwire.client.tokens import check_token
 from fanwire.client.url import DEFAULT_URL, parse_url
 from fanwire.protocol import LocalProtocolError, check_pattern, check_topic, foreign_wildcards
+from fanwire.protocol.ranges import SECONDS
 
 from .command import BadVariable
 from .output import note_warning
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-POSITIVE = click.FloatRange(min=0, min_open=True)
+
+
+class _Positive(click.FloatRange):
+    """A finite number greater than 0, at most as many seconds as a year has. NaN passes all comparisons of click's."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number that a text says. Raises `click.BadParameter`."""
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
+
+
+POSITIVE = _Positive(min=0, min_open=True, max=SECONDS.most)
 
 
 def broker_url(value: str) -> str:

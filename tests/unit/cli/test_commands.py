@@ -79,6 +79,8 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["pub", "a", "--file", "/nonexistent"], ["'/nonexistent' does not exist"]),
         (["pub", "a", "--json", "{"], ["DATA is not JSON: column 2: "]),
         (["pub", "a", "x", "--rate", "0"], ["'--rate'", "0"]),
+        (["pub", "a", "x", "--rate", "nan"], ["'--rate'", "'nan' is not a number"]),
+        (["request", "a", "x", "--timeout", "inf"], ["'--timeout'", "inf is not in the range"]),
         (["feed", "--symbols", "A.B"], ["'A.B' is no symbol"]),
         (["feed", "--symbols", "AAPL,XX"], ["no prices of XX: there are those of AAPL"]),
         (["feed", "--since", "May"], ["'May' is no date: write 2007 or 2007-01-09"]),
