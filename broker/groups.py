@@ -21,6 +21,7 @@ from fanwire.protocol import Lost, encode
 
 from .group_watch import MOST_KEPT, GroupWatch
 from .hands import LEAST, MOST_BYTES, NOTHING, OVERHEAD, Held
+from .losses import Losses
 from .routes import Append, Chunk, LossChunk, Route
 
 if TYPE_CHECKING:
@@ -49,6 +50,12 @@ LINGER_S = 30.0
 # Messages that are moved at once, beside twice as many as have come, when too much waits.
 _SOME = 64
 
+# Messages that may wait for each member that asked for no ``queue``: so many small ones are a burst, no slowness.
+UNASKED = 100_000
+
+# A member that has finished something within this time, in seconds, is given what does not fit any more.
+MOVED_S = 1.0
+
 # Added to the number of lagging members while the group's own queue is nearly full, so that the group lags as a whole.
 _ALL = 1 << 40
 
@@ -61,6 +68,7 @@ class GroupRoute(Route):
         "_crowded",
         "_given",
         "_members",
+        "_most",
         "_queue",
         "_sweeps",
         "_turn",
@@ -80,7 +88,8 @@ class GroupRoute(Route):
         """Whether the clock looks after it."""
         self._watch = watch or GroupWatch()
         self._members: list[Member] = []
-        self._capacity = 0  # messages that may wait: what may wait for each member
+        self._capacity = 0  # messages of which three quarters are many: what may wait for each member
+        self._most = 0  # messages that may wait
         self._turn = 0  # which of them comes first among equals
         self._sweeps = -1  # the sweep since which `_given` counts
         self._given: dict[Subscription, int] = {}
@@ -108,6 +117,7 @@ class GroupRoute(Route):
             self._appends, self.direct = [], {}
             self._members = list(self.outboxes.items())
             self._capacity = sum([each.queue for each in self.outboxes.values()])
+            self._most = sum([_most(each) for each in self.outboxes.values()])
             self.takers = [self] if self._members else []
         return self._appends
 
@@ -142,8 +152,10 @@ class GroupRoute(Route):
                     self._given[member[1]] = self._given.get(member[1], 0) + chunk.count
                 self._give(member, chunk, now, fanout)
                 return 1
+        waited = bool(self._queue)
         self._wait(Held(chunk, chunk.count, now, len(chunk.data) + OVERHEAD))
-        self.deal(now, fanout)
+        if not waited:  # else nobody has room: whoever gets some gets what waits, too
+            self.deal(now, fanout)
         if self._queue:
             self._bound(2 * chunk.count + _SOME, now, fanout)
         return 1
@@ -316,39 +328,55 @@ class GroupRoute(Route):
         self._watch.kept += held.size
 
     def _bound(self, most: int, now: float, fanout: Fanout) -> None:
-        """See to it that not too much waits, but move no more than ``most`` messages. The oldest ones go to members
-        without room, whose own queues and policies count then. What a member's policy lets be dropped is dropped here.
+        """See to it that not too much waits, but move no more than ``most`` messages.
+
+        The oldest ones go to members without room, whose own queues and policies count then. Where all members let
+        messages be dropped, they are dropped.
         """
-        for _ in range(most):
-            if not self._queue or (self.waiting <= self._capacity and not self._watch.full):
-                break
-            member = self._least(self._members)
-            if member[1].on_slow in ("drop_oldest", "drop_newest"):
-                self._drop(member, now, fanout)
+        over = min(most, self.waiting if self._watch.full else self.waiting - self._most)
+        if over > 0:
+            members = [each for each in self._members if each[1].on_slow not in ("drop_oldest", "drop_newest")]
+            if members:
+                moving = [each for each in members if now - each[1].hand.moved < MOVED_S]
+                self._deal(self._cut(over), moving or members, now, fanout, anyway=True)
             else:
-                part = Held(self._queue[0].chunk, 1, now, first=self._queue[0].first, times=self._queue[0].times)
-                self._deal(deque([part]), [member], now, fanout, anyway=True)
-                self._shorten(self._queue, 1)
-            self.waiting -= 1
+                self._drop(over, now, fanout)
         self._look_whether_crowded(fanout)
 
-    def _drop(self, member: Member, now: float, fanout: Fanout) -> None:
-        """Drop one message that waits, and tell the member, whose policy that is."""
-        outbox, subscription = member
-        oldest = subscription.on_slow == "drop_oldest"
-        held = self._queue[0 if oldest else -1]
-        assert held.chunk is not None
-        topic = held.chunk.topic
-        if oldest:
-            self._shorten(self._queue, 1)
+    def _cut(self, count: int) -> deque[Held]:
+        """Take so many messages from the head of the queue."""
+        part: deque[Held] = deque()
+        while count:
+            held = self._queue[0]
+            some = min(count, held.count)
+            part.append(Held(held.chunk, some, held.at, first=held.first, times=held.times))
+            self._shorten(self._queue, some)
+            self.waiting -= some
+            count -= some
+        return part
+
+    def _drop(self, count: int, now: float, fanout: Fanout) -> None:
+        """Drop messages that wait, by the policy of the member that has the least to do; it is told."""
+        outbox, subscription = self._least(self._members)
+        losses = Losses("queue")
+        if subscription.on_slow == "drop_oldest":
+            for held in self._cut(count):
+                losses.note(_topic(held), held.count)
         else:
-            held.count -= 1
-            if not held.count:
-                self._queue.pop()
-                self._watch.kept -= held.size
-        loss = encode(Lost(self.number, 1, "queue", topic))
-        outbox.count_lost(subscription, 1)
-        fanout.give(outbox, LossChunk(self, topic, loss, 1, "queue", now))
+            rest = count
+            while rest:
+                held = self._queue[-1]
+                some = min(rest, held.count)
+                losses.note(_topic(held), some)
+                held.count -= some
+                self.waiting -= some
+                rest -= some
+                if not held.count:
+                    self._queue.pop()
+                    self._watch.kept -= held.size
+        outbox.count_lost(subscription, count)
+        for loss in losses.chunks(self, now, frozenset()):
+            fanout.give(outbox, loss)
 
     def _look_whether_crowded(self, fanout: Fanout) -> None:
         """Whether the group lags as a whole: from three quarters of what may wait on, until it is less than half."""
@@ -362,21 +390,24 @@ class GroupRoute(Route):
 
     # ------------------------------------------------- what members have finished
 
-    def finished(self, subscription: Subscription, taken: int, queued: int, now: float, fanout: Fanout) -> None:
+    def finished(self, outbox: Outbox, taken: int, queued: int, now: float, fanout: Fanout) -> None:
         """A member's client says what it has finished.
 
         Args:
-            subscription: The member's.
+            outbox: The member's.
             taken: Messages that it has finished since its SUBSCRIBE, in all.
             queued: Messages that it has and nobody has begun.
             now: The time on trio's clock.
             fanout: The broker's.
         """
-        hand = subscription.hand
-        if hand.windowed:
-            hand.queued = queued
-            self._watch.kept -= hand.finish(taken, subscription.queue, now)
-            self.deal(now, fanout)
+        subscription = self.outboxes.get(outbox)
+        if subscription is None or not (hand := subscription.hand).windowed:
+            return
+        hand.queued = queued
+        self._watch.kept -= hand.finish(taken, subscription.queue, now)
+        if self._queue:  # the others have no room
+            self.waiting -= self._deal(self._queue, [(outbox, subscription)], now, fanout)
+            self._look_whether_crowded(fanout)
 
     def settle(self, subscription: Subscription, acknowledges: bool, now: float) -> None:
         """A member has its options, or others than before.
@@ -425,15 +456,7 @@ class GroupRoute(Route):
             self._watch.add(self)
 
     def _give_part(self, outbox: Outbox, subscription: Subscription, now: float, fanout: Fanout) -> None:
-        count = self.waiting // len(self.outboxes)
-        part: deque[Held] = deque()
-        while count:
-            held = self._queue[0]
-            some = min(count, held.count)
-            part.append(Held(held.chunk, some, now, first=held.first, times=held.times))
-            self._shorten(self._queue, some)
-            self.waiting -= some
-            count -= some
+        part = self._cut(self.waiting // len(self.outboxes))
         self._deal(part, [(outbox, subscription)], now, fanout, anyway=True)
 
     def _put_back(self, back: list[Held]) -> None:
@@ -466,6 +489,7 @@ class GroupRoute(Route):
             for outbox, subscription in list(self.outboxes.items()):
                 if subscription.hand.held and not subscription.hand.stalled:
                     self._look_at(outbox, subscription, now, fanout)
+        self.deal(now, fanout)
         return bool(self._queue) or any(each.hand.held for each in self.outboxes.values())
 
     def _look_at(self, outbox: Outbox, subscription: Subscription, now: float, fanout: Fanout) -> None:
@@ -491,6 +515,16 @@ class GroupRoute(Route):
         self._watch.kept -= sum([held.size for held in self._queue])
         self._watch.lose(self, self.waiting)
         self._queue, self.waiting = NOTHING, 0
+
+
+def _most(subscription: Subscription) -> int:
+    """Messages that may wait for the group because of this member."""
+    return subscription.queue if subscription.grace_s is None else max(subscription.queue, UNASKED)
+
+
+def _topic(held: Held) -> str:
+    assert held.chunk is not None
+    return held.chunk.topic
 
 
 class _Share:

@@ -224,7 +224,8 @@ async def test_a_member_that_is_silent_for_long_has_stalled(autojump_clock: Mock
         await hung.finish()
         await _publish(publisher, 8, 9)
         assert len(await hung.hear()) == 1
-        assert sorted(set(hung.jobs + good.jobs), key=int) == _jobs(*range(9))[: len(set(hung.jobs + good.jobs))]
+        await good.work()
+        assert sorted({*hung.jobs, *good.jobs}, key=int) == _jobs(*range(10))
 
 
 async def test_a_member_that_works_for_long_keeps_what_it_works_on(autojump_clock: MockClock) -> None:
@@ -307,6 +308,41 @@ async def test_what_does_not_fit_any_more_goes_to_members_without_room(autojump_
             await worker.finish()
             await worker.work()
         assert sorted(workers[0].jobs + workers[1].jobs, key=int) == _jobs(*range(40))
+
+
+async def test_what_does_not_fit_any_more_goes_to_those_who_get_on(autojump_clock: MockClock) -> None:
+    """Not to one that has finished nothing for a second, as long as another one has."""
+    async with serving() as broker:
+        workers = [await _worker(broker, queue=10) for _ in range(2)]
+        hung, good = workers
+        publisher = await connected(broker)
+        await _publish(publisher, *range(20))
+        await trio.sleep(1.5)
+        assert len(await hung.hear()) == LEAST
+        await good.hear()
+        await good.finish(1)
+        await _publish(publisher, *range(20, 80))
+        await good.work()
+
+        assert await hung.hear() == []
+        await good.finish()
+        await good.work()
+        assert sorted([*hung.jobs, *good.jobs], key=int) == _jobs(*range(80))
+
+
+async def test_who_asked_for_no_queue_bears_a_burst(autojump_clock: MockClock) -> None:
+    """Of 50,000 messages for a member with default settings, and one that hangs, that one gets two."""
+    async with serving() as broker:
+        hung, good, publisher = await _worker(broker), await _worker(broker), await connected(broker)
+        for start in range(0, 50_000, 5_000):
+            await _publish(publisher, *range(start, start + 5_000))
+        assert len(await hung.hear()) == LEAST
+        await good.hear()
+        await good.finish()
+        await good.work()
+
+        assert len(good.jobs) == 50_000 - LEAST
+        assert good.again == []
 
 
 @pytest.mark.parametrize(("on_slow", "kept"), [("drop_oldest", range(22, 42)), ("drop_newest", range(2, 22))])
