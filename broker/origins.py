@@ -154,9 +154,10 @@ def preflight(methods: Iterable[str]) -> dict[str, str]:
 
 
 def what_to_list(origin: str | None) -> str:
-    """What to say to a page that was refused: its origin, and the setting that would let it in."""
-    page = shown(origin or "nowhere")
-    return f"pages of {page} may not ask here without a token, or at all: allowed_origins would have to list them"
+    """The text for a page that is refused: its origin, and the setting that would let it in."""
+    return (
+        f"pages of {shown(origin or 'no origin')} are not allowed here: add this origin to the setting allowed_origins"
+    )
 
 
 def _is_own(page: Origin, host: str | None, peer: Peer) -> bool:

@@ -32,7 +32,6 @@ from .inbox import new_inbox
 from .ingress import Ingress
 from .leftovers import end_parser
 from .limiter import Limiter
-from .log import log_of
 from .origins import cors
 from .outbox import Outbox, Owner, SlowConsumer
 from .peer import Peer
@@ -633,7 +632,7 @@ class Session(Owner, Watched):
         try:
             await replaying.run()
         except Exception:
-            log_of(self).exception("defect: a subscription could not be begun")
+            self.hub.repeats.say(self, "error", "defect: a subscription could not be begun", exc_info=True)
             self.end(endings.internal())
 
     def change(self, subscription: Subscription, given: Grant, *, acknowledges: bool = False) -> None:
