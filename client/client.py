@@ -26,7 +26,7 @@ from fanwire.protocol.fields import bad_option
 
 from .buffering import BufferOptions
 from .checks import check_flag, check_text, check_word
-from .config import OnFull, OnSlow, OnSlowReconnect, OnStale, Options, Settings
+from .config import OnFull, OnSlow, OnSlowReconnect, OnStale, Options, Settings, SubscriptionSettings
 from .deadlines import Deadlines
 from .demand import TOPIC as DEMAND
 from .demand import Demand
@@ -544,7 +544,7 @@ class Client:
         check_flag("raw", raw)
         return Replies(self._requester, Question(topic, data, raw, headers), timeout_s, most)
 
-    def serve(self, pattern: str, **options: Any) -> Service:
+    def serve(self, pattern: str, **options: Unpack[SubscriptionSettings]) -> Service:
         """Answer requests on a topic, or on all topics that a pattern matches.
 
         Everybody who serves a topic, or is subscribed to it, gets each request; of those in one queue group (``group``)

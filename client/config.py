@@ -11,6 +11,8 @@ from typing import Any, Literal, Self, TypeAlias, TypedDict, get_args
 import trio
 from attrs import Attribute, field, frozen
 
+from fanwire.protocol import Replay
+
 from .checks import check_count, check_flag, check_seconds, check_text, check_word
 from .tokens import TokenSource, check_token
 
@@ -144,6 +146,26 @@ class Options:
                 hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(Settings.__annotations__)}"
                 raise TypeError(f"fanwire.connect has no setting {name!r}; {hint}")
         return cls(**settings)
+
+
+class SubscriptionSettings(TypedDict, total=False):
+    """The keyword arguments of `Client.subscribe`, for the types of those who pass them on."""
+
+    queue: int | None
+    on_slow: OnSlow
+    max_rate: float | None
+    group: str | None
+    echo: bool
+    snapshot: bool
+    replay: Replay | Mapping[str, Any] | None
+    recover: bool
+    on_slow_reconnect: OnSlowReconnect
+    buffer: int
+    buffer_bytes: int
+    on_full: OnFull
+    report_loss: bool
+    heartbeat_s: float | None
+    on_stale: OnStale
 
 
 class Settings(TypedDict, total=False):

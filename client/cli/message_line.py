@@ -12,7 +12,8 @@ _ENCODING_NAMES = {encoding.value: encoding.name.lower() for encoding in Encodin
 
 
 def json_line(message: Message) -> str:
-    """An object: topic, data (see `payload_as_json`), encoding, time in microseconds since 1970, offset, headers."""
+    """An object: topic, data (see `payload_as_json`), encoding, time in microseconds since 1970, offset, headers, and
+    whether another member of the queue group had it before."""
     fields: dict[str, object] = {
         "topic": message.topic,
         "data": payload_as_json(message.payload, message.encoding),
@@ -23,6 +24,8 @@ def json_line(message: Message) -> str:
         fields["offset"] = message.offset
     if message.headers:
         fields["headers"] = dict(message.headers)
+    if message.redelivered:
+        fields["redelivered"] = True
     return _json(fields) + "\n"
 
 

@@ -357,7 +357,7 @@ async def test_options_are_those_of_a_subscription(autojump_clock: MockClock, fa
     with pytest.raises(LocalProtocolError):
         fanwire_client.serve("a..b")
     with pytest.raises(TypeError):
-        fanwire_client.serve("a", quque=1)
+        fanwire_client.serve("a", quque=1)  # type: ignore[call-arg]  # that it is wrong is what is tested
 
 
 # ------------------------------------------------------------ the connection
