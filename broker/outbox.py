@@ -107,6 +107,7 @@ class Outbox:
         "_line",
         "_looked",
         "_lossy",
+        "_most_bytes",
         "_moved",
         "_oldest",
         "_told",
@@ -147,7 +148,8 @@ class Outbox:
         self._config = config
         self._counters = counters
         limit = config.max_pending_bytes
-        self._lagging_bytes = math.inf if limit is None else limit * LAGS_FROM
+        self._most_bytes = math.inf if limit is None else limit
+        self._lagging_bytes = self._most_bytes * LAGS_FROM
         self._answers: list[bytes] = []
         self._answer_bytes = 0
         self._asking: trio.lowlevel.ParkingLot | None = None
@@ -224,7 +226,10 @@ class Outbox:
                 subscription.newest.pop(key, None)
             return None
         on_slow = subscription.on_slow
-        if self._over_bytes(0 if on_slow == "conflate" else len(chunk.data) + ENTRY_BYTES):
+        more = 0 if on_slow == "conflate" else len(chunk.data) + ENTRY_BYTES
+        # As `behind_bytes`, spelled out: this is for each chunk that waits.
+        behind = self.waiting_bytes + self.held_bytes + len(self.stream.left) + self._line.length * ENTRY_BYTES + more
+        if behind > self._most_bytes:
             return self.verdict("max_pending", None)
         if not POLICIES[on_slow](self, subscription, chunk):
             verdict = self.verdict("queue", subscription)
@@ -234,13 +239,18 @@ class Outbox:
         waiting = subscription.waiting
         if waiting > self.most_waited:
             self.most_waited = waiting
-        if not subscription.lagging and self._begins_to_lag(subscription, chunk.born):
+        if not subscription.lagging and (
+            (waiting > subscription.queue * LAGS_FROM and self._fills_up(subscription, chunk.born))
+            or behind > self._lagging_bytes
+            or chunk.born > self._late_at
+        ):
             self._begin_to_lag(subscription, tell_client=True)
-        return self.verdict("max_pending", None) if on_slow == "conflate" and self._over_bytes(0) else None
+        if not more and behind + len(chunk.data) + ENTRY_BYTES > self._most_bytes and self._over_bytes(0):
+            return self.verdict("max_pending", None)
+        return None
 
     def _over_bytes(self, more: int) -> bool:
-        limit = self._config.max_pending_bytes
-        return limit is not None and self.behind_bytes + more > limit
+        return self.behind_bytes + more > self._most_bytes
 
     @property
     def behind_bytes(self) -> int:
@@ -425,12 +435,15 @@ class Outbox:
             self._look_whether_caught_up(subscription, trio.current_time())
 
     def _begins_to_lag(self, subscription: Subscription, now: float) -> bool:
-        """Whether one of the four measures is past 75 % at ``now``. Asked for each chunk: so without a division."""
-        if subscription.waiting > subscription.queue * LAGS_FROM:
-            grace_s = subscription.grace_s
-            if grace_s is None or subscription.age_s(now) > grace_s * LAGS_FROM:
-                return True
-        return now > self._late_at or self.crowded
+        """Whether one of the four measures is past 75 % at ``now``."""
+        return self._fills_up(subscription, now) or now > self._late_at or self.crowded
+
+    @staticmethod
+    def _fills_up(subscription: Subscription, now: float) -> bool:
+        if subscription.waiting <= subscription.queue * LAGS_FROM:
+            return False
+        grace_s = subscription.grace_s
+        return grace_s is None or subscription.age_s(now) > grace_s * LAGS_FROM
 
     def nearest(self, now: float, subscriptions: Iterable[Subscription]) -> tuple[float, str]:
         """Which measure is nearest to its limit, and which part of that it is at: of these subscriptions, or of the
