@@ -28,14 +28,24 @@ def _on_full(_instance: object, attribute: Attribute[Any], value: object) -> Non
 class BufferOptions:
     """A subscription's buffer in this process. `Client.subscribe` explains the fields."""
 
-    # 65,536 messages of 128 bytes are some 30 MiB of Python objects, and a tenth of a second at full speed.
-    BUFFER: ClassVar[int] = 65_536
+    # A burst of 200,000 messages fits, whatever the handler waits for meanwhile. 262,144 messages of 128 bytes are some
+    # 120 MiB of Python objects, and a second at full speed.
+    BUFFER: ClassVar[int] = 262_144
     BUFFER_BYTES: ClassVar[int] = 64 * 1024 * 1024
 
     buffer: int = field(validator=count)
     buffer_bytes: int = field(validator=count)
     on_full: OnFull = field(validator=_on_full)
     report_loss: bool = field(validator=flag)
+
+    # From so many waiting messages on the reader lets a handler with much to do go on before it reads more; from twice as
+    # many on it waits for one that takes a replay. So only a handler that waits for something else is far behind.
+    LONG: ClassVar[int] = 16_384
+
+    @property
+    def long(self) -> int:
+        """How many messages are many, for this buffer."""
+        return min(self.buffer // 4, self.LONG)
 
     def new_buffer(self) -> Buffer:
         """An empty one."""

@@ -81,6 +81,7 @@ class Subscription:
         """What is subscribed to."""
         self.comes_back = comes_back
         """What happens when the broker has ended it for its slowness."""
+        self._long = options.long
         self.limit = options.buffer
         """Messages that may wait in this process."""
         self.giving_way = False
@@ -301,7 +302,7 @@ class Subscription:
         self._holds = (
             self._holds
             and self._error is None
-            and (len(buffer) * 2 > options.buffer or buffer.size * 2 > options.buffer_bytes)
+            and (len(buffer) > 2 * self._long or buffer.size * 2 > options.buffer_bytes)
         )
         return self._holds
 
@@ -325,7 +326,7 @@ class Subscription:
 
     def is_long(self) -> bool:
         """Whether so much waits that the reader should let the handler go on before it reads more, if it can."""
-        return len(self._buffer) * 4 > self._options.buffer
+        return len(self._buffer) > self._long
 
     def _facts(self, more: int, size: int) -> SlowConsumer:
         queued, waiting, limit = len(self._buffer), self._buffer.size, self._options.buffer

@@ -11,6 +11,7 @@ from fanwire.client.cli.command import Command
 from fanwire.client.cli.options import url_option
 from fanwire.client.cli.output import Output, note
 from fanwire.client.cli.running import run
+from fanwire.client.cli.top_view import nearest_limit
 
 from .http_query import ask
 from .operator_table import table
@@ -26,9 +27,10 @@ _OPEN = (
     Column("QUEUED", 3),
     Column("BYTES", 4),
     Column("OLDEST_MS", 8),
+    Column("NEAREST", 9, name=True),
     Column("LOST", 5),
-    Column("REPLACED", 9),
-    Column("SUBSCRIPTIONS", 10),
+    Column("REPLACED", 10),
+    Column("SUBSCRIPTIONS", 11),
 )
 _CLOSED = (
     Column("SESSION", 0, name=True),
@@ -87,6 +89,7 @@ async def _open(sort: str, limit: int, as_json: bool, url: str) -> int:
             each["queued"],
             each["queued_bytes"],
             each["oldest_ms"],
+            nearest_limit(each),
             each["lost"],
             each["replaced"],
             each["subscriptions"],

@@ -25,18 +25,19 @@ SORTS: dict[str, tuple[str, ...]] = {
 
 COLUMNS = (
     Column("CLIENT", 0, words=True),
-    Column("SESSION", 12, name=True),  # whole: `fanwire kick` wants it
+    Column("SESSION", 13, name=True),  # whole: `fanwire kick` wants it
     Column("STATE", 1, name=True),
     Column("QUEUED", 2),
     Column("BYTES", 3),
     Column("OLDEST", 4),
-    Column("HELD", 10),
+    Column("NEAREST", 6, name=True),
+    Column("HELD", 11),
     Column("LOST", 5),
-    Column("REPLACED", 7),
-    Column("BUFFER", 11),
-    Column("USER", 8, words=True, least=6),
-    Column("POLICY", 9, words=True),
-    Column("PATTERNS", 6, words=True),
+    Column("REPLACED", 8),
+    Column("BUFFER", 12),
+    Column("USER", 9, words=True, least=6),
+    Column("POLICY", 10, words=True),
+    Column("PATTERNS", 7, words=True),
 )
 """Those of words stand to the left. A narrow terminal goes without the least important ones."""
 
@@ -137,6 +138,7 @@ def cells(connection: Mapping[str, Any], *, short: bool = False) -> tuple[str, .
         count("queued"),
         count("queued_bytes"),
         short_seconds(oldest_s) if short else f"{oldest_s:.1f}s",
+        nearest_limit(connection),
         count("held"),
         count("lost"),
         count("replaced"),
@@ -145,6 +147,12 @@ def cells(connection: Mapping[str, Any], *, short: bool = False) -> tuple[str, .
         _texts(connection, "on_slow"),
         _patterns(connection),
     )
+
+
+def nearest_limit(connection: Mapping[str, Any]) -> str:
+    """Which measure of slowness is nearest to its limit, and how far it is: ``stall:83%``."""
+    measure = _text(connection, "measure").removeprefix("max_").removesuffix("_timeout")
+    return NOTHING if measure == NOTHING else f"{measure}:{_number(connection, 'percent'):.0f}%"
 
 
 def _text(connection: Mapping[str, Any], key: str) -> str:

@@ -362,7 +362,7 @@ async def test_more_topics_than_can_be_remembered(autojump_clock: MockClock) -> 
 
 async def test_a_slow_consumer_comes_back_and_has_lost_nothing(autojump_clock: MockClock) -> None:
     """`on_slow_reconnect="resume"`: the history bears what the queue could not."""
-    config = Config(rules=(HISTORY,), queue=50)
+    config = Config(rules=(HISTORY,), queue=50, queue_grace_s=None)
     async with scene(config) as on, on.client.subscribe("h.a", on_slow_reconnect="resume") as subscription:
         await wait_all_tasks_blocked()
         on.proxy.delay = lambda: 1.0

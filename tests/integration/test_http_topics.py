@@ -133,7 +133,8 @@ async def test_too_many_topics_may_not_remember() -> None:
 
 async def test_a_publisher_waits_where_the_operator_says_so(autojump_clock: trio.testing.MockClock) -> None:
     """For those who lag, as long as the rule says."""
-    async with serving(rules=(TopicRule(pattern="slow", publisher_wait_s=3),), queue=4) as broker:
+    rules = (TopicRule(pattern="slow", publisher_wait_s=3),)
+    async with serving(rules=rules, queue=4, queue_grace_s=None) as broker:
         await subscribed(broker, "slow", on_slow="drop_oldest")
         client = await http(broker)
         for _ in range(8):

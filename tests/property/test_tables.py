@@ -19,7 +19,7 @@ from fanwire.client.cli.cells import cells_of
 from fanwire.client.cli.columns import Column, fitted, short_count, short_seconds
 from fanwire.client.cli.live_table import live_table
 from fanwire.client.cli.top_table import drawn
-from fanwire.client.cli.top_view import COLUMNS, Reports, cells
+from fanwire.client.cli.top_view import COLUMNS, Reports, cells, nearest_limit
 
 WIDTHS = [80, 100, 120, 160]
 
@@ -31,7 +31,8 @@ connections = st.fixed_dictionaries(
         "lagging": st.booleans(), "queued": figures, "queued_bytes": figures, "oldest_ms": figures, "held": figures,
         "lost": figures, "replaced": figures, "client_queued": figures, "client_limit": figures,
         "on_slow": st.lists(st.sampled_from(["conflate", "drop_oldest"]), max_size=2), "subscriptions": figures,
-        "patterns": st.lists(words, max_size=3),
+        "patterns": st.lists(words, max_size=3), "percent": st.integers(0, 120),
+        "measure": st.sampled_from(["queue", "max_pending", "max_age", "stall_timeout", None]),
     }
 )  # fmt: skip
 
@@ -97,7 +98,7 @@ def test_connections_cut_no_number(width: int, listed: list[dict[str, Any]], pip
     """`fanwire connections`: a terminal gets what fits, and a pipe gets everything whole."""
     rows = [
         ("5e55" * 4, one["name"], one["user"], "10.0.0.1", "ok", *(one[key] for key in ("queued", "queued_bytes")),
-         one["oldest_ms"], one["lost"], one["replaced"], one["subscriptions"])
+         one["oldest_ms"], nearest_limit(one), one["lost"], one["replaced"], one["subscriptions"])
         for one in listed
     ]  # fmt: skip
     heading, *lines = operator_table(operators._OPEN, rows, None if pipe else width).splitlines()

@@ -2,11 +2,12 @@
 
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from fanwire.client.cli.top import table
 from fanwire.client.cli.top_table import drawn
-from fanwire.client.cli.top_view import HEADINGS, Recent, Reports, cells, summary
+from fanwire.client.cli.top_view import HEADINGS, Recent, Reports, cells, nearest_limit, summary
 
 
 def _connection(name: str, **changed: Any) -> dict[str, Any]:
@@ -46,6 +47,22 @@ def test_a_row_can_be_split_at_blanks() -> None:
     assert "3/4" in row.split()
 
 
+@pytest.mark.parametrize(
+    ("measure", "percent", "shown"),
+    [
+        ("stall_timeout", 83, "stall:83%"),
+        ("max_pending", 4, "pending:4%"),
+        ("max_age", 120, "age:120%"),
+        ("queue", 0, "queue:0%"),
+        (None, 0, "-"),
+        (7, "x", "-"),
+    ],
+)
+def test_the_nearest_limit(measure: object, percent: object, shown: str) -> None:
+    """Which it is, and how far; nothing waits, or the broker does not say: nothing."""
+    assert nearest_limit({"measure": measure, "percent": percent}) == shown
+
+
 def test_rates_come_from_two_reports() -> None:
     """Published and delivered a second between them; one report alone has none."""
     first, second = {"uptime_s": 10.0, "published": 100, "delivered": 0}, {
@@ -79,7 +96,7 @@ def test_rates_are_reckoned_from_the_newest_report_that_is_old_enough() -> None:
 
 def test_what_a_broker_leaves_out_is_a_dash() -> None:
     """Another version's report is shown as far as it goes."""
-    assert cells({}) == ("-", "-", "ok", "-", "-", "0.0s", "-", "-", "-", "-", "-", "-", "-")
+    assert cells({}) == ("-", "-", "ok", "-", "-", "0.0s", "-", "-", "-", "-", "-", "-", "-", "-")
     assert _reports().listed("lag", 5) == []
     assert Reports({}, {"connections": 7, "closed": "x"}).listed("lag", 5) == []
     assert "lost 0" in summary(Reports({}, {}))[1]

@@ -146,7 +146,7 @@ async def test_the_broker_hears_what_is_finished(peer: ScriptedPeer, autojump_cl
             await anext(aiter(one))
         told = [await end.expect(Backlog) for _ in range(3)]
 
-    assert told == [Backlog(0, 1, 2, 65536, 1), Backlog(0, 1, 1, 65536, 2), Backlog(0, 1, 0, 65536, 3)]
+    assert told == [Backlog(0, 1, 2, 262144, 1), Backlog(0, 1, 1, 262144, 2), Backlog(0, 1, 0, 262144, 3)]
 
 
 async def _granted_plainly(client: Client, end: PeerConnection) -> Subscribe:
@@ -188,7 +188,7 @@ async def test_a_handler_at_work_says_that_it_lives(peer: ScriptedPeer, autojump
         await anext(aiter(one))
         await trio.sleep(3.5 * ALIVE_S)
         told = [await end.expect(Backlog) for _ in range(3)]
-        assert told == [Backlog(0, 1, 1, 65536)] * 3
+        assert told == [Backlog(0, 1, 1, 262144)] * 3
         await _taken(one)
         with trio.move_on_after(10 * ALIVE_S):
             await _taken(one)
@@ -241,7 +241,7 @@ async def test_what_waits_for_one_that_leaves_goes_to_the_others(peer: ScriptedP
             await _sent(end, *range(8))
             await anext(aiter(other))
         assert [one.waiting, other.waiting] == [7, 0]
-        assert (await end.expect(Backlog)) == Backlog(0, 1, 7, 65536 + 65536, 1)
+        assert (await end.expect(Backlog)) == Backlog(0, 1, 7, 262144 + 262144, 1)
         assert sorted(await _taken(one)) == [0, 2, 3, 4, 5, 6, 7]
 
 
