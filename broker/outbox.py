@@ -538,6 +538,7 @@ class Outbox:
             subscription.limiter.close()
         if subscription.replaying is not None:
             subscription.replaying.close()
+        subscription.limiter = subscription.replaying = None  # both know the subscription, too, and the outbox
 
     def _forget_losses(self, losses: Losses | None) -> None:
         if losses is not None:
