@@ -24,6 +24,7 @@ from fanwire.protocol import (
     PublishOptions,
     Subscribe,
     SubscribeOptions,
+    Unsubscribe,
     encode,
 )
 from fanwire.protocol.frames import FrameSplitter, Opcode, close_payload, masked_frame
@@ -182,7 +183,16 @@ async def wrong(broker: Broker, stream: trio.abc.HalfCloseableStream) -> None:
     await _read_to_the_end(stream)
 
 
-WAYS: list[Way] = [cut, close, kicked, kicked_unread, slow, wrong]
+async def unsubscribed(broker: Broker, stream: trio.abc.HalfCloseableStream) -> None:
+    """It unsubscribes from everything first, whatever waits or is under way."""
+    for session in broker._hub.sessions:
+        wishes: list[ClientEnvelope] = [Unsubscribe(90, route) for route in session.outbox.subscriptions]
+        await stream.send_all(masked_frame(b"".join([encode(each) for each in wishes]), KEY))
+    await wait_all_tasks_blocked()
+    await close(broker, stream)
+
+
+WAYS: list[Way] = [cut, close, unsubscribed, kicked, kicked_unread, slow, wrong]
 
 
 async def _read_to_the_end(stream: trio.abc.HalfCloseableStream) -> None:
@@ -275,7 +285,7 @@ async def test_nothing_is_left_of_any_kind(kind: str, way: Way, behind: bool, au
 
 
 @pytest.mark.parametrize("behind", [False, True], ids=["level", "behind"])
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+@pytest.mark.parametrize("way", [way for way in WAYS if way is not unsubscribed], ids=lambda way: way.__name__)
 @pytest.mark.parametrize("query", STREAMS)
 async def test_nothing_is_left_of_a_stream(query: str, way: Way, behind: bool, autojump_clock: MockClock) -> None:
     """The same for those who read a topic over HTTP."""
