@@ -1,6 +1,7 @@
 """Errors in the words of the command line: what happened, and what to do next."""
 
 from fanwire.client.errors import FanwireError, SlowConsumer
+from fanwire.extras import MissingExtra, missing_extra
 from fanwire.protocol import LocalProtocolError
 
 
@@ -14,6 +15,9 @@ def explain(error: BaseException) -> str | None:
         return _slow(error)
     if isinstance(error, FanwireError | LocalProtocolError):
         return str(error)
+    if isinstance(error, ModuleNotFoundError):
+        missing = missing_extra("this command", "all", error)
+        return str(missing) if isinstance(missing, MissingExtra) else None
     return None
 
 

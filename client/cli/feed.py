@@ -12,6 +12,7 @@ import trio
 from fanwire.client import Client, connect
 
 from .command import Command
+from .connection_news import tell_states
 from .on_demand import OnDemand
 from .options import POSITIVE, environment_token, seconds_option, topic, url_option
 from .output import note
@@ -127,12 +128,15 @@ async def _feed(chosen: Feed, on_demand: bool, url: str, seconds: float | None) 
     async with (
         until_signalled(seconds),
         connect(url, token=environment_token(), name="fanwire feed", outgoing_messages=OUTGOING) as client,
+        trio.open_nursery() as nursery,
     ):
+        nursery.start_soon(tell_states, client)
         _say(f"publishing on {TOPIC_PREFIX}.* at {url}{' on demand' if on_demand else ''}; Ctrl-C ends")
         if on_demand:
             await _publish_wanted(client, chosen, progress)
         else:
             await publish_bars(client, chosen.schedule(), progress)
+        nursery.cancel_scope.cancel()
     took = trio.current_time() - started
     last = f", the last of {progress.bar.date}" if progress.bar else ""
     _say(f"published {progress.published} bars in {took:.1f} s{last}")

@@ -9,6 +9,7 @@ import attrs
 import click
 import trio
 
+from .connection_news import leave_connections_to_commands
 from .explain import explain
 from .output import OutputClosed
 
@@ -26,6 +27,7 @@ def run(main: Callable[[*Ts], Awaitable[int]], *args: *Ts) -> int:
         KeyboardInterrupt: Ctrl-C, where `main` does not listen for it.
         BaseException: whatever else came out of `main`: a defect, with its traceback.
     """
+    leave_connections_to_commands()
     try:
         return trio.run(main, *args)
     except BaseException as error:

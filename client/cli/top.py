@@ -10,6 +10,7 @@ import trio
 from fanwire.client import Client, Undecodable, connect
 
 from .command import Command
+from .connection_news import leave_the_screen_alone
 from .options import environment_token, plain_option, seconds_option, url_option
 from .output import Output
 from .running import run, until_signalled
@@ -119,6 +120,7 @@ class LiveDisplay(Display):
     def __init__(self, sort: str, limit: int) -> None:
         from .top_table import TopTable  # brings rich, which a pipe does not need
 
+        leave_the_screen_alone()
         self._table = TopTable(sort, limit)
         self._shown = self._table.shown()
 

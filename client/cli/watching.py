@@ -1,6 +1,5 @@
 """Keeps a board up to date and shows it: what `fanwire watch` and `fanwire demo` have in common."""
 
-import logging
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
@@ -10,6 +9,7 @@ from fanwire.client import Client, Message, SlowConsumer, Subscription, Undecoda
 from fanwire.protocol import NO_LIMIT
 
 from .board import Board
+from .connection_news import leave_the_screen_alone
 from .output import Output
 from .plain_table import plain_table
 
@@ -52,6 +52,7 @@ class LiveDisplay:
     def __init__(self, title: str) -> None:
         from .live_table import LiveTable  # brings rich, which a pipe does not need
 
+        leave_the_screen_alone()
         self._table = LiveTable(title)
         self.interval_s = _FRAME_S
 
@@ -119,7 +120,6 @@ class Watch:
 
     async def follow_state(self, client: Client) -> None:
         """Know how the connection is."""
-        logging.getLogger("fanwire.client.connection").disabled = True  # the screen says it
         async for state in client.states():
             self._state = state
 

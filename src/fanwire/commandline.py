@@ -90,9 +90,9 @@ def root() -> None:
       fanwire sub 'stocks.>'
       fanwire pub stocks.AAPL 130.31
 
-    Commands exit with 0 when they are done, 1 when something failed, 2 when they were asked wrongly and 130 when
-    they were interrupted before they were done. The broker's URL comes from --url, or from the environment variable
-    FANWIRE_URL.
+    Commands exit with 0 when they are done, 1 when something failed, 2 when they were asked wrongly, 78 when settings
+    or environment variables cannot be used, and 130 when they were interrupted before they were done. The broker's URL
+    comes from --url, or from the environment variable FANWIRE_URL.
     """
 
 
@@ -114,6 +114,12 @@ def run(arguments: Sequence[str]) -> int:
         return INTERRUPTED
     except (OSError, SystemExit) as error:
         return _unwritten(error)
+    except ModuleNotFoundError as error:  # what a command needs only on a terminal
+        missing = _missing_package(arguments[0], error)
+        if not isinstance(missing, click.ClickException):
+            raise
+        _show(missing)
+        return missing.exit_code
     return status if isinstance(status, int) else 0
 
 

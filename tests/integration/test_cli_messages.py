@@ -316,3 +316,34 @@ def test_a_request_that_nobody_serves_fails(url: str) -> None:
     assert (status, out) == (1, "")
     assert err == "error: nobody is subscribed to 'cli.nobody', so nobody will reply (no_responders)\n"
     assert ran("request", "cli.nobody", "--json", "{", url=url)[0] == 2
+
+
+def test_a_broker_that_ends_is_one_line() -> None:
+    """The client's log says nothing beside what the command says."""
+    with serving() as (broker, url), started("sub", "t", url=url) as subscriber:
+        subscriber.heard("^listening to ", subscriber.stderr)
+        command = [*COMMAND, "pub", "t", "-", "--url", url]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as publisher:
+            assert publisher.stdin is not None
+            assert publisher.stderr is not None
+            publisher.stdin.write("hello\n")
+            publisher.stdin.flush()
+            subscriber.heard("^t  hello$")
+            broker.process.kill()
+            subscriber.heard("^connection lost", subscriber.stderr)
+            _, err = publisher.communicate("and again\n", timeout=DEADLINE_S)
+            status = publisher.wait(DEADLINE_S)
+
+    assert status == 1
+    assert err.count("\n") == 1
+    assert err.startswith("error: ")
+
+
+def test_a_feed_tells_that_the_broker_is_away() -> None:
+    """As `fanwire sub` does, and not in the words of the log."""
+    with serving() as (broker, url), started("feed", "--speed", "100", "--loop", url=url) as feed:
+        feed.heard("^publishing on ", feed.stderr)
+        broker.process.kill()
+        line = feed.stderr.readline()
+
+    assert line == "connection lost: trying to reach the broker again\n"

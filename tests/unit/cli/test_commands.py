@@ -1,5 +1,6 @@
 """What the command line takes and refuses, without a broker."""
 
+import importlib
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import attrs
 import click
 import pytest
+import trio
 from click.testing import CliRunner
 
 import fanwire
@@ -17,8 +19,11 @@ from fanwire.broker import Config
 from fanwire.broker.cli.serve_help import COMMON, GROUPS
 from fanwire.broker.cli.settings import FLAGS, SETTINGS, bytes_of
 from fanwire.client import cli as client_cli
+from fanwire.client.cli import running
 from fanwire.client.cli.command import Command
 from fanwire.commandline import COMMANDS, root, run
+
+watch_command = importlib.import_module("fanwire.client.cli.watch")  # the package's `watch` is the module's command
 
 
 def _command(name: str) -> click.Command:
@@ -270,6 +275,41 @@ def test_a_missing_package_is_named(capsys: pytest.CaptureFixture[str], monkeypa
     assert run(["serve"]) == 1
     assert capsys.readouterr().err == "error: `fanwire serve` needs the package 'h11': pip install 'fanwire[all]'\n"
     assert run(["--help"]) == 0
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_a_package_that_is_missed_late_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, grouped: bool
+) -> None:
+    """Some are needed only on a terminal, before or while the command runs; no traceback for them either."""
+    missing = ModuleNotFoundError("no rich", name="rich")
+
+    def display_for(*_args: object, **_options: object) -> None:
+        raise ExceptionGroup("", [missing]) if grouped else missing
+
+    async def main() -> int:
+        await trio.lowlevel.checkpoint()
+        raise ExceptionGroup("", [missing])
+
+    if grouped:
+        with pytest.raises(click.ClickException, match=r"^this command needs the package 'rich': pip install 'fanw"):
+            running.run(main)
+        return
+    monkeypatch.setattr(watch_command, "display_for", display_for)
+
+    assert run(["watch", "a"]) == 1
+    assert capsys.readouterr().err == "error: `fanwire watch` needs the package 'rich': pip install 'fanwire[all]'\n"
+
+
+@pytest.mark.parametrize("what", ["fanwire.broker", "fanwire.testing", "fanwire.broker.cli.serve"])
+def test_a_module_without_its_extra_says_what_to_install(what: str, tmp_path: Path) -> None:
+    """The same sentence as everywhere, whichever module is imported first."""
+    program = f"import sys; sys.modules['h11'] = None; import {what}"
+    ended = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+
+    assert ended.stderr.splitlines()[-1] == (
+        "fanwire.extras.MissingExtra: fanwire.broker needs the package 'h11': pip install 'fanwire[broker]'"
+    )
 
 
 def test_without_click_there_is_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
