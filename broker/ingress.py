@@ -43,7 +43,7 @@ MAX_ANSWERS = 256 * 1024
 
 # Bytes of publishes taken in between two looks at the clock: 64 KiB of the usual kind take a millisecond. Others take
 # thirty times that (answered, one topic after the other), so a read begins with few, and goes on as fast as that went.
-FIRST_SLICE = 4 * 1024
+FIRST_SLICE = 2 * 1024
 LEAST_SLICE = 512
 MOST_SLICE = 64 * 1024
 
@@ -98,10 +98,12 @@ class Ingress:
         "_looked",
         "_messages",
         "_pause",
+        "_published",
         "_requests",
         "_runs",
         "_session",
         "_slice",
+        "_slice_began",
         "_stopped",
         "_too_many",
         "_turn_ends",
@@ -122,10 +124,12 @@ class Ingress:
         self._too_many = False  # the message behind all these has too many, and is the connection's last
         self._turn_ends = 0.0  # by `turn.clock`; 0: nobody has looked yet in this turn
         self._looked = 0.0  # when somebody has done so last
+        self._slice_began = 0.0  # the same, when the slice began that is being taken in
         self._slice = FIRST_SLICE
         self._stopped = False  # `_learn` has had `take_publishes` return, before a publish that is not odd at all
         self._heads: Heads[Topic] = {}  # those that `take_publishes` goes by
         self._work = 0  # of the registry, as far as it has been seen
+        self._published = 0  # by all, when this turn began
         self._pause: trio.CancelScope | None = None
         self._waiting: Publish | None = None  # for lagging subscribers: see `_must_wait`
         self._waited: Publish | None = None  # has done so, and goes in now
@@ -148,7 +152,8 @@ class Ingress:
         """Handle what was read, or (without any messages) go on with what is left of that, for one turn."""
         fanout = self._session.hub.fanout
         sleeper = fanout.hold()
-        self._turn_ends = 0.0
+        self._turn_ends = self._slice_began = 0.0
+        self._published = self._session.hub.counters.published
         try:
             return self._take_bounded(messages) if messages else self._take_rest()
         except Exception:
@@ -188,6 +193,7 @@ class Ingress:
                     return self._leave(messages[index:], at)
             if self._runs or (index < count and self._must_pause()):
                 return self._leave(messages[index:], at)
+            self._settle_slice()
         return self._end_of_read()
 
     def _leave(self, messages: list[bytes], at: int) -> Hold:
@@ -231,14 +237,19 @@ class Ingress:
         self._runs, self._requests, self._messages, self._at, self._later = [], None, [], 0, []
 
     def _must_pause(self) -> bool:
-        """Whether this turn is over, or more is gathered than may be. Also settles how much is taken in next."""
-        begun, before = self._turn_ends, self._looked
-        late = self._is_late()
-        if begun and self._looked - before < turn.TURN_S / 16:
+        """Whether this turn is over, or more is gathered than may be."""
+        return self._is_late() or self._has_filled()
+
+    def _settle_slice(self) -> None:
+        """How much is taken in next, by how long the last slice took, from its bytes to the outboxes."""
+        began, self._slice_began = self._slice_began, self._looked
+        if not began:
+            return  # the first one of the turn
+        took = self._looked - began
+        if took < turn.TURN_S / 16:
             self._slice = min(self._slice * 4, MOST_SLICE)
-        elif begun and self._looked - before > turn.TURN_S / 4:
+        elif took > turn.TURN_S / 4:
             self._slice = max(self._slice // 4, LEAST_SLICE)
-        return late or self._session.hub.fanout.full
 
     def _is_late(self) -> bool:
         """Whether this turn is over. It begins when somebody asks for the first time: most reads hold little."""
@@ -399,6 +410,7 @@ class Ingress:
         """Handle the requests of one message for as long as the turn lasts; True when there are no more."""
         assert self._requests is not None
         session = self._session
+        self._is_late()  # the turn begins now, and not with the first request's end
         try:
             for envelope in self._requests:
                 if session.ending is not None:
@@ -516,10 +528,16 @@ class Ingress:
         self._requests, self._waiting, self._waited = chain([envelope], self._requests), None, envelope
 
     def _must_hold(self) -> bool:
-        return self._session.hub.fanout.full or self._session.outbox.answer_bytes > MAX_ANSWERS
+        return self._has_filled() or self._session.outbox.answer_bytes > MAX_ANSWERS
+
+    def _has_filled(self) -> bool:
+        """Whether more is gathered than may be, and some of it is this client's: others are read from all the same."""
+        hub = self._session.hub
+        return hub.fanout.full and hub.counters.published != self._published
 
     async def _hold(self) -> None:
         """Wait, instead of reading more, until others (or this client) have taken what this client caused."""
-        await self._session.hub.fanout.swept()
+        if self._messages or self._runs or self._requests is not None or self._has_filled():
+            await self._session.hub.fanout.swept()
         while self._session.outbox.answer_bytes > MAX_ANSWERS:
             await self._session.outbox.answers_taken()

@@ -187,6 +187,22 @@ async def test_a_publish_on_a_topic_of_very_many_patterns(autojump_clock: MockCl
         assert await client.expect(Ok) == Ok(3)
 
 
+async def test_who_publishes_nothing_is_served_while_a_publish_is_spread(autojump_clock: MockClock) -> None:
+    """Only those whose publishes fill the broker are not read from meanwhile."""
+    async with serving() as broker:
+        reader, client, other = await connected(broker), await connected(broker), await connected(broker)
+        topic = await _subscribe_to_255_patterns(reader)
+        hub, answered = broker._hub, 0
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.publish, topic, *[b"x"] * 3)
+            while not hub.fanout.spreading:
+                await trio.lowlevel.checkpoint()
+            while hub.fanout.spreading:
+                answered += 1
+                assert await other.ask(Ping(answered)) == Ok(answered)
+        assert answered > 3
+
+
 async def test_who_subscribes_while_a_publish_is_spread(autojump_clock: MockClock) -> None:
     """A subscription that comes meanwhile gets what is published after its OK, and nothing from before."""
     async with serving() as broker:
