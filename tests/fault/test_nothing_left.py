@@ -7,13 +7,16 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
+import attrs
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 from wsproto.frame_protocol import FrameProtocol
 
 from fanwire.broker import Broker, Config, TopicRule
+from fanwire.broker.auth import Auth
 from fanwire.broker.outbox import Outbox
+from fanwire.broker.permissions import Role
 from fanwire.broker.session import Session
 from fanwire.protocol import (
     Backlog,
@@ -29,6 +32,7 @@ from fanwire.protocol import (
 )
 from fanwire.protocol.frames import FrameSplitter, Opcode, close_payload, masked_frame
 from fanwire.transport import FrameStream
+from tests.keys import known
 from tests.peers.raw import Exit, converse, request
 
 HELD = (Session, Outbox, FrameStream, FrameSplitter, FrameProtocol)
@@ -290,3 +294,95 @@ async def test_nothing_is_left_of_any_kind(kind: str, way: Way, behind: bool, au
 async def test_nothing_is_left_of_a_stream(query: str, way: Way, behind: bool, autojump_clock: MockClock) -> None:
     """The same for those who read a topic over HTTP."""
     assert await _left_by(lambda broker: _stream_life(broker, query, way, behind=behind)) == {}
+
+
+# ------------------------------------------------------------------ what the broker ends by itself
+
+TOKEN = "fw_good"
+WRONG_TOKEN = b"Authorization: Bearer fw_wrong"
+EVERYTHING = b"".join([encode(each) for each in KINDS["everything"]])
+PUBLISH = encode(Publish(0, "a.b", b""))
+HALF = masked_frame(bytes(1000), KEY)[:500]
+
+
+def expire(broker: Broker) -> None:
+    """All tokens have expired."""
+    for session in list(broker._hub.sessions):
+        session.expires = trio.current_time()
+        session.look_anew()
+
+
+@attrs.frozen
+class Ending:
+    """Settings, what a client says, and what happens then; its session ends for that."""
+
+    settings: dict[str, Any]
+    says: list[bytes]
+    then: Callable[[Broker], object] = lambda broker: None
+
+
+def _hello(token: str | None = None) -> bytes:
+    return masked_frame(encode(Hello(5, token=token, name="n" * 1000)) + EVERYTHING, KEY)
+
+
+AUTH = {"auth": Auth(roles=[Role(name="all", publish=(">",), subscribe=(">",))], tokens=[known(TOKEN, "alice", "all")])}
+
+ENDINGS = {
+    "half a request": Ending({}, [request()[:-10]]),
+    "nothing": Ending({}, []),
+    "another protocol": Ending({}, [b"\x16\x03\x01" + bytes(100)]),
+    "no HELLO": Ending({"require_hello": True}, [request(), masked_frame(EVERYTHING, KEY)]),
+    "before HELLO too large": Ending({"require_hello": True}, [request(), masked_frame(bytes(70_000), KEY)[:100]]),
+    "a wrong token": Ending(AUTH, [request(), _hello("fw_wrong")]),
+    "a wrong token in the header": Ending(AUTH, [request(WRONG_TOKEN)]),
+    "a token that expires": Ending(AUTH, [request(), _hello(TOKEN)], expire),
+    "half a message": Ending({}, [request(), _hello(), HALF]),
+    "half a fragmented message": Ending({}, [request(), _hello(), b"\x02\xfe\x01\x00" + KEY + bytes(256)]),
+    "silent": Ending({"ping_interval_s": 5.0}, [request(), _hello()]),
+    "of no use": Ending({"idle_timeout_s": 5.0, "ping_interval_s": None}, [request(), masked_frame(b"", KEY)]),
+    "too many envelopes": Ending({"max_envelopes": 10}, [request(), _hello(), masked_frame(b"\x01" * 31, KEY)]),
+    "too fast": Ending(
+        {"publish_rate": 1}, [request(), _hello(), masked_frame(encode(Publish(0, "a.b", b"")) * 500, KEY)]
+    ),
+    "too many bytes": Ending(
+        {"max_pending_bytes": 5_000}, [request(), _hello()], lambda broker: publish(broker, 40, 20_000)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+async def test_nothing_is_left_of_what_the_broker_ends(name: str, autojump_clock: MockClock) -> None:
+    """Whatever limit, clock or refusal it is."""
+    ending = ENDINGS[name]
+
+    async def life(broker: Broker) -> None:
+        stream = await broker.open_stream()
+        assert isinstance(stream, trio.abc.HalfCloseableStream)
+        for part in ending.says:
+            await stream.send_all(part)
+            await wait_all_tasks_blocked()
+        ending.then(broker)
+        await wait_all_tasks_blocked()
+        await trio.sleep(100)
+        assert not broker._handled, "the broker has ended it"
+        await trio.aclose_forcefully(stream)
+
+    assert await _left_by(life, **ending.settings) == {}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_nothing_is_left_when_the_broker_ends(kind: str, autojump_clock: MockClock) -> None:
+    """It tells all clients to go, and those who do not are cut off."""
+    before = alive()
+    async with Broker(config()).serving() as broker:
+        for behind in (False, True):
+            await _life(broker, KINDS[kind], _stay, behind=behind)
+        await _stream_life(broker, "?snapshot=true", _stay, behind=True)
+        assert broker.statistics().connections == 3
+    left = alive() - before
+
+    assert not {"Session", "Outbox", "Subscription", "Limiter", "FrameStream", "WebSocketConnection"} & set(left)
+
+
+async def _stay(broker: Broker, stream: trio.abc.HalfCloseableStream) -> None:
+    """It does not hang up; the broker is about to."""

@@ -248,8 +248,12 @@ class FrameStream(trio.abc.Stream):
                 return await self._refuse(splitter.fault)
             if splitter.flooded:
                 self.read_little()
-            if not await self._feed():
+            data = await self._read()
+            if not data:
                 return b""
+            if not splitter.peer_closed:
+                splitter.feed(data)
+            data = b""  # see `messages`
 
     def _in_two(self, passed: bytes) -> bytes:
         """Of much that is for trio-websocket the last byte comes by itself: its reader, and wsproto, keep what they
@@ -258,13 +262,6 @@ class FrameStream(trio.abc.Stream):
             return passed
         self._kept_back = passed[-1:]
         return passed[:-1]
-
-    async def _feed(self) -> bool:
-        """Read, for the splitter. False: that was the end."""
-        data = await self._read()
-        if not self._splitter.peer_closed:
-            self._splitter.feed(data)
-        return bool(data)
 
     async def _read(self) -> bytes:
         """One read, as large as the last ones suggest."""
