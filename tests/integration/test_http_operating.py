@@ -72,7 +72,8 @@ async def test_subscriptions_of_all_of_a_topic_and_of_a_connection() -> None:
     [one] = of_topic["subscriptions"]
     assert one == {
         "session": session, "name": "", "user": None, "pattern": "a.*", "group": None, "on_slow": "drop_oldest",
-        "queue": 5, "max_rate": None, "waiting": 0, "lagging": False, "lost": 0, "replaced": 0,
+        "queue": 5, "max_rate": None, "waiting": 0, "lagging": False, "lost": 0, "replaced": 0, "unfinished": None,
+        "group_waiting": None,
     }  # fmt: skip
 
 
