@@ -56,6 +56,9 @@ CAUGHT_UP_BELOW = 0.5
 LOOK_EVERY = 0.25
 PORTION = 100
 
+# Entries of a line that are thrown away before others get their turn: about a millisecond.
+THROWN = 1000
+
 # Bytes of a key that `max_rate` remembers: what one takes beside its text, and what one may take on average.
 BUDGET, USUAL_BUDGET = 200, 300
 
@@ -543,6 +546,25 @@ class Outbox:
     def _forget_losses(self, losses: Losses | None) -> None:
         if losses is not None:
             self.count_loss_bytes(-losses.size)
+
+    async def throw_away(self) -> None:
+        """Throw away the messages that wait, some at a time: hundreds of thousands at once would hold everybody up.
+
+        Before calling this, see to it that nothing can be put in line any more. Cancelled, it leaves the rest to
+        `discard` or `close`.
+        """
+        line = self._line
+        while line.length:
+            for _ in range(THROWN):
+                if (entry := line.first()) is None:
+                    return
+                line.take_first()
+                subscription = entry.subscription
+                subscription.entries.popleft()
+                subscription.waiting -= entry.count
+                self.waiting_bytes -= entry.size
+                entry.kill()
+            await trio.lowlevel.checkpoint()
 
     def discard(self) -> None:
         """Throw away all that waits but the rest of a frame that is half written."""

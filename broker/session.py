@@ -284,6 +284,7 @@ class Session(Owner, Watched):
             await self.stream.aclose()
         else:
             await self._part(connection, self.ending)
+        await self.outbox.throw_away()
 
     @property
     def unknown(self) -> bool:
@@ -477,6 +478,7 @@ class Session(Owner, Watched):
             # Not before it has stopped may what it writes be changed: it could be about to write it.
             self._writer.cancel()
             await self.writing.wait()
+        await self.outbox.throw_away()
         self.outbox.discard()
 
     # ------------------------------------------- asked by sweeps (see Owner)

@@ -38,8 +38,8 @@ class BufferOptions:
     on_full: OnFull = field(validator=_on_full)
     report_loss: bool = field(validator=flag)
 
-    # From so many waiting messages on the reader lets a handler with much to do go on before it reads more; from twice as
-    # many on it waits for one that takes a replay. So only a handler that waits for something else is far behind.
+    # From so many waiting messages on the reader lets a handler with much to do go on before it reads more; from twice
+    # as many on it waits for one that takes a replay. So only a handler that waits for something else is far behind.
     LONG: ClassVar[int] = 16_384
 
     @property

@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fanwire.broker.line import ENTRY_BYTES
-from fanwire.broker.outbox import PORTION, Outbox, SlowConsumer
+from fanwire.broker.outbox import PORTION, THROWN, Outbox, SlowConsumer
 from fanwire.broker.routes import Chunk, Route
 from fanwire.broker.subscription import Subscription
 from fanwire.protocol import MAX_BATCH, Ok, encode
@@ -339,3 +339,29 @@ async def test_many_subscriptions_of_a_connection_are_told_of_some_at_a_time(aut
 
     assert trio.current_time() < 7.6
     assert all(after - before <= PORTION for before, after in pairwise([0, *looks]))
+
+
+async def test_what_is_thrown_away_goes_some_at_a_time(autojump_clock: MockClock) -> None:
+    """Others get their turn; what is counted is right all the time, and in the end nothing is left."""
+    lagging = Lagging()
+    one, other = lagging.subscribe(10_000), lagging.subscribe(10_000, 2, "conflate")
+    for number in range(2 * THROWN):
+        lagging.outbox.queue_pending([_chunk(one, 2), _chunk(other)] if number < 3 else [_chunk(one, 2)])
+    left: list[int] = []
+
+    async def look() -> None:
+        while lagging.outbox._line.length:
+            left.append(one.waiting)
+            assert lagging.outbox.waiting_bytes - lagging.outbox.answer_bytes == sum(
+                entry.size for each in (one, other) for entry in each.entries
+            )
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(look)
+        nursery.start_soon(lagging.outbox.throw_away)
+
+    assert len(left) >= 2
+    assert (one.waiting, other.waiting, lagging.outbox.waiting_bytes) == (0, 0, lagging.outbox.answer_bytes)
+    lagging.outbox.discard()
+    assert lagging.outbox.behind_bytes == len(lagging.subscriber.stream.left)
