@@ -116,7 +116,7 @@ async def test_without_a_token_nothing_can_be_done_but_hello(autojump_clock: Moc
         assert await listener.payloads(1) == [b"y"]
 
 
-@pytest.mark.parametrize("token", [None, "fw_wrong", "", "x" * 100_000, "ä"])
+@pytest.mark.parametrize("token", [None, "fw_wrong", "", "x" * 10_000, "ä"])
 async def test_hello_without_a_good_token_is_the_end(token: str | None, autojump_clock: MockClock) -> None:
     """One guess a connection: what comes behind it is not looked at."""
     async with serving(auth=_auth()) as broker:
