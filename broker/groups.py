@@ -118,7 +118,8 @@ class GroupRoute(Route):
             self._members = list(self.outboxes.items())
             self._capacity = sum([each.queue for each in self.outboxes.values()])
             self._most = sum([_most(each) for each in self.outboxes.values()])
-            self.takers = [self] if self._members else []
+            # Also while it lingers: what is published is offered to somebody, or nobody would forget it.
+            self.takers = [self] if self._members or self._queue else []
         return self._appends
 
     def _forget_lists(self) -> None:
@@ -515,6 +516,7 @@ class GroupRoute(Route):
         self._watch.kept -= sum([held.size for held in self._queue])
         self._watch.lose(self, self.waiting)
         self._queue, self.waiting = NOTHING, 0
+        self._forget_lists()
 
 
 def _most(subscription: Subscription) -> int:

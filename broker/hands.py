@@ -105,12 +105,13 @@ class Hand:
         """The client says what it has finished. Call this before anything is given to it."""
         self.windowed = True
         self.heard = self.moved = now
-        self.held = deque()
 
     def hold(self, held: Held) -> None:
         """It was given these; `given` counts them already."""
         if not self.held:
             self.heard = self.moved = held.at
+            if self.held is NOTHING:
+                self.held = deque()
         self.held.append(held)
         self.size += held.size
 

@@ -114,6 +114,8 @@ KINDS: dict[str, list[Subscribe]] = {
     "drop_newest": [Subscribe(1, PATTERN, SubscribeOptions(on_slow="drop_newest", queue=2))],
     "conflate": [Subscribe(1, PATTERN, SubscribeOptions(on_slow="conflate"))],
     "group": [Subscribe(1, PATTERN, SubscribeOptions(group="g"))],
+    "group, acknowledging": [Subscribe(1, PATTERN, SubscribeOptions(group="g"), acknowledges=True)],
+    "group that drops": [Subscribe(1, PATTERN, SubscribeOptions(group="g", on_slow="drop_oldest", queue=2), True)],
     "snapshot": [Subscribe(1, PATTERN, SubscribeOptions(snapshot=True))],
     "replay": [Subscribe(1, PATTERN, SubscribeOptions.from_map({"replay": {"last": 5}}))],
     "max_rate": [Subscribe(1, PATTERN, SubscribeOptions(max_rate=1.0))],

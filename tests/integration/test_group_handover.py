@@ -267,6 +267,8 @@ async def test_what_waits_for_a_group_waits_for_its_worker_to_come_back(autojump
         answer = await publisher.ask(Publish(7, "jobs", b"nobody"))
         assert isinstance(answer, Ok)
         assert answer.result["subscribers"] == 0
+        broker.publish("jobs", b"nobody")
+        assert (broker._hub.fanout._gathered, broker._hub.fanout._chunks) == (0, {})
         back = await _worker(broker)
         await back.work()
 
