@@ -147,6 +147,12 @@ def _hello(session: Session, envelope: Hello) -> dict[str, Any]:
     _take_client(session, envelope.client)
     session.name = shown(envelope.name or session.name)  # cut before it is kept: a text can be as long as a message
     session.agent = shown(envelope.agent or session.agent)
+    most = session.config.max_message_bytes
+    if envelope.max_message is not None and (most is None or envelope.max_message < most):
+        # Messages between the two never reach the handler there: the operator should know before.
+        session.hub.repeats.say(
+            session, "warning", "client takes smaller messages", takes=envelope.max_message, max_message=most
+        )
     result = hello(session, envelope.token)
     if session.ending is None:
         session.welcome()

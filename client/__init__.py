@@ -26,6 +26,7 @@ from .errors import Closed as Closed
 from .errors import ConnectionFailed as ConnectionFailed
 from .errors import ConnectionLost as ConnectionLost
 from .errors import FanwireError as FanwireError
+from .errors import MessageTooLarge as MessageTooLarge
 from .errors import NoResponders as NoResponders
 from .errors import Refused as Refused
 from .errors import RequestFailed as RequestFailed

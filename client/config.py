@@ -12,6 +12,7 @@ import trio
 from attrs import Attribute, field, frozen
 
 from fanwire.protocol import Replay
+from fanwire.protocol.codes import MAX_BATCH
 
 from .checks import check_count, check_flag, check_seconds, check_text, check_word
 from .tokens import TokenSource, check_token
@@ -125,12 +126,17 @@ class Options:
     """Bytes of them. A single larger message is taken when nothing else waits."""
 
     max_message_bytes: int = field(default=16 * 1024 * 1024, validator=count)
-    """The largest WebSocket message taken from the broker: bounds what a broken one can make us keep. Brokers send 64
-    KiB
-    at most, or one envelope, which is as large as the broker's own ``max_message`` (1 MiB by default) allows."""
+    """The largest message taken from the broker, in bytes: bounds what a broken one can make us keep. A larger one is
+    passed over, and raises `MessageTooLarge` in its subscription. Brokers send messages as large as their own
+    ``max_message`` (1 MiB by default) allows. Smaller ones travel together, up to 64 KiB, which are always taken."""
 
     draw: Callable[[], float] = field(default=random.random, repr=False, validator=_function)
     """Uniform in [0, 1): the jitter. Replaced in tests."""
+
+    @property
+    def most_taken(self) -> int:
+        """Bytes that a WebSocket message from the broker may have."""
+        return max(self.max_message_bytes, MAX_BATCH)
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Self:

@@ -123,11 +123,12 @@ class Connection:
         self.stream = FrameStream(
             await open_stream(self._address, self._options),
             client=True,
-            max_message=self._options.max_message_bytes,
+            max_message=self._options.most_taken,
             on_messages=receiver.on_messages,
             mask=self.mask,
             key=lambda: os.urandom(4),
             linger_s=self._options.close_timeout_s,
+            on_too_large=receiver.on_too_large,
         )
         self._opened = True
         self.stream.why_closing = lambda: receiver.fault
@@ -140,7 +141,7 @@ class Connection:
                 self._address.path,
                 subprotocols=[SUBPROTOCOL],
                 extra_headers=[(b"Authorization", b"Bearer " + token.encode())] if token is not None else [],
-                max_message_size=self._options.max_message_bytes,
+                max_message_size=self._options.most_taken,
                 receive_buffer_size=None,
             )
         if self._websocket is None or self.ended.is_set():

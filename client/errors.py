@@ -12,6 +12,7 @@
     ├── RequestTimeout     no reply to a request came in time
     ├── StaleTopic         nothing was published for longer than a subscription wants to bear
     ├── SlowConsumer       a subscription was ended because its messages were not taken quickly enough
+    ├── MessageTooLarge    a message was larger than ``max_message_bytes``; it was passed over, and all else goes on
     ├── BufferFull         more was published than may wait to be sent; nothing of this publish was kept
     └── Undecodable        a message's payload is not what its encoding says
 
@@ -157,6 +158,27 @@ class BufferFull(FanwireError):
         super().__init__(f"{messages} published messages ({size} bytes) wait to be sent, no more are taken; {remedy}")
         self.messages = messages
         self.size = size
+
+
+class MessageTooLarge(FanwireError):
+    """The broker sent a message that is larger than this client takes; it was passed over, and all else goes on."""
+
+    def __init__(self, what: str, *, topic: str | None, offset: int | None, limit: int) -> None:
+        """What is known of it.
+
+        Args:
+            what: Which message.
+            topic: Where it was published, if that is known.
+            offset: Its offset, where the topic keeps history; else None.
+            limit: Bytes that the client takes: its ``max_message_bytes``.
+        """
+        super().__init__(
+            f"{what} is larger than this client takes ({limit} bytes) and was passed over; let it take more:"
+            " fanwire.connect(…, max_message_bytes=…)"
+        )
+        self.topic = topic
+        self.offset = offset
+        self.limit = limit
 
 
 class Undecodable(FanwireError):

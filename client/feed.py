@@ -6,6 +6,7 @@ connection: its route belongs to one, and comes anew with the next.
 
 from __future__ import annotations
 
+import logging
 from array import array
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +16,17 @@ import trio
 from fanwire.protocol import LocalProtocolError, SubscribeOptions, is_wildcard
 from fanwire.protocol.topics import MAX_NAME_BYTES
 
-from .errors import FanwireError
-from .message import REPLAYED, LostMessages, Raw
+from .errors import FanwireError, MessageTooLarge
+from .message import REPLAYED, TOO_LARGE, LostMessages, Raw
 from .position import Asked, Beginning, Position
 from .requests import Result
 from .terms import Granted, LaggingReport, granted_of
 
 if TYPE_CHECKING:
     from .subscription import Subscription
+
+
+_log = logging.getLogger("fanwire.client")
 
 
 class Feed:
@@ -63,6 +67,9 @@ class Feed:
         self._changed = trio.lowlevel.ParkingLot()
         self.subscriptions: list[Subscription] = []
         self._crowded: set[Subscription] = set()
+        self._too_large = 0
+        self.resumed = False
+        """Whether it goes on after a break."""
 
     # ------------------------------------------------------ beginning, ending
 
@@ -84,6 +91,7 @@ class Feed:
 
     def _begin_with(self, asked: Asked, result: Result, *, resumed: bool) -> bool:
         begun = self.position.begin(asked, result)
+        self.resumed = resumed
         self._asked, self._answer = asked, result
         self._intact = begun.recovered
         if resumed and begun.recovered is None:
@@ -224,6 +232,36 @@ class Feed:
             self._intact = False
         for subscription in tuple(self.subscriptions):
             subscription.note_loss(lost)
+
+    def too_large(self, topic: str | None, offset: int, size: int, limit: int) -> None:
+        """A message of this feed was larger than the client takes, and was passed over.
+
+        Args:
+            topic: Where it was published; None: as the pattern says.
+            offset: Its offset; 0: it has none.
+            size: Bytes that came.
+            limit: Bytes that may come.
+        """
+        topic = topic or self.pattern
+        lost = LostMessages(1, TOO_LARGE, topic, offset or None, offset or None)
+        self.position.note_loss(lost)
+        if self.replaying:
+            self._intact = False
+        self._too_large += 1
+        if self._too_large & (self._too_large - 1) == 0:  # the 1st, 2nd, 4th … : as many lines as it has digits
+            _log.warning(
+                "a message of %d bytes on %r is larger than this client takes (max_message_bytes=%d) and was passed"
+                " over (so far %d of the subscription of %r)",
+                size, topic, limit, self._too_large, self.pattern,
+            )  # fmt: skip
+        self._tell_too_large(
+            lost,
+            MessageTooLarge(f"a message of {size} bytes on {topic!r}", topic=topic, offset=offset or None, limit=limit),
+        )
+
+    def _tell_too_large(self, lost: LostMessages, error: MessageTooLarge) -> None:
+        for subscription in tuple(self.subscriptions):
+            subscription.note_too_large(lost, error)
 
     # --------------------------------------------------------------- backlog
 

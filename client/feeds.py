@@ -350,7 +350,7 @@ class Feeds:
         """Snapshot and replay of a route are over."""
         if feed := self.by_route.get(route):
             feed.complete()
-            if feed.recovered is False:
+            if feed.resumed and feed.recovered is False:
                 self._outages.missing(feed.pattern)
                 if not self._resuming:
                     self._outages.tell_missing()

@@ -19,6 +19,7 @@ import trio
 
 from fanwire.protocol import SubscribeOptions
 
+from .errors import MessageTooLarge
 from .feed import Feed
 from .message import LostMessages, Raw
 from .position import Asked, Beginning
@@ -102,6 +103,13 @@ class GroupFeed(Feed):
             super().receive(run, columns)
         finally:
             self._run, self._shares = None, {}
+
+    def _tell_too_large(self, lost: LostMessages, error: MessageTooLarge) -> None:
+        """See `Feed`. It was for one of them, and nothing is left to do about it: it is finished."""
+        self._received += 1
+        for subscription in self.subscriptions[:1]:
+            subscription.note_too_large(lost, error)
+        self.came_back()
 
     def share(self, worker: Worker, run: list[Raw]) -> list[Raw]:
         """What of ``run`` is for this one."""

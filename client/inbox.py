@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from fanwire.protocol import LocalProtocolError, SubscribeOptions
 
-from .errors import FanwireError, RequestFailed
+from .errors import FanwireError, MessageTooLarge, RequestFailed
 from .feed import Feed
 from .message import LostMessages, Raw
 from .position import Beginning
@@ -88,6 +88,10 @@ class Inbox(Feed):
         error = RequestFailed("slow_consumer", f"the broker lost replies before they got here ({lost.reason})")
         for topic in [lost.topic] if lost.topic else [*self._open]:
             self.fail(topic, error)
+
+    def _tell_too_large(self, lost: LostMessages, error: MessageTooLarge) -> None:
+        assert lost.topic is not None
+        self.fail(lost.topic, error)
 
     def end(self, error: FanwireError) -> None:
         self.error = self.error or error

@@ -135,7 +135,7 @@ class Link:
     async def _live(self, started: Callable[[], None]) -> Ending:
         """One connection from beginning to end. ``started`` is called when it can be used."""
         connection = Connection(self._address, self._options, first=not self.welcome)
-        receiver = Receiver(self._requests, self._feeds, connection.end)
+        receiver = Receiver(self._requests, self._feeds, connection.end, self._options.most_taken)
         grace_s = 0.0
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._deadlines.run)
@@ -158,7 +158,9 @@ class Link:
             with trio.fail_after(self._options.connect_timeout_s):
                 await connection.open(nursery, receiver, await token_of(self._options.token))
                 self._outgoing.begin(connection.mask)
-                self._outgoing.add_control(encode(Hello(0, name=self._options.name, agent=AGENT, client=self._client)))
+                most = self._options.most_taken
+                hello = Hello(0, name=self._options.name, agent=AGENT, client=self._client, max_message=most)
+                self._outgoing.add_control(encode(hello))
                 await self._outgoing.write_control(connection.stream)
                 await receiver.welcomed.wait()
         except ConnectionFailed as failed:

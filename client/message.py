@@ -20,6 +20,9 @@ Raw: TypeAlias = tuple[Any, ...]
 # Stands in the place of the route, which nobody needs any more, in what came from snapshot or replay.
 REPLAYED = -1
 
+# The reason of a `LostMessages` for a message that was larger than the client takes.
+TOO_LARGE = "too_large"
+
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -135,7 +138,8 @@ class LostMessages:
         Args:
             count: How many are missing; None if that is not known.
             reason: The broker's ("queue": its queue for us was full, "keys": that held more keys than it may when
-                conflating, "evicted" …), "buffer" (the handler was too slow), "reconnect" (the connection was away) or
+                conflating, "evicted" …), "buffer" (the handler was too slow), "too_large" (larger than
+                ``max_message_bytes``), "reconnect" (the connection was away) or
                 "slow_consumer" (the broker had ended the subscription for its slowness, and it came back).
             topic: Of which topic; None: of any.
             first: The offset of the first that is missing, where the topic keeps history; else None.

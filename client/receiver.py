@@ -27,12 +27,12 @@ from fanwire.protocol import (
     Welcome,
     decode_from_broker,
 )
-from fanwire.protocol.fields import shown
-from fanwire.protocol.frames import Fault
+from fanwire.protocol.fields import is_topic, shown
+from fanwire.protocol.frames import Fault, TooLarge
 
 from .answers import unsigned_of
 from .decoding import Decoder, strictly
-from .errors import RequestFailed
+from .errors import MessageTooLarge, RequestFailed
 from .feeds import Feeds
 from .message import LostMessages, Raw
 from .requests import Requests
@@ -76,8 +76,16 @@ def _part(messages: Iterator[bytes]) -> list[bytes]:
 class Receiver:
     """The incoming side of one connection."""
 
-    def __init__(self, requests: Requests, feeds: Feeds, on_fault: Callable[[], None]) -> None:
-        """``on_fault`` is called once, when ``fault`` is set: the connection has to be closed."""
+    def __init__(self, requests: Requests, feeds: Feeds, on_fault: Callable[[], None], limit: int) -> None:
+        """Nothing has come yet.
+
+        Args:
+            requests: Who waits for answers.
+            feeds: Who waits for messages.
+            on_fault: Called once, when ``fault`` is set: the connection has to be closed.
+            limit: Bytes that a message may have.
+        """
+        self._limit = limit
         self._requests = requests
         self._feeds = feeds
         self._on_fault = on_fault
@@ -128,6 +136,35 @@ class Receiver:
     def _refuse(self, code: int, reason: str) -> None:
         self.fault = Fault(code, f"the broker sent what is not in the protocol: {reason}")
         self._on_fault()
+
+    def on_too_large(self, large: TooLarge) -> None:
+        """A message that is larger than may be was passed over: tell whom it was for."""
+        if self.fault or self._tell_too_large(large):
+            return
+        self._refuse(
+            1009, f"a message of {large.size} bytes, and no publish or answer; max_message_bytes is {self._limit}"
+        )
+
+    def _tell_too_large(self, large: TooLarge) -> bool:
+        """Whether it could be told."""
+        unpacker = msgpack.Unpacker()
+        unpacker.feed(large.beginning)
+        try:
+            unpacker.read_array_header()
+            kind, number = unpacker.unpack(), unsigned_of(unpacker.unpack())
+            if number is None:
+                return False
+            if kind == _OK:
+                error = MessageTooLarge(f"the answer of {large.size} bytes", topic=None, offset=None, limit=self._limit)
+                return self._requests.gave_up(number, error)
+            topic, offset = unpacker.unpack(), unsigned_of(unpacker.unpack())
+        except (ValueError, TypeError, msgpack.UnpackException):
+            return False
+        if kind != _MESSAGE or offset is None or not (topic is None or is_topic(topic)):
+            return False
+        if feed := self._feeds.by_route.get(number):
+            feed.too_large(topic, offset, large.size, self._limit)
+        return True
 
     async def _give_way(self, messages: Iterator[bytes]) -> None:
         """Let handlers go on, take in more, and so on until nothing is left of ``messages``."""

@@ -58,6 +58,14 @@ class Requests:
         if found:
             found[0].failed(number, error)
 
+    def gave_up(self, number: int, error: FanwireError) -> bool:
+        """The answer has come, and cannot be read; return whether somebody was told who can bear that."""
+        found = self._open.get(number)
+        if found and not isinstance(found[0], Request):
+            return False
+        self.failed(number, error)
+        return True
+
     def lost(self, error: FanwireError, written: int | None) -> None:
         """The connection went: what was bound to it has failed, and so have publishes that may have reached the broker.
 

@@ -16,9 +16,9 @@ from fanwire.protocol import PresenceEvent, SubscribeOptions, is_wildcard
 from .buffering import BACKLOG_ABOVE, BACKLOG_BELOW, Ages, BufferOptions
 from .checks import check_count
 from .config import OnSlow, OnSlowReconnect
-from .errors import Closed, FanwireError, SlowConsumer, StaleTopic
+from .errors import Closed, FanwireError, MessageTooLarge, SlowConsumer, StaleTopic
 from .marks import lost_of
-from .message import LostMessages, Message, Raw, Stale
+from .message import TOO_LARGE, LostMessages, Message, Raw, Stale
 from .position import Beginning
 from .silence import Silence
 from .terms import UNCHANGED, Granted, LaggingReport, OrUnchanged
@@ -74,6 +74,8 @@ class Subscription:
         self._ages = Ages()
         self._received = 0
         self._error: FanwireError | None = None
+        self._passed_over: MessageTooLarge | None = None  # the last one
+        self._failing: FanwireError | None = None  # what stands behind the batch that was given
         self._hand: Iterator[Raw] = iter(())
         self._give_way_at = 0.0
         self._crowded = False
@@ -291,6 +293,15 @@ class Subscription:
             self._buffer.add_mark(lost)
             self._arrived.unpark_all()
 
+    def note_too_large(self, lost: LostMessages, error: MessageTooLarge) -> None:
+        """A message was larger than the client takes: that is raised, or told, in its place."""
+        self.lost += 1
+        if not self._error:
+            self._passed_over = error
+            self._marked = True
+            self._buffer.add_mark(lost)
+            self._arrived.unpark_all()
+
     def _hold_if_crowded(self) -> None:
         self._holds = True
         if self.holds():
@@ -361,15 +372,17 @@ class Subscription:
             SlowConsumer: Messages came more quickly than they were taken.
             ConnectionLost: The connection is gone for good.
             StaleTopic: Nothing came for ``heartbeat_s``, and ``on_stale`` is "raise".
+            MessageTooLarge: A message was larger than ``max_message_bytes``, and was passed over; iterating goes on
+                behind it. With ``report_loss`` that is a `LostMessages` with reason "too_large" instead.
             Closed: The subscription was left.
         """
         if perf_counter() < self._give_way_at:
             for raw in self._hand:
-                return Message(raw, self._topic) if raw[0] == 19 else lost_of(raw)  # type: ignore[return-value]
+                return Message(raw, self._topic) if raw[0] == 19 else self._told(raw)  # type: ignore[return-value]
         while True:
             await self._wait()
             for raw in self._next_hand():
-                return Message(raw, self._topic) if raw[0] == 19 else lost_of(raw)  # type: ignore[return-value]
+                return Message(raw, self._topic) if raw[0] == 19 else self._told(raw)  # type: ignore[return-value]
 
     def _next_hand(self) -> Iterator[Raw]:
         self._give_way_at = perf_counter() + SECONDS_A_CHECKPOINT
@@ -384,12 +397,40 @@ class Subscription:
 
     async def next_batch(self, most: int) -> list[Message]:
         """What waits, up to ``most`` messages; waits for the first. Raises as `__anext__`."""
+        if self._failing is not None:
+            await trio.lowlevel.checkpoint()
+            error, self._failing = self._failing, None
+            raise error
         await self._wait()
         topic = self._topic
+        if self._passed_over and not self._options.report_loss:
+            return self._batch_up_to_error(most)
         batch = self._buffer.take_up_to(most)
         if self._marked:
-            return [Message(raw, topic) if raw[0] == 19 else lost_of(raw) for raw in batch]  # type: ignore[misc]
+            return [Message(raw, topic) if raw[0] == 19 else self._told(raw) for raw in batch]  # type: ignore[misc]
         return [Message(raw, topic) for raw in batch]
+
+    def _batch_up_to_error(self, most: int) -> list[Message]:
+        """As `next_batch`; an error that stands among the messages is raised after those before it were given."""
+        batch: list[Message] = []
+        while len(batch) < most and self._buffer:
+            (raw,) = self._buffer.take_up_to(1)
+            try:
+                batch.append(Message(raw, self._topic) if raw[0] == 19 else self._told(raw))  # type: ignore[arg-type]
+            except MessageTooLarge as error:
+                if not batch:
+                    raise
+                self._failing = error
+                break
+        return batch
+
+    def _told(self, raw: Raw) -> LostMessages | Stale | None:
+        """What a mark tells. Raises `MessageTooLarge` if it tells that, and nobody wants to be told of losses."""
+        mark = lost_of(raw)
+        if isinstance(mark, LostMessages) and mark.reason == TOO_LARGE and not self._options.report_loss:
+            assert self._passed_over
+            raise self._passed_over.with_traceback(None)
+        return mark
 
     async def _wait(self) -> None:
         """A checkpoint; then wait for something to take."""

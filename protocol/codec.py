@@ -84,7 +84,7 @@ def _plain(cls: type[_Envelope], **maps: Callable[[Any], Any]) -> _Shape:
     return _Shape(cls.kind, least, len(fields), read, cls)  # type: ignore[attr-defined]
 
 
-_HELLO: Final = ("token", "name", "agent", "client")
+_HELLO: Final = ("token", "name", "agent", "client", "max_message")
 _PRESENCE: Final = ("after",)
 _FETCH: Final = ("offset", "since", "last", "limit")
 

@@ -77,6 +77,7 @@ class Hello:
     name: str | None = attrs.field(default=None, validator=or_none(text), metadata=OPTION)
     agent: str | None = attrs.field(default=None, validator=or_none(text), metadata=OPTION)
     client: str | None = attrs.field(default=None, validator=or_none(short_word), metadata=OPTION)
+    max_message: int | None = attrs.field(default=None, validator=or_none(positive), metadata=OPTION)
 
 
 @attrs.frozen

@@ -33,6 +33,17 @@ class Fault(NamedTuple):
     reason: str
 
 
+class TooLarge(NamedTuple):
+    """A message that is over the limit, and passed over: its size in bytes, and its beginning."""
+
+    size: int
+    beginning: bytes
+
+
+# So much of such a message is looked at: enough to see whom it is for. One over `MOST_SKIPPED` is refused.
+BEGINNING = 1024
+MOST_SKIPPED = 1 << 30
+
 _FIN = 0x80
 _MASKED = 0x80
 _WHOLE_BINARY = 0x82
@@ -185,7 +196,9 @@ class FrameSplitter:
         "_pings",
         "_rest",
         "_size",
+        "_skip",
         "_skipped",
+        "_skips",
         "_slow",
         "_steps",
         "_text",
@@ -194,6 +207,7 @@ class FrameSplitter:
         "limit",
         "messages",
         "peer_closed",
+        "too_large",
     )
 
     def __init__(
@@ -204,6 +218,7 @@ class FrameSplitter:
         mask: Mask = mask_in_python,
         text: bool = False,
         max_fragments: int = MAX_FRAGMENTS,
+        skips: bool = False,
     ) -> None:
         """Start at a frame boundary, right after the handshake.
 
@@ -213,7 +228,11 @@ class FrameSplitter:
             mask: From `masking`.
             text: Whether text messages are spoken here; if not, one is refused with 1003.
             max_fragments: Frames that one message may consist of.
+            skips: Whether a whole binary frame over ``max_message`` is passed over (see `too_large`), not a fault.
         """
+        self.too_large: TooLarge | None = None  # what is passed over: `take` goes on when the owner has taken it
+        self._skips = skips
+        self._skip = 0  # payload bytes of it that have not come yet
         self.fault: Fault | None = None
         self.peer_closed = False
         self.closing = False  # set by the owner when it sends a close frame: only the peer's matters from then on
@@ -246,7 +265,7 @@ class FrameSplitter:
     @property
     def unfinished(self) -> bool:
         """Whether the peer owes us the rest of a frame or message."""
-        return self._open or self._passing > 0 or self._rest is not None
+        return self._open or self._passing > 0 or self._skip > 0 or self._rest is not None
 
     @property
     def steps(self) -> int:
@@ -266,7 +285,12 @@ class FrameSplitter:
 
     def take(self, messages: list[bytes]) -> bytes:
         """Append whole messages to ``messages``; return bytes for the implementation, b"" when more must be fed."""
-        while self._at < len(self._data) and not self.fault and not self.peer_closed:
+        while self._at < len(self._data) and not self.fault and not self.peer_closed and self.too_large is None:
+            if self._skip:
+                step = min(self._skip, len(self._data) - self._at)
+                self._skip -= step
+                self._at += step
+                continue
             if not self._slow:
                 self._take_whole(messages)
             if passed := self._pass_on(self._at):
@@ -299,6 +323,9 @@ class FrameSplitter:
             if header is None:
                 self._keep(at, end - at + 1)
                 return data[start:at]
+            if self._skips and not self._slow and self._is_skipped(header):
+                self._begin_skipping(header, at)
+                return data[start:at]
             self.fault = self._fault_of(header)
             if self.fault:
                 self._data, self._at = b"", 0
@@ -322,6 +349,24 @@ class FrameSplitter:
             at = header.payload
         self._data, self._at = b"", 0
         return data[start:at]
+
+    def _is_skipped(self, header: _Header) -> bool:
+        return (
+            header.first == _WHOLE_BINARY
+            and self.limit < header.size <= MOST_SKIPPED
+            and header.minimal
+            and header.masked == self._masked
+        )
+
+    def _begin_skipping(self, header: _Header, at: int) -> None:
+        begun = header.payload + min(header.size, BEGINNING)
+        if begun > len(self._data):
+            self._keep(at, begun - at)
+            return
+        if not self.closing:
+            self.too_large = TooLarge(header.size, self._data[header.payload : begun])
+        self.messages += 1
+        self._at, self._skip = header.payload, header.size
 
     def _control(self, opcode: int, start: int, at: int, stop: int) -> bytes:
         data, self._at = self._data, stop

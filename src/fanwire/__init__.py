@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from fanwire.client import LostMessages as LostMessages
     from fanwire.client import Member as Member
     from fanwire.client import Message as Message
+    from fanwire.client import MessageTooLarge as MessageTooLarge
     from fanwire.client import NoResponders as NoResponders
     from fanwire.client import Options as Options
     from fanwire.client import Pipeline as Pipeline
@@ -71,6 +72,7 @@ __all__ = [
     "LostMessages",
     "Member",
     "Message",
+    "MessageTooLarge",
     "NoResponders",
     "Options",
     "Pipeline",

@@ -18,6 +18,7 @@ from fanwire.protocol.frames import (
     Fault,
     FrameSplitter,
     Opcode,
+    TooLarge,
     close_payload,
     end_of_frame,
     frame_header,
@@ -66,6 +67,7 @@ class FrameStream(trio.abc.Stream):
         "_mask",
         "_more",
         "_on_messages",
+        "_on_too_large",
         "_opened",
         "_receive",
         "_splitter",
@@ -100,6 +102,7 @@ class FrameStream(trio.abc.Stream):
         head: bytes = b"",
         rest: bytes = b"",
         linger_s: float = 1.0,
+        on_too_large: Callable[[TooLarge], None] | None = None,
     ) -> None:
         """Take over ``stream``: close this instead, and do not use that one any more.
 
@@ -114,10 +117,14 @@ class FrameStream(trio.abc.Stream):
             head: Server: the request head, already read.
             rest: Server: what was read after it.
             linger_s: How long a refused peer may take to read why, in seconds.
+            on_too_large: Called, in its place among the messages, for one over ``max_message`` that was passed over.
+                None: such a message is refused with 1009.
         """
         self._stream, self._writer = take_over(stream)
         self._client = client
-        self._splitter = FrameSplitter(client=client, max_message=max_message, mask=mask)
+        self._on_too_large = on_too_large
+        skips = on_too_large is not None
+        self._splitter = FrameSplitter(client=client, max_message=max_message, mask=mask, skips=skips)
         self._on_messages = on_messages
         self._mask = mask
         self._key = key
@@ -241,6 +248,11 @@ class FrameStream(trio.abc.Stream):
                     self._unfinished_step = _NONE  # it is not the peer who makes us wait now
                     await hold()
                     hold = None
+            if splitter.too_large is not None and self._on_too_large is not None:
+                self._on_too_large(splitter.too_large)
+                splitter.too_large = None
+                if not passed:
+                    continue
             if passed:
                 await trio.lowlevel.checkpoint()  # a read full of pongs must not keep everybody else waiting
                 return self._in_two(passed)
