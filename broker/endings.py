@@ -46,14 +46,25 @@ def slow_consumer(verdict: SlowConsumer) -> Ending:
 
 
 def why_slow(verdict: SlowConsumer) -> str:
-    """In words."""
+    """Say which limit it passed."""
     return {
-        "queue": "more messages waited than the subscription's queue holds",
+        "queue": _over_the_queue(verdict),
         "max_pending": "more bytes waited than a connection may have waiting",
         "stall_timeout": "the socket took nothing for too long",
         "max_age": "the oldest waiting message became too old",
         "max_total_pending": "too many bytes waited for all clients together, and most of them for this one",
     }[verdict.measure]
+
+
+def _over_the_queue(verdict: SlowConsumer) -> str:
+    subscription = verdict.subscription
+    if subscription is None or subscription.grace_s is None:
+        return "more messages waited than the subscription's queue holds"
+    if verdict.oldest_s > subscription.grace_s:
+        why = f"the oldest of them for more than {subscription.grace_s:g} s"
+    else:
+        why = "and the connection had nearly as many bytes waiting as it may have"
+    return f"more than {subscription.queue} messages waited, {why}"
 
 
 def silent(timeout_s: float) -> Ending:

@@ -365,7 +365,7 @@ class Feeds:
         if feed := self.by_route.get(route):
             feed.lagging = LaggingReport(queued, limit, oldest_ms / 1000, trio.current_time())
             _log.warning(
-                "the broker's queue for %r fills up: %d of %d messages, the oldest for %.3f s",
+                "%r falls behind: %d messages wait at the broker (of %d that may), the oldest for %.3f s",
                 feed.pattern, queued, limit, oldest_ms / 1000,
             )  # fmt: skip
 

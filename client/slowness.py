@@ -13,8 +13,8 @@ from .errors import SlowConsumer
 _REMEDY = (
     "the network, or this process, took messages more slowly than they came. Let the broker keep only the newest of"
     " each topic (on_slow='conflate', or on_slow_reconnect='conflate' to come back so), ask for less (max_rate=…, a"
-    " narrower pattern), let more wait (queue=…), keep this process's event loop free, or share the work among more"
-    " processes"
+    " narrower pattern), let more wait (a larger queue=…, or none of your own), keep this process's event loop free, or"
+    " share the work among more processes"
 )
 
 

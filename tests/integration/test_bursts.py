@@ -12,7 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fanwire.broker import Broker, Config
 from fanwire.client import Client
-from fanwire.protocol import ON_SLOW, Message
+from fanwire.protocol import ON_SLOW, Error, Message
 from fanwire.testing import broker_in_memory, client_of
 
 from .raw import RawClient, connected, serving, subscribed
@@ -93,9 +93,23 @@ async def test_who_does_not_keep_up_goes_and_nobody_else(autojump_clock: MockClo
 
         assert broker.statistics().slow_by_measure == {"queue": 1}
         assert ended.goodbye.detail["measure"] == "queue"
+        assert ended.goodbye.message == "more than 10000 messages waited, the oldest of them for more than 5 s"
         assert ended.goodbye.detail["oldest_ms"] >= 5000
         assert len(got) == BURST + 6
         nursery.cancel_scope.cancel()
+
+
+async def test_who_is_unsubscribed_for_bytes_is_told_so(autojump_clock: MockClock) -> None:
+    """Young as it is: before the connection would have to be closed."""
+    async with serving(max_pending_bytes=2_000_000) as broker:
+        slow = await subscribed(broker, "t.*", on_slow="unsubscribe")
+        await _publish(broker)
+        while not isinstance(told := await slow.next(), Error):
+            pass
+
+        assert told.message.startswith("more than 10000 messages waited, and the connection had nearly as many bytes")
+        assert broker.statistics().slow_unsubscribed == 1
+        assert broker.statistics().slow_consumers == 0
 
 
 async def _read_all(reader: RawClient, got: list[int]) -> None:

@@ -579,6 +579,21 @@ async def test_shared_messages_count_once(autojump_clock: MockClock) -> None:
             await client.stream.aclose()
 
 
+async def test_everybodys_own_entries_count(autojump_clock: MockClock) -> None:
+    """Though the messages are shared: many small ones that wait for many take memory for each of them."""
+    async with serving(max_total_pending_bytes=500_000) as broker:
+        clients = [await subscribed(broker, "t") for _ in range(10)]
+        await _fill(broker, "t", 20)
+        for _ in range(600):
+            broker.publish("t", b"x")
+            await wait_all_tasks_blocked()
+        await trio.sleep(1)
+
+        assert 0 < broker.statistics().slow_by_measure["max_total_pending"] < 10
+        for client in clients:
+            await client.stream.aclose()
+
+
 async def test_nothing_is_looked_at_while_nobody_is_behind(autojump_clock: MockClock) -> None:
     """The watch ends when all have caught up, and begins again."""
     async with serving() as broker:

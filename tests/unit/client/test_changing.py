@@ -319,7 +319,7 @@ async def test_the_warning(peer: ScriptedPeer, autojump_clock: MockClock, caplog
             assert subscription.lagging == LaggingReport(80, 100, 1.5, received_s=5.0)
             assert other.lagging is None
             assert [record.message for record in caplog.records] == [
-                "the broker's queue for 'a' fills up: 80 of 100 messages, the oldest for 1.500 s"
+                "'a' falls behind: 80 messages wait at the broker (of 100 that may), the oldest for 1.500 s"
             ]
             peer.nursery.start_soon(end.grant, 7)
             await subscription.change(max_rate=1.0)
