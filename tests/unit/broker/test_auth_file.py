@@ -64,7 +64,7 @@ def test_all_of_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("[auth]", "[auth", "no TOML"),
+        ("[auth]", "[auth", "not TOML"),
         (GOOD, "", "there is no [auth]"),
         ("[auth]\n", "stray = 1\n[auth]\n", "'stray' does not belong here"),
         ("leeway_s = 5", "leeway = 5", "auth.leeway is no setting; did you mean 'leeway_s'?"),
