@@ -232,7 +232,8 @@ class Config:
     that were replaced longest ago."""
 
     max_stored_topics: int = attrs.field(default=1_000_000, validator=COUNT)
-    """Topics that may remember anything; a publish on one more is answered `too_many`. About 400 bytes each."""
+    """Topics that may remember anything; a publish on one more is answered `too_many`. One that remembers
+    nothing any more takes 350 bytes; the others count in `max_stored_bytes`."""
 
     report_interval_s: float | None = attrs.field(default=1.0, validator=SECONDS.or_none, metadata=RESTART)
     """How often `$sys.stats` and `$sys.connections` are published while somebody listens; None: only when somebody

@@ -13,6 +13,7 @@ from fanwire.protocol import (
     CLOSE_CODES,
     ERROR_CODES,
     MAX_BATCH,
+    MAX_MAP,
     MAX_NAME_BYTES,
     MAX_NESTING,
     EnvelopeType,
@@ -95,7 +96,7 @@ def test_patterns_match_as_the_table_says() -> None:
 
 
 @pytest.mark.parametrize(
-    "number", [MAX_BATCH, MAX_NAME_BYTES, MAX_FRAGMENTS, MAX_NESTING, f"{MAX_HEAD // 1024} KiB"], ids=str
+    "number", [MAX_BATCH, MAX_NAME_BYTES, MAX_FRAGMENTS, MAX_NESTING, MAX_MAP, f"{MAX_HEAD // 1024} KiB"], ids=str
 )
 def test_limits_stand_in_the_text(number: int | str) -> None:
     """The numbers of the code are the numbers of the page."""
