@@ -651,9 +651,11 @@ class Outbox:
     def _next_look(self) -> float:
         """When somebody may begin to lag though nothing is published. Call `_deadline` before."""
         self._late_at = self._next_late()
-        grace = self._config.queue_grace_s
-        counts = self._oldest + grace * LAGS_FROM if grace is not None else math.inf
-        due = min([at for at in (self._late_at, counts) if at > self._looked], default=math.inf)
+        due = self._late_at if self._late_at > self._looked else math.inf
+        if (grace := self._config.queue_grace_s) is not None:
+            # Each subscription has an oldest message of its own: while one has many waiting, look more often.
+            many = self.most_waited > self._config.queue * LAGS_FROM
+            due = min(due, max(self._oldest, self._looked) + grace * (0.2 if many else LAGS_FROM))
         return max(due, self._looked + LOOK_EVERY)
 
     def _look_who_lags(self) -> None:

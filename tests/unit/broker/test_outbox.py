@@ -306,6 +306,22 @@ async def test_a_default_queue_is_told_when_it_is_going_to_count(
     assert lagging.outbox.nearest(trio.current_time(), (subscription,)) == (3.1 / 4, "queue")
 
 
+async def test_the_age_of_each_subscription_counts(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
+    """One that has many waiting is told of by its own oldest message, however long others have waited before."""
+    lagging = Lagging(queue_grace_s=4.0, queue=10)
+    first, second = lagging.subscribe(10), lagging.subscribe(10, 2)
+    first.grace_s = second.grace_s = 4.0
+    nursery.start_soon(lagging.outbox.write_out)
+    await wait_all_tasks_blocked()
+    lagging.outbox.queue_pending([_chunk(first)])
+    await trio.sleep(3.5)
+    lagging.outbox.queue_pending([_chunk(second, 9, born=3.5)])
+
+    assert await _news_at(lagging, 6.4) == []
+    assert await _news_at(lagging, 7.4) == ["a lags"]
+    assert (first.lagging, second.lagging) == (False, True)
+
+
 async def test_who_is_below_half_of_all_measures_lags_no_more(autojump_clock: MockClock) -> None:
     """Having stalled, it reads on: as soon as nothing of it waits, or what waits is young and little."""
     lagging = Lagging(stall_timeout_s=10.0)
