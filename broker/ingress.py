@@ -45,6 +45,7 @@ MAX_ANSWERS = 256 * 1024
 # thirty times that (answered, one topic after the other), so a read begins with few, and goes on as fast as that went.
 FIRST_SLICE = 2 * 1024
 LEAST_SLICE = 512
+FEW_MESSAGES = 16
 MOST_SLICE = 64 * 1024
 
 # Runs of publishes given out between two looks at the clock: on a topic of 20,000 subscribers each takes a millisecond.
@@ -181,6 +182,9 @@ class Ingress:
 
     def _take(self, messages: list[bytes], index: int = 0, at: int = 0) -> Hold | None:
         session, count = self._session, len(messages)
+        if count > FEW_MESSAGES or (count and len(messages[0]) > FIRST_SLICE):
+            self._is_late()  # begins the turn; and how long the first slice takes says how large the next one is
+            self._slice_began = self._looked
         while index < count and session.ending is None:
             other = True
             if session.welcomed:
@@ -246,7 +250,9 @@ class Ingress:
         if not began:
             return  # the first one of the turn
         took = self._looked - began
-        if took < turn.TURN_S / 16:
+        if took < turn.TURN_S / 32:
+            self._slice = MOST_SLICE  # the usual kind: few runs, and long ones
+        elif took < turn.TURN_S / 16:
             self._slice = min(self._slice * 4, MOST_SLICE)
         elif took > turn.TURN_S / 4:
             self._slice = max(self._slice // 4, LEAST_SLICE)
