@@ -391,13 +391,14 @@ class GroupRoute(Route):
 
     # ------------------------------------------------- what members have finished
 
-    def finished(self, outbox: Outbox, taken: int, queued: int, now: float, fanout: Fanout) -> None:
+    def finished(self, outbox: Outbox, taken: int, queued: int, limit: int, now: float, fanout: Fanout) -> None:
         """A member's client says what it has finished.
 
         Args:
             outbox: The member's.
             taken: Messages that it has finished since its SUBSCRIBE, in all.
             queued: Messages that it has and nobody has begun.
+            limit: How many of these it may have.
             now: The time on trio's clock.
             fanout: The broker's.
         """
@@ -405,7 +406,7 @@ class GroupRoute(Route):
         if subscription is None or not (hand := subscription.hand).windowed:
             return
         hand.queued = queued
-        self._watch.kept -= hand.finish(taken, subscription.queue, now)
+        self._watch.kept -= hand.finish(taken, min(subscription.queue, limit), now)
         if self._queue:  # the others have no room
             self.waiting -= self._deal(self._queue, [(outbox, subscription)], now, fanout)
             self._look_whether_crowded(fanout)

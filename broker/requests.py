@@ -384,7 +384,7 @@ def _backlog(session: Session, envelope: Backlog) -> dict[str, Any]:
     session.outbox.note_backlog(subscription)
     if isinstance(route := subscription.route, GroupRoute):
         now = trio.current_time()
-        route.finished(session.outbox, envelope.taken, envelope.queued, now, session.hub.fanout)
+        route.finished(session.outbox, envelope.taken, envelope.queued, envelope.limit, now, session.hub.fanout)
     return {}
 
 

@@ -131,3 +131,23 @@ async def test_a_request_goes_to_a_server_that_answers(autojump_clock: MockClock
     assert sorted(replies) == list(range(20))
     assert sorted({number for number, _ in seen}) == list(range(20))
     assert 1 <= sum([again for _, again in seen]) <= 2
+
+
+async def test_a_small_buffer_is_enough(autojump_clock: MockClock) -> None:
+    """The broker gives a worker no more than its buffer takes, however quick the worker is and however much comes."""
+    done: list[int] = []
+    async with (
+        broker_in_memory() as broker,
+        client_of(broker) as worker,
+        client_of(broker) as boss,
+        worker.subscribe("jobs", group="w", buffer=8) as jobs,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(_work, jobs, done, 0)
+        for number in range(1000):
+            boss.publish_nowait("jobs", number)
+        await trio.sleep(10)
+        assert (jobs.lost, jobs.waiting) == (0, 0)
+        nursery.cancel_scope.cancel()
+
+    assert done == list(range(1000))

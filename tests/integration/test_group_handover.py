@@ -34,6 +34,7 @@ class Worker:
         self.client = client
         self.route = route
         self.finished = 0
+        self.limit = 1 << 20
         self.jobs: list[bytes] = []
         self.again: list[bytes] = []
         """Those of them that say that somebody else had them."""
@@ -58,7 +59,7 @@ class Worker:
 
     async def say(self, queued: int = 0) -> None:
         """Tell what is finished."""
-        await self.client.send(Backlog(0, self.route, queued, 100, self.finished))
+        await self.client.send(Backlog(0, self.route, queued, self.limit, self.finished))
         await wait_all_tasks_blocked()
 
     async def finish(self, count: int | None = None) -> None:
@@ -123,6 +124,21 @@ async def test_a_member_gets_no_more_than_it_does_in_a_quarter_of_a_second(autoj
             await trio.sleep(1)
             await worker.finish()
         assert portions == [MOST, 256, 64, 16, 4, LEAST, LEAST]
+
+
+async def test_a_member_gets_no_more_than_its_client_can_keep(autojump_clock: MockClock) -> None:
+    """As it says: the buffer of a program may be small."""
+    async with serving() as broker:
+        worker, publisher = await _worker(broker), await connected(broker)
+        worker.limit = 10
+        await _publish(publisher, *range(200))
+        portions = []
+        while heard := await worker.hear():
+            portions.append(len(heard))
+            await worker.finish()
+
+        assert max(portions) == 10
+        assert len(worker.jobs) == 200
 
 
 async def test_what_a_member_had_goes_to_others_when_it_ends(autojump_clock: MockClock) -> None:

@@ -121,7 +121,7 @@ class Crowd:
             if client == who and done:
                 worked = True
                 self._finished[who, route] += done
-                await self._clients[who].send(Backlog(0, route, 0, 1, self._finished[who, route]))
+                await self._clients[who].send(Backlog(0, route, 0, 1 << 20, self._finished[who, route]))
         await trio.testing.wait_all_tasks_blocked()
         return worked
 
