@@ -394,10 +394,11 @@ class Fanout:
                 await self._sleep()
             batch, gathered = self._begin()
             some = SWEEP if gathered < MUCH else SWEEP_OF_MUCH
-            mine = turn.Turn()
+            ends = turn.end_of_turn()
             for start in range(0, len(batch), some):
-                if start:
-                    await mine.pause()
+                if start and turn.clock() >= ends:
+                    await trio.lowlevel.checkpoint()
+                    ends = turn.end_of_turn()
                 self._sweep(batch[start : start + some])
             batch.clear()  # else whoever has gone would be held here until the next sweep
             self._end(gathered)

@@ -261,7 +261,7 @@ class Ingress:
         """Whether this turn is over. It begins when somebody asks for the first time: most reads hold little."""
         self._looked = now = turn.clock()
         if not self._turn_ends:
-            self._turn_ends = now + turn.TURN_S
+            self._turn_ends = now + turn.TURN_S if self.holding else turn.first_end(now)
         return now >= self._turn_ends
 
     # -------------------------------------------------------------- publishes
@@ -448,8 +448,10 @@ class Ingress:
     async def _go_on_to_the_end(self) -> None:
         hold: Hold | None = self._go_on
         while hold == self._go_on:
-            await trio.lowlevel.checkpoint()
-            await self._hold()
+            await turn.next_turn()
+            while self._must_hold():  # those who were held go on one after the other, too
+                await self._hold()
+                await turn.next_turn()
             await self._wait_for_subscribers()
             before = self._session.hub.counters.published
             hold = self._take_in([])

@@ -313,3 +313,23 @@ async def test_listings_let_others_have_their_turn(autojump_clock: MockClock) ->
 
 async def _got(client: HttpClient, path: str, answer: list[object]) -> None:
     answer.append((await client.ask("GET", path)).json)
+
+
+async def test_many_clients_that_ask_for_much(autojump_clock: MockClock) -> None:
+    """What twenty clients bring at once costs the others no more than two turns, and the beginnings of twenty."""
+    async with serving() as broker:
+        clients, counters = [await connected(broker) for _ in range(20)], broker._hub.counters
+        datas = [
+            b"".join([encode(Publish(0, f"{client}.{number}", b"")) for number in range(200)]) for client in range(20)
+        ]
+        most = before = 0
+        async with trio.open_nursery() as nursery:
+            for client, data in zip(clients, datas, strict=True):
+                nursery.start_soon(client.send_frame, data)
+            while counters.published < 4000:
+                await trio.lowlevel.checkpoint()
+                most, before = max(most, counters.published - before), counters.published
+
+        # The clock is asked for each of these publishes. Each client begins with one; and trio may run us after all
+        # others in one round, and before them in the next.
+        assert most <= 2 * (2 * (LOOKS + 2) + 2 * 20)
