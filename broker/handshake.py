@@ -168,7 +168,10 @@ def _judged(
     request: h11.Request, headers: dict[str, str], head: bytes, rest: bytes, path: str
 ) -> Opening | PlainRequest:
     target, query = split_target(request, headers)
-    if target != path and "websocket" not in _tokens(headers.get("upgrade", "").lower()):
+    plain = "websocket" not in _tokens(headers.get("upgrade", "").lower())
+    if plain and (
+        target != path or request.method == b"OPTIONS"
+    ):  # a check of load balancers
         return PlainRequest(head + rest)
     if has_bare_lines(head):
         raise Refused(HTTPStatus.BAD_REQUEST, "lines of a WebSocket handshake end with CR LF")

@@ -161,6 +161,8 @@ class Conversation:
         fields, method = fields_of(query), parsed.method.decode("ascii")
         if method == "OPTIONS" and "access-control-request-method" in headers:
             return self._preflight(path, headers)
+        if method == "OPTIONS" and path == self._hub.config.path:
+            return Answer(HTTPStatus.NO_CONTENT, b"", headers={"Allow": "GET, OPTIONS"})
         endpoint, found = find(self._endpoints, method, path)
         self._check_room(endpoint)
         self.caller.identify(endpoint.who, headers, tuple(value for name, value in fields if name == "token"))

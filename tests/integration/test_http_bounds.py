@@ -431,6 +431,17 @@ async def test_health_takes_any_query(autojump_clock: MockClock) -> None:
         assert (await client.get("/v1/topics/a/last?x")).code == "bad_option"
 
 
+async def test_options_of_the_websocket_endpoint_say_that_the_broker_lives(autojump_clock: MockClock) -> None:
+    """The usual check of a load balancer, as HTTP/1.0 and without a Host."""
+    async with serving() as broker:
+        client = await http(broker)
+        await client.send(b"OPTIONS / HTTP/1.0\r\n\r\n")
+        answer = await client.answer(to_head=True)
+
+        assert (answer.status, answer.headers["allow"]) == (204, "GET, OPTIONS")
+        assert await client.closed()
+
+
 async def test_lines_that_end_with_lf_alone(autojump_clock: MockClock) -> None:
     """As some health checks send them: one request without a body, and the connection ends with its answer."""
     async with serving() as broker:
