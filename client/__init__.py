@@ -9,7 +9,7 @@
   `position` (how far one has come, and how it goes on after a break), `terms` (what the broker grants) and `slowness`
   (why it ends one), `subscription` (a handler's end), `buffer`, `buffering` and `marks` (what waits for it), `message`,
   `history` (without subscribing), `silence` (when nothing comes), `demand` (who wants what),
-  `presence` (who is subscribed), `answers` (what a broker may say);
+  `presence` (who is subscribed), `weight` (what a waiting message costs), `answers` (what a broker may say);
 * both: `requester`, `replies` and `deadlines` (asking), `inbox` (where replies come in), `service` (answering);
 * `config`: all settings; `errors`: all that can go wrong; `checks`: whether an argument is what it must be; `home`: the
   thread that a client belongs to.

@@ -14,6 +14,7 @@ from attrs import frozen
 
 from .marks import KINDS_A_PLACE, Place, gathered, is_mark, is_stale, joined, lost_here, mark_of
 from .message import Mark, Raw
+from .weight import MESSAGE, WeighedRun, weight_of, weight_of_all
 
 
 @frozen
@@ -22,14 +23,14 @@ class Bounds:
 
     messages: int
     size: int
-    """Bytes of payload."""
+    """Bytes, of payloads and all that is held with them (see `weight`)."""
 
 
 class Buffer(Protocol):
     """Messages on their way to a handler, oldest first."""
 
     size: int
-    """Bytes of payload that wait."""
+    """Bytes that wait (see `weight`)."""
 
     def __len__(self) -> int:
         """Messages that wait."""
@@ -38,7 +39,7 @@ class Buffer(Protocol):
         """Whether there is anything to take, and be it only a mark."""
 
     def offer(self, run: list[Raw], size: int) -> int | None:
-        """Take in ``run`` (``size`` bytes of payload); return how many messages were lost by it, None: refused, not
+        """Take in ``run`` (``size`` bytes); return how many messages were lost by it, None: refused, not
         kept."""
 
     def append(self, run: list[Raw], size: int) -> None:
@@ -69,10 +70,6 @@ def _kinds(marks: int, bounds: Bounds) -> int:
     return KINDS_A_PLACE if marks < max(bounds.messages, KINDS_A_PLACE) else 0
 
 
-def _size_of(run: list[Raw]) -> int:
-    return sum([len(raw[5]) for raw in run])
-
-
 class Line:
     """First in, first out. What does not fit is refused, or makes room by ``shed``."""
 
@@ -85,6 +82,7 @@ class Line:
         self._shed = shed
         self._hand: Iterator[Raw] = iter(())
         self._hand_size = 0  # counts until all of the hand was taken
+        self._weighed = False  # whether some that wait carry their weight
         self._end = Place()  # the marks behind the last message
 
     def __len__(self) -> int:
@@ -109,6 +107,8 @@ class Line:
         """Take in ``run``, whether it fits or not."""
         self.waiting.extend(run)
         self.size += size
+        if type(run) is WeighedRun:
+            self._weighed = True
         if self.marks:
             self._end = Place()
 
@@ -135,7 +135,7 @@ class Line:
                 marks.append(raw)
                 self.marks -= 1
             else:
-                self.size -= len(raw[5])
+                self.size -= weight_of(raw)
                 lost += 1
         marks = gathered(marks)
         waiting.extendleft(reversed(marks))
@@ -146,7 +146,7 @@ class Line:
         self.size -= self._hand_size
         waiting = self.waiting
         taken = [waiting.popleft() for _ in range(min(most, len(waiting)))]
-        self._hand_size = _size_of(taken)
+        self._hand_size = self._size_of(taken)
         self._forget_marks(taken)
         self._hand = iter(taken)
         return self._hand
@@ -161,7 +161,7 @@ class Line:
         rest = list(self._hand)
         self.waiting.extendleft(reversed(rest))
         self.marks += _marks_in(rest)
-        self.size -= self._hand_size - _size_of(rest)
+        self.size -= self._hand_size - self._size_of(rest)
         self._hand_size = 0
 
     def take_up_to(self, most: int) -> list[Raw]:
@@ -172,11 +172,18 @@ class Line:
             self.clear()
             return taken
         taken = [waiting.popleft() for _ in range(most)]
-        self.size -= _size_of(taken)
+        self.size -= self._size_of(taken)
         self._forget_marks(taken)
         return taken
 
+    def _size_of(self, taken: list[Raw]) -> int:
+        if self._weighed:
+            return weight_of_all([raw for raw in taken if not is_mark(raw)])
+        messages = len(taken) - (_marks_in(taken) if self.marks else 0)
+        return sum([len(raw[5]) for raw in taken]) + MESSAGE * messages
+
     def clear(self) -> None:
+        self._weighed = False
         self.waiting.clear()
         for _ in self._hand:
             pass
@@ -198,10 +205,10 @@ def drop_newest(line: Line, run: list[Raw], size: int) -> int:
     """What waits stays; of the run the first ones, as far as there is room."""
     waiting, bounds = line.waiting, line.bounds
     for kept, raw in enumerate(run):
-        wide = len(raw[5])
+        wide = weight_of(raw)
         if line.full or (line.size + wide > bounds.size and waiting):
             return len(run) - kept
-        line.append([raw], wide)
+        line.append(WeighedRun([raw]) if type(run) is WeighedRun else [raw], wide)
     return 0
 
 
@@ -238,7 +245,7 @@ class Conflating:
             key = _key_of(raw)
             old = waiting.get(key)
             if old is not None:
-                self.size -= len(old[5])
+                self.size -= weight_of(old)
                 if self._stale:  # what is newer than the silence comes behind it
                     del waiting[key]
                     self._end = Place()
@@ -279,7 +286,8 @@ class Conflating:
             self._marks.discard(key)
             self._stale -= is_stale(raw)
             self._end = Place()  # what was handed out is no longer added to
-        self.size -= len(raw[5])
+        else:
+            self.size -= weight_of(raw)
         return raw
 
     def hand(self, most: int) -> Iterator[Raw]:

@@ -31,7 +31,8 @@ class BufferOptions:
     # A burst of 200,000 messages fits, whatever the handler waits for meanwhile. 262,144 messages of 128 bytes are some
     # 120 MiB of Python objects, and a second at full speed.
     BUFFER: ClassVar[int] = 262_144
-    BUFFER_BYTES: ClassVar[int] = 64 * 1024 * 1024
+    # As much as so many messages of 128 bytes weigh: 512 bytes each with their Python objects (see `weight`).
+    BUFFER_BYTES: ClassVar[int] = 128 * 1024 * 1024
 
     buffer: int = field(validator=count)
     buffer_bytes: int = field(validator=count)

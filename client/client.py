@@ -354,7 +354,8 @@ class Client:
                 meanwhile comes then, where the broker keeps history; else it counts in `Subscription.gaps`, and is a
                 `LostMessages` with reason "slow_consumer".
             buffer: Messages that may wait here.
-            buffer_bytes: Bytes of payload that may wait here.
+            buffer_bytes: Bytes that may wait here: of payloads, headers and keys, and some 400 for the Python
+                objects and the topic of each message.
             on_full: What happens when more would: "disconnect", "drop_oldest", "drop_newest", or "conflate" (of each
                 topic only the newest waits).
             report_loss: Also give `LostMessages` in the place of messages that are missing.

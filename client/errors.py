@@ -124,7 +124,7 @@ class SlowConsumer(FanwireError):
             message: What happened and what to do about it.
             pattern: The subscription's.
             queued: Messages that were waiting.
-            queued_bytes: Bytes of payload that were waiting.
+            queued_bytes: Bytes that were waiting; in this process with all that is held beside the payloads.
             oldest_s: How long the oldest of them had waited, in seconds.
             limit: Messages that may wait.
             at_broker: Whether the broker's queue ran over (the network or this process was too slow) or the buffer in

@@ -21,6 +21,7 @@ from .message import REPLAYED, TOO_LARGE, LostMessages, Raw
 from .position import Asked, Beginning, Position
 from .requests import Result
 from .terms import Granted, LaggingReport, granted_of
+from .weight import MESSAGE, PLAIN_ENVELOPE, WeighedRun, weighed, weight_of_all
 
 if TYPE_CHECKING:
     from .subscription import Subscription
@@ -191,12 +192,13 @@ class Feed:
 
     # -------------------------------------------------------------- messages
 
-    def receive(self, run: list[Raw], columns: list[tuple[Any, ...]]) -> None:
+    def receive(self, run: list[Raw], columns: list[tuple[Any, ...]], wire: int = 1 << 62) -> None:
         """Hand a run of messages to every subscription.
 
         Args:
             run: MESSAGE envelopes of this feed's route.
             columns: The same, transposed.
+            wire: Bytes in which they came, or more.
 
         Raises:
             TypeError, ValueError, OverflowError: They have not the shape of protocol.md; nobody got any.
@@ -206,8 +208,12 @@ class Feed:
         size = len(b"".join(payloads))
         numbered = sum(offsets)
         sum(times)
-        if self.wildcard and len("".join(topics)) > MAX_NAME_BYTES * len(run):
-            raise ValueError("topics longer than topics can be")
+        plain = size + PLAIN_ENVELOPE * len(run)
+        if self.wildcard:
+            names = len("".join(topics))
+            plain += names
+            if names > MAX_NAME_BYTES * len(run):
+                raise ValueError("topics longer than topics can be")
         if self.replaying:
             if not (run := self._replayed(run)):
                 return
@@ -216,6 +222,9 @@ class Feed:
         if numbered:
             array("Q", offsets)  # TypeError, OverflowError: one is no unsigned integer
             self.position.note(topics, offsets)
+        if wire > plain:
+            run = weighed(run)
+        size = weight_of_all(run) if type(run) is WeighedRun else size + MESSAGE * len(run)
         for subscription in tuple(self.subscriptions):
             subscription.receive(self, run, size)
 

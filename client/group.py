@@ -25,6 +25,7 @@ from .message import LostMessages, Raw
 from .position import Asked, Beginning
 from .requests import Result
 from .subscription import Subscription
+from .weight import WeighedRun, weight_of_all
 
 if TYPE_CHECKING:
     from .feeds import Feeds
@@ -94,13 +95,13 @@ class GroupFeed(Feed):
 
     # ------------------------------------------------------------ handing out
 
-    def receive(self, run: list[Raw], columns: list[tuple[Any, ...]]) -> None:
+    def receive(self, run: list[Raw], columns: list[tuple[Any, ...]], wire: int = 1 << 62) -> None:
         """See `Feed`. Each message goes to one subscription: they ask for their `share`."""
         self._received += len(run)
         if not self._alive.set:
             self._alive.start(ALIVE_S)
         try:
-            super().receive(run, columns)
+            super().receive(run, columns, wire)
         finally:
             self._run, self._shares = None, {}
 
@@ -267,13 +268,15 @@ class Worker(Subscription):
 
     def take_in(self, feed: GroupFeed, share: list[Raw]) -> None:
         """Messages that were another subscription's."""
-        super().receive(feed, share, sum([len(raw[5]) for raw in share]))
+        super().receive(feed, WeighedRun(share), weight_of_all(share))
 
     def receive(self, feed: Feed, run: list[Raw], size: int) -> None:
         """See `Subscription`."""
         share = cast(GroupFeed, feed).share(self, run)
         if share:
-            super().receive(feed, share, size if share is run else sum([len(raw[5]) for raw in share]))
+            if share is not run:  # of what carries its weight, or not
+                share, size = WeighedRun(share), weight_of_all(share)
+            super().receive(feed, share, size)
 
     def _set_crowded(self, feed: Feed, crowded: bool) -> None:
         self._crowded = crowded

@@ -78,8 +78,8 @@ class Inbox(Feed):
 
     # ------------------------------------------------------------- see `Feed`
 
-    def receive(self, run: list[Raw], columns: list[tuple[Any, ...]]) -> None:
-        super().receive(run, columns)
+    def receive(self, run: list[Raw], columns: list[tuple[Any, ...]], wire: int = 1 << 62) -> None:
+        super().receive(run, columns, wire)
         for raw in run:
             if waiting := self._open.get(raw[2]):
                 waiting.take(raw)

@@ -58,6 +58,9 @@ _TOLD = (Lost, Lagging, PresenceEvent, Quiet, SnapshotEnd)
 # Error codes whose first occurrence is logged, and characters of each.
 MOST_CODES = 64
 
+# Where it is not known in how many bytes messages came.
+ANY_SIZE = 1 << 62
+
 _log = logging.getLogger("fanwire.client")
 
 
@@ -128,10 +131,10 @@ class Receiver:
     def _receive(self, messages: list[bytes]) -> None:
         values = self._decoder.decode(messages)
         if values is not None:
-            self._handle(values)
+            self._handle(values, sum(map(len, messages)))
             return
         for value in strictly(messages):
-            self._handle([value])
+            self._handle([value], ANY_SIZE)
 
     def _refuse(self, code: int, reason: str) -> None:
         self.fault = Fault(code, f"the broker sent what is not in the protocol: {reason}")
@@ -178,14 +181,15 @@ class Receiver:
 
     # --------------------------------------------------------------- values
 
-    def _handle(self, values: list[Any]) -> None:
+    def _handle(self, values: list[Any], wire: int) -> None:
+        """Take in values that came in so many bytes."""
         if not values:
             return
         columns = list(zip(*values, strict=False))  # TypeError: a number, say, which is no envelope
         if len(columns) > 5 and columns[0].count(_MESSAGE) == len(values):
             routes = columns[1]
             if routes.count(routes[0]) == len(routes):
-                self._deliver(routes[0], values, columns)
+                self._deliver(routes[0], values, columns, wire)
                 return
         self._handle_mixed(values)
 
@@ -207,10 +211,12 @@ class Receiver:
         if run:
             self._deliver(route, run)
 
-    def _deliver(self, route: Any, run: list[Raw], columns: list[tuple[Any, ...]] | None = None) -> None:
+    def _deliver(
+        self, route: Any, run: list[Raw], columns: list[tuple[Any, ...]] | None = None, wire: int = ANY_SIZE
+    ) -> None:
         feed = self._feeds.by_route.get(route)
         if feed:  # else it was sent before the broker knew that we left
-            feed.receive(run, columns or list(zip(*run, strict=False)))
+            feed.receive(run, columns or list(zip(*run, strict=False)), wire)
 
     def _handle_other(self, value: Any) -> None:
         if type(value) is tuple and len(value) > 1 and value[0] == _OK and type(value[1]) is int:

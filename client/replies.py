@@ -12,6 +12,7 @@ from .checks import check_count, check_seconds
 from .errors import FanwireError, NoResponders, RequestFailed, RequestTimeout, SlowConsumer
 from .message import Message, Raw
 from .requester import OpenRequest, Question, Requester
+from .weight import weighed, weight_of
 
 
 class Replies:
@@ -104,7 +105,8 @@ class Replies:
         """See `Waiting`."""
         if self._error or self._expired:
             return
-        size = self._bytes + len(raw[5])
+        raw = weighed([raw])[0]
+        size = self._bytes + weight_of(raw)
         if self._waiting and (len(self._waiting) >= BufferOptions.BUFFER or size > BufferOptions.BUFFER_BYTES):
             self.fail(self._too_slow())
             return
@@ -166,7 +168,7 @@ class Replies:
         if self._waiting:
             self.count += 1
             raw = self._waiting.popleft()
-            self._bytes -= len(raw[5])
+            self._bytes -= weight_of(raw)
             return Message(raw, None)
         if self._error:
             raise self._error.with_traceback(None)

@@ -259,7 +259,7 @@ class Subscription:
     # ---------------------------------------------------------- the reader's side
 
     def receive(self, feed: Feed, run: list[Raw], size: int) -> None:
-        """Take in messages: ``size`` bytes of payload. Called by the reader; never waits."""
+        """Take in messages of ``size`` bytes (see `weight`). Called by the reader; never waits."""
         if self._error:
             return
         buffer = self._buffer

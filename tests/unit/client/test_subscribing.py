@@ -14,6 +14,7 @@ from fanwire.client import (
     Subscription,
     Undecodable,
 )
+from fanwire.client.weight import MESSAGE
 from fanwire.protocol import Backlog, Error, Lost, Ok, SnapshotEnd, Subscribe, SubscribeOptions, Unsubscribe, encode
 from fanwire.protocol import Message as Envelope
 from tests.unit.client.scripted_peer import PeerConnection, ScriptedPeer, connected, message
@@ -190,7 +191,7 @@ async def test_a_slow_handler_hurts_only_itself(peer: ScriptedPeer, autojump_clo
             assert (await end.expect(Unsubscribe)).route == 1
 
     error = caught.value
-    assert (error.queued, error.queued_bytes, error.limit, error.at_broker) == (10, 10, 10, False)
+    assert (error.queued, error.queued_bytes, error.limit, error.at_broker) == (10, 10 * (1 + MESSAGE), 10, False)
     assert error.oldest_s == pytest.approx(2.0)
 
 
@@ -208,7 +209,7 @@ async def test_bytes_are_bounded_too(peer: ScriptedPeer, autojump_clock: MockClo
                 await end.send(Envelope(1, None, 0, 0, b"x" * 1000))
 
             await wait_all_tasks_blocked()
-            with pytest.raises(SlowConsumer, match="1000 bytes"):
+            with pytest.raises(SlowConsumer, match="1384 bytes"):
                 await anext(subscription)
 
 
