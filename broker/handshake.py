@@ -169,9 +169,7 @@ def _judged(
 ) -> Opening | PlainRequest:
     target, query = split_target(request, headers)
     plain = "websocket" not in _tokens(headers.get("upgrade", "").lower())
-    if plain and (
-        target != path or request.method == b"OPTIONS"
-    ):  # a check of load balancers
+    if plain and (target != path or request.method == b"OPTIONS"):  # a check of load balancers
         return PlainRequest(head + rest)
     if has_bare_lines(head):
         raise Refused(HTTPStatus.BAD_REQUEST, "lines of a WebSocket handshake end with CR LF")
