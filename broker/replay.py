@@ -322,9 +322,11 @@ class Replaying:
         """All from an offset on is not kept any more; but the newest message may be the last value, and is sent."""
         last = kept.head
         newest = kept.newest() if self._wish.snapshot else None
-        if newest is not None and newest.offset == last:
+        if newest is not None and first <= newest.offset == last:
             if self._wish.replay is None:
+                self._left[kept.serial] = last + 1 - first
                 return  # it stands for all that it has replaced
+            self._left[kept.serial] = 1
             last -= 1
         if first <= last:
             self._lose(_lost(kept, first, last, self._route.number))

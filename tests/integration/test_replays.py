@@ -113,6 +113,28 @@ async def test_a_last_value_that_other_rules_drop_is_told(autojump_clock: MockCl
 # -------------------------------------------------------------------- eviction
 
 
+async def test_a_value_that_stands_for_a_history_that_is_gone_is_told_when_it_is_evicted(
+    autojump_clock: MockClock,
+) -> None:
+    """The rule lets the history go and keeps the last value, which then goes before the snapshot has come to it."""
+    both = TopicRule(pattern="r.z", retain=True, history=9)
+    async with serving(rules=(both, RETAIN)) as broker:
+        for number in range(20):
+            broker.publish(f"r.{number:02}", bytes(10_000))
+        broker.publish("r.z", b"before")
+        client, route = await under_way(broker, "r.>", snapshot=True)
+        for payload in (b"1", b"2"):
+            broker.publish("r.z", payload)
+        await go_by(broker, RETAIN)
+        broker.publish("r.other", b"x")
+        await wait_all_tasks_blocked()
+        broker._hub.store.resize(0, 1_000)
+        assert not broker._hub.store.shrink(1_000)
+        got = await up_to_the_end(client)
+
+        assert losses(got) == [Lost(route, 2, "evicted", "r.z")]
+
+
 async def test_a_last_value_that_is_evicted_before_the_snapshot_comes_to_it_is_told(autojump_clock: MockClock) -> None:
     """If it has come since SUBSCRIBE."""
     async with serving(rules=(RETAIN,)) as broker:

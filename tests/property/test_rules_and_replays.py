@@ -39,7 +39,7 @@ from fanwire.protocol import (
 from tests.property.slow_stage import Player, Stage
 from tests.property.walks import walk
 
-TOPICS = ["t.a", "t.b", "t.c", "u"]
+TOPICS = ["t.a", "t.b", "t.c", "t.d", "u"]
 PATTERNS = [">", ">", "t.*", "t.a", "u"]
 STORED_BYTES = 5_000
 PAGE = 200
@@ -85,7 +85,7 @@ class Ask:
         return self.on_slow == "conflate" or self.max_rate is not None
 
 
-ruled = st.builds(Ruled, st.sampled_from([None, None, True, False]), st.sampled_from([None, 2, 6, 50]))
+ruled = st.builds(Ruled, st.sampled_from([None, None, True, True, False]), st.sampled_from([None, None, 2, 6, 50]))
 rules_of_all = st.fixed_dictionaries(dict.fromkeys(TOPICS, ruled))
 writes = st.builds(
     Write,
@@ -123,9 +123,14 @@ class Log:
 
     def __init__(self) -> None:
         self.topics: dict[str, list[Entry]] = {topic: [] for topic in TOPICS}
+        self.values: dict[str, int] = {}
+        """Where the last value of a topic stands that has one."""
         self.places: dict[int, tuple[str, int]] = {}
         """By number: the topic, and the place there, counted from 1."""
+        self.numbered: set[str] = set()
+        """Topics with history."""
         self.reloads = 0
+        self.evicted = False
 
     def add(self, topic: str, entry: Entry) -> None:
         """It is the next of its topic."""
@@ -159,6 +164,14 @@ class View:
         self.exact = not had
         """Whether offsets count as places do: not where history has begun anew."""
         self.reloads = log.reloads
+        self.values = {
+            topic: at
+            for topic, at in log.values.items()
+            if matches(ask.pattern, topic) and (ask.replay is None or topic not in log.numbered)
+        }
+        """Last values that the snapshot has to bring, at SUBSCRIBE."""
+        self.retained: set[str] = set()
+        """Topics of which it has."""
         self.publishers: dict[tuple[str, int], int] = {}
 
     def hear(self, envelope: Message | Lost | SnapshotEnd) -> None:
@@ -166,6 +179,9 @@ class View:
         if isinstance(envelope, SnapshotEnd):
             assert not self.live, "one end, and only where there was a beginning"
             self.live = True
+            if self.ask.snapshot and self.reloads == self.log.reloads and not self.log.evicted:
+                left = {topic for topic, at in self.values.items() if self.log.values.get(topic) == at}
+                assert left <= self.retained, "each last value comes, but those that have been replaced or deleted"
         elif isinstance(envelope, Lost):
             assert envelope.topic is not None
             assert matches(self.ask.pattern, envelope.topic)
@@ -189,6 +205,7 @@ class View:
             assert not entry.empty or message.offset, "of a topic with history it is the last message, whatever that is"
             assert topic not in self.last, "one value of each topic, before all else of it"
             self.due[topic] = max(place, self.heads[topic]) + 1
+            self.retained.add(topic)
         elif self.live and self.ask.loose:
             key = topic, entry.key
             assert place > self.newest.get(key, 0), "nothing twice, and in order"
@@ -370,8 +387,8 @@ class RulesAndReplays(RuleBasedStateMachine):
         for module, name, value in (
             (outbox, "MAX_BATCH", PAGE),
             (outbox, "CONFLATING_BATCH", PAGE // 2),
-            (replay, "PAGE_BYTES", PAGE),
-            (replay, "LARGE_PAGE", PAGE),
+            (replay, "PAGE_BYTES", PAGE // 2),
+            (replay, "LARGE_PAGE", PAGE // 2),
             (replay, "PORTION", 2),
             (replay, "SLICE_S", math.inf),
         ):
@@ -396,10 +413,20 @@ class RulesAndReplays(RuleBasedStateMachine):
         headers = {"n": str(self._numbers)} if empty or key is not None else {}
         payload = b"" if empty else b"%d " % self._numbers + b"x" * write.size
         options = PublishOptions(key=key, retain=retain, headers=headers)
-        if not (retain and self.ruled[write.topic].retain is False):
+        ruled = self.ruled[write.topic].retain
+        if not (retain and ruled is False):
             self.log.add(write.topic, Entry(self._numbers, write.publisher, key, empty))
+            if retain or ruled:
+                self._keep(write.topic, empty)
         data = encode(Publish(0, write.topic, payload, options=options))
         self.publishers[write.publisher].session._ingress.on_messages([data])
+
+    def _keep(self, topic: str, empty: bool) -> None:
+        """What was published last is the topic's value, or deletes it."""
+        if empty:
+            self.log.values.pop(topic, None)
+        else:
+            self.log.values[topic] = len(self.log.topics[topic])
 
     @rule(writes=st.lists(writes, min_size=1, max_size=8), asks=st.lists(st.tuples(clients, asks), max_size=2))
     def publish(self, writes: list[Write], asks: list[tuple[int, Ask]]) -> None:
@@ -415,6 +442,10 @@ class RulesAndReplays(RuleBasedStateMachine):
                     await trio.lowlevel.checkpoint()
 
         self.stage.step(act)
+        self._look_for_evictions()
+
+    def _look_for_evictions(self) -> None:
+        self.log.evicted = self.log.evicted or self.stage.broker._hub.store.evicted > 0
 
     @rule(publisher=st.integers(0, 2), topics=st.lists(st.sampled_from(TOPICS), min_size=2, max_size=12))
     def publish_many(self, publisher: int, topics: list[str]) -> None:
@@ -425,10 +456,13 @@ class RulesAndReplays(RuleBasedStateMachine):
             for topic in topics:
                 self._numbers += 1
                 self.log.add(topic, Entry(self._numbers, publisher, None, False))
+                if self.ruled[topic].retain:
+                    self._keep(topic, False)
                 data += encode(Publish(0, topic, b"%d " % self._numbers))
             self.publishers[publisher].session._ingress.on_messages([data])
 
         self.stage.step(act)
+        self._look_for_evictions()
 
     # ------------------------------------------------------------------ rules
 
@@ -448,8 +482,29 @@ class RulesAndReplays(RuleBasedStateMachine):
             reload._apply(hub, attrs.evolve(hub.config, rules=rules))
             self.ruled = wanted
             self.log.reloads += 1
+            self.log.numbered = {topic for topic, each in wanted.items() if each.history is not None}
+            for topic in TOPICS:
+                if wanted[topic].retain is False:
+                    self.log.values.pop(topic, None)
             for write in after:
                 self._publish(write)
+
+        self.stage.step(act)
+
+    @rule(limit=st.sampled_from([0, 1_000, 2_000]), before=st.lists(writes, max_size=3), pause=st.booleans())
+    def squeeze(self, limit: int, before: list[Write], pause: bool) -> None:
+        """For a moment little may be remembered."""
+
+        async def act() -> None:
+            for write in before:
+                self._publish(write)
+                if pause:
+                    await trio.lowlevel.checkpoint()
+            store = self.stage.broker._hub.store
+            store.resize(limit, 100)
+            assert not store.shrink(10_000)
+            store.resize(STORED_BYTES, 100)
+            self.log.evicted = True
 
         self.stage.step(act)
 
