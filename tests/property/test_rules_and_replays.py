@@ -560,4 +560,4 @@ class RulesAndReplays(RuleBasedStateMachine):
             self.stage.close()
 
 
-TestRulesAndReplays = walk(RulesAndReplays, examples=60, steps=25)
+TestRulesAndReplays = walk(RulesAndReplays, examples=100, steps=25)
