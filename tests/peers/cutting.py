@@ -61,7 +61,7 @@ class CuttingProxy:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._pump, scope, near, far)
                     nursery.start_soon(self._pump, scope, far, near)
-        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
             pass
         finally:
             del self._carried[scope]
@@ -77,7 +77,7 @@ class CuttingProxy:
                 if self._left == 0:
                     self._left = None
                     self.cut()
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):  # `close` is writing
             pass
         scope.cancel()
 
