@@ -66,7 +66,7 @@ async def test_local_workers_share_with_others(autojump_clock: MockClock) -> Non
         nursery.cancel_scope.cancel()
 
     assert sorted(chain.from_iterable(done)) == list(range(100))
-    assert all(32 <= len(each) <= 35 for each in done)
+    assert all(28 <= len(each) <= 40 for each in done), [len(each) for each in done]
 
 
 async def test_no_echo_for_a_client(autojump_clock: MockClock) -> None:
