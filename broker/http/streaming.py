@@ -25,6 +25,7 @@ from ..access import may
 from ..door import TurnedAway
 from ..own_topics import tells_of_the_broker
 from ..requests import forbidden
+from ..turn import Turn
 from .answers import STATUS_OF, HttpError, Stream
 from .attached import Attached
 from .endpoints import Parameter
@@ -60,9 +61,6 @@ PARAMETERS = (
 )
 
 BEGINNINGS = ("last", "since")
-
-# Envelopes made to events before others get their turn, and the client has to take them: some 15 µs each.
-_PORTION = 20
 
 _UNBUFFERED = {"X-Accel-Buffering": "no"}  # nginx would wait until it has some KiB
 _SUBSCRIBE = 2  # the request's number
@@ -151,15 +149,25 @@ class _Flow:
 
     async def _pass_on(self, outlet: Outlet) -> None:
         while (received := await self._attached.receive()) is not None:
-            for start in range(0, len(received.envelopes), _PORTION):
-                await self._tell(outlet, received.envelopes[start : start + _PORTION])
+            await self._tell_all(outlet, received.envelopes)
             pinged = received.pinged
             del received  # while there is nothing to pass on, nothing of what was is kept
             if pinged:
                 await self._show_life(outlet)
 
-    async def _tell(self, outlet: Outlet, envelopes: Sequence[BrokerEnvelope]) -> None:
-        if data := b"".join(map(self._event_of, envelopes)):
+    async def _tell_all(self, outlet: Outlet, envelopes: Sequence[BrokerEnvelope]) -> None:
+        """Each event is JSON of its own: what takes longer than a turn goes on in another one."""
+        turn, events = Turn(), list[bytes]()
+        for envelope in envelopes:
+            events.append(self._event_of(envelope))
+            if turn.over:
+                await self._tell(outlet, events)
+                events = []
+                await turn.pause()
+        await self._tell(outlet, events)
+
+    async def _tell(self, outlet: Outlet, events: list[bytes]) -> None:
+        if data := b"".join(events):
             if not self._told:
                 self._told = True
                 self._buffer_little(outlet)

@@ -16,11 +16,24 @@ from trio.testing import MockClock
 
 from fanwire.broker import Broker, fanout, registry, turn
 from fanwire.broker.http import payloads
-from fanwire.protocol import ClientEnvelope, Message, Ok, Ping, Publish, PublishOptions, Subscribe, encode
+from fanwire.broker.http.events import Events
+from fanwire.protocol import (
+    BrokerEnvelope,
+    ClientEnvelope,
+    Encoding,
+    Message,
+    Ok,
+    Ping,
+    Publish,
+    PublishOptions,
+    Subscribe,
+    encode,
+)
 
 from .http_client import HttpClient, http
 from .http_client import serving as http_serving
 from .raw import RawClient, connected, serving, subscribed
+from .sse_client import streaming
 
 LOOKS = 5
 
@@ -333,3 +346,24 @@ async def test_many_clients_that_ask_for_much(autojump_clock: MockClock) -> None
         # The clock is asked for each of these publishes. Each client begins with one; and trio may run us after all
         # others in one round, and before them in the next.
         assert most <= 2 * (2 * (LOOKS + 2) + 2 * 20)
+
+
+async def test_events_of_a_stream(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream makes events for as long as a turn lasts; all of them come, in order."""
+    made = 0
+    make = Events.of
+
+    def of(self: Events, envelope: BrokerEnvelope) -> bytes:
+        nonlocal made
+        made += 1
+        return make(self, envelope)
+
+    monkeypatch.setattr(Events, "of", of)
+    async with http_serving() as broker:
+        stream, client = await streaming(broker, "/v1/topics/a/stream"), await connected(broker)
+        await stream.expect("subscribed")
+        data = b"".join([encode(Publish(0, "a", b"%d" % number, Encoding.TEXT)) for number in range(300)])
+        most = await _most_at_once(broker, lambda: made, client, data, 300)
+
+        assert most <= 2 * (LOOKS + 1)
+        assert await stream.payloads(300) == [str(number) for number in range(300)]
