@@ -146,8 +146,14 @@ def _wait_until(done: Callable[[], bool]) -> None:
 
 
 def _first_line(command: Command, process: subprocess.Popen[bytes], output: Path) -> str:
-    _wait_until(lambda: b"\n" in output.read_bytes() or process.poll() is not None)
-    said = output.read_text(encoding="utf-8").splitlines()
-    assert said, f"{command}\nsaid nothing"
-    assert process.poll() is None, f"{command}\nended with {process.returncode}: {said}"
-    return said[0]
+    """What it said first; of a broker the line on standard output, which lines of its log may precede."""
+    begins = b"listening on ws" if command.text.startswith("fanwire serve") else b""
+
+    def said() -> list[bytes]:
+        return [line for line in output.read_bytes().splitlines(keepends=True) if line.startswith(begins)]
+
+    _wait_until(lambda: any(line.endswith(b"\n") for line in said()) or process.poll() is not None)
+    told = output.read_text(encoding="utf-8")
+    assert said(), f"{command}\nsaid nothing, but {told}"
+    assert process.poll() is None, f"{command}\nended with {process.returncode}: {told}"
+    return said()[0].decode().strip()
