@@ -5,9 +5,11 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
+import trio
+
 from fanwire.protocol.masking import fastest_mask
 
-from . import endings
+from . import endings, replay
 from .access import authenticator_of
 from .addresses import Addresses
 from .closed import ClosedConnections
@@ -63,6 +65,8 @@ class Hub:
         self.users = Users(self)
         self.door = Door(self)
         self.pressure = Pressure(self)
+        self.replays = trio.Semaphore(replay.AT_ONCE)
+        """Slots for those that have pages of a replay put together."""
         self.sessions: dict[Session, None] = {}
         self.unwelcomed: set[Session] = set()
         """Those of them that have yet to say HELLO: they take nobody's place."""

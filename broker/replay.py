@@ -12,7 +12,6 @@ have changed, is told as LOST.
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
@@ -21,6 +20,8 @@ import attrs
 import trio
 
 from fanwire.protocol import MAX_BATCH, Lost, SnapshotEnd, encode, matcher
+
+from . import turn
 
 if TYPE_CHECKING:
     from fanwire.protocol import Replay
@@ -39,11 +40,13 @@ PAGE_BYTES = 4 * 1024
 TURNS = 24
 TURNS_OF_REPLAY = 4
 
-# Where more than that comes meanwhile, so many times as much goes out, in larger pages; but for no longer than that
-# before others get their turn.
+# Where more than that comes meanwhile, so many times as much goes out, in larger pages; but for no longer than a turn.
 GAIN = 2
 LARGE_PAGE = MAX_BATCH // 2
-SLICE_S = 0.005
+
+# Replays of all clients that have a page between two others' turns, or wait for theirs; the rest waits in line. When a
+# thousand clients come back at once, their pages would otherwise all be put together in one round of the event loop.
+AT_ONCE = 32
 
 # Pages that may wait for the socket: with fewer the writer would have nothing to write until we have our turn.
 PAGES_WAITING = 4
@@ -161,14 +164,16 @@ class Replaying:
 
     def __init__(
         self, wish: Wish, subscription: Subscription, outbox: Outbox, fanout: Fanout, store: Store,
-        live: Callable[[], None],
+        slots: trio.Semaphore, live: Callable[[], None],
     ) -> None:  # fmt: skip
-        """``live`` is called at the end, synchronously: from then on it is for others to send."""
+        """``slots`` are the broker's, `AT_ONCE` of them. ``live`` is called at the end, synchronously: from then on it
+        is for others to send."""
         self._wish = wish
         self._route: Route = subscription.route
         self._outbox = outbox
         self._fanout = fanout
         self._store = store
+        self._slots = slots
         self._live = live
         self._at = 0  # the topic that the cursor has come to, by serial number
         self._end = len(store.topics)
@@ -338,26 +343,27 @@ class Replaying:
         outbox = self._outbox
         turns = TURNS if self._wish.replay is None else TURNS_OF_REPLAY
         while not self.closed:
-            while self._fanout.spreading:  # published, and remembered, but not offered to us yet
-                await self._fanout.swept()
-            if self.closed:
-                return
-            behind = self._send_some()
-            if self.closed:
-                return
-            if outbox.answer_bytes:
-                await outbox.answers_taken()
-                continue
-            for _ in range(1 if behind else turns):
-                await trio.lowlevel.checkpoint()
+            async with self._slots:
+                while self._fanout.spreading:  # published, and remembered, but not offered to us yet
+                    await self._fanout.swept()
+                if self.closed:
+                    return
+                behind = self._send_some()
+                if self.closed:
+                    return
+                if not outbox.answer_bytes:
+                    for _ in range(0 if behind else turns - 1):  # to have a slot takes a turn, too
+                        await trio.lowlevel.checkpoint()
+                    continue
+            await outbox.answers_taken()
 
     def _send_some(self) -> bool:
-        """Send a page, or as many as are needed to gain on what comes, but not for longer than `SLICE_S`.
+        """Send a page, or as many as are needed to gain on what comes, but for one turn at most.
 
         Returns:
             Whether there should have been more.
         """
-        outbox, until = self._outbox, time.perf_counter() + SLICE_S
+        outbox, until = self._outbox, turn.first_end(turn.clock())
         self._count_notes()
         self._due, self._came = self._due + GAIN * self._came, 0
         most = LARGE_PAGE if self._large else PAGE_BYTES
@@ -378,7 +384,7 @@ class Replaying:
                 self._fanout.spreading
                 or sent >= goal
                 or outbox.answer_bytes >= PAGES_WAITING * most
-                or time.perf_counter() >= until
+                or turn.clock() >= until
             ):
                 self._due = max(0, self._due - sent)
                 return self._due > 0

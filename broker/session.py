@@ -627,7 +627,7 @@ class Session(Owner, Watched):
 
         assert self._nursery is not None
         hub = self.hub
-        subscription.replaying = Replaying(wish, subscription, self.outbox, hub.fanout, hub.store, live)
+        subscription.replaying = Replaying(wish, subscription, self.outbox, hub.fanout, hub.store, hub.replays, live)
         self._nursery.start_soon(self._replay, subscription.replaying)
 
     async def _replay(self, replaying: Replaying) -> None:
