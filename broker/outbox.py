@@ -609,7 +609,9 @@ class Outbox:
         try:
             while True:
                 seen = stream.progress
-                with trio.CancelScope(deadline=min(self._deadline(), self._next_look())) as scope:
+                ends, look = self._deadline(), self.next_look()
+                # Where a write that is cancelled breaks the stream (TLS), the session looks who lags.
+                with trio.CancelScope(deadline=min(ends, look) if stream.direct else ends) as scope:
                     async with stream.sending():
                         if not stream.left and not self._anything():
                             break
@@ -619,7 +621,7 @@ class Outbox:
                 elif scope.cancelled_caught:
                     if trio.current_time() >= self._deadline():
                         return self._too_late()
-                    self._look_who_lags()
+                    self.look_who_lags()
         finally:
             self._idle = True
             self._counters.observe_depth(self.most_waited)
@@ -648,8 +650,8 @@ class Outbox:
             self._oldest + age * LAGS_FROM if age is not None else math.inf,
         )
 
-    def _next_look(self) -> float:
-        """When somebody may begin to lag though nothing is published. Call `_deadline` before."""
+    def next_look(self) -> float:
+        """When `look_who_lags` is due next, on trio's clock: somebody may begin to lag though nothing is published."""
         self._late_at = self._next_late()
         due = self._late_at if self._late_at > self._looked else math.inf
         if (grace := self._config.queue_grace_s) is not None:
@@ -658,7 +660,8 @@ class Outbox:
             due = min(due, max(self._oldest, self._looked) + grace * (0.2 if many else LAGS_FROM))
         return max(due, self._looked + LOOK_EVERY)
 
-    def _look_who_lags(self) -> None:
+    def look_who_lags(self) -> None:
+        """Tell of those who lag by now. To be called only where `write_out` cannot do so (a stream not ``direct``)."""
         now, told = trio.current_time(), 0
         self._looked = now
         soon = now + 0.001  # else rounding would decide whether the moment has come

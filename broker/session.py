@@ -63,6 +63,9 @@ MAX_BEFORE_WELCOME = 64 * 1024
 
 _PING = frame_header(0, Opcode.PING)
 
+# How often, in seconds, the clocks of a connection look at most whether one of its subscriptions lags.
+LAG_LOOK_S = 0.25
+
 # What the kernel of a client acknowledges for a ping, at most, also inside a TLS record: no sign of life.
 _PING_ACKNOWLEDGED = 64
 
@@ -529,6 +532,8 @@ class Session(Owner, Watched):
 
     async def _write(self) -> None:
         assert self.writing is not None
+        if not self.stream.direct:
+            self.look_anew()
         try:
             with trio.CancelScope() as self._writer:
                 if verdict := await self.outbox.write_out():
@@ -735,7 +740,14 @@ class Session(Owner, Watched):
         message = (now if since is None else since) + self.config.message_timeout_s
         idle = self.hub.config.idle_timeout_s
         due = min(message, self.expires, math.inf if idle is None else self._active[1] + idle)
+        if self._looks_who_lags:
+            due = min(due, max(self.outbox.next_look(), now + LAG_LOOK_S))
         return due if self.welcomed else min(due, self._welcome_due)
+
+    @property
+    def _looks_who_lags(self) -> bool:
+        """Whether the writer cannot, since a write that is cancelled would break the stream."""
+        return self.writing is not None and not self.stream.direct
 
     def look(self, now: float) -> float | None:
         """See `Watched`."""
@@ -755,6 +767,8 @@ class Session(Owner, Watched):
             self.hub.limits.refuse("idle_timeout", session=self.id)
             self.end(endings.silent(idle))
             return None
+        if self._looks_who_lags and now >= self.outbox.next_look():
+            self.outbox.look_who_lags()
         if now >= self._ping_due:
             self._keep_alive(now)
         return None if self.ending is not None else min(self._ping_due, self._next_check(now))

@@ -149,9 +149,9 @@ ATTACKS: tuple[Attack, ...] = (
     Attack("pings", "PING", nothing, repeated(PING)),
     Attack(
         "HELLO again and again",
-        "HELLO, HELLO.name, HELLO.agent, HELLO.client, HELLO.token",
+        "HELLO, HELLO.name, HELLO.agent, HELLO.client, HELLO.token, HELLO.max_message",
         nothing,
-        numbered(lambda n: [HELLO, n + 1, {"name": "n" * 200, "agent": "a" * 200, "client": "c"}], 2),
+        numbered(lambda n: [HELLO, n + 1, {"name": "n" * 200, "agent": "a" * 200, "client": "c", "max_message": 1}], 2),
     ),
     Attack("HELLO with tokens", "HELLO.token", nothing, numbered(lambda n: [HELLO, n + 1, {"token": "t" * 500}], 2)),
     Attack("one topic", "PUBLISH", nothing, lambda scale: [[PUBLISH, 0, "a", b""]] * (32 * scale)),

@@ -60,7 +60,7 @@ OPENINGS = (
     _opening("no host", 400, request().replace(b"Host: localhost\r\n", b"")),
     _opening("no HTTP", 400, b"\x16\x03\x01\x02\x00\r\n\r\n"),
     _opening("TLS hello", 400, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(32))),
-    _opening("only line ends", 400, b"\r\n\r\n\r\n\r\n"),
+    _opening("only line ends", None, b"\r\n\r\n\r\n\r\n"),
     _opening("head without end", 431, *[b"X-Filler: " + b"x" * 4000 + b"\r\n"] * 100),
     _opening("one header line without end", 431, b"GET / HTTP/1.1\r\nX-Filler: ", *[b"x" * 4096] * 100),
     _opening("ten thousand headers", 431, b"GET / HTTP/1.1\r\n", b"a:b\r\n" * 10_000, b"\r\n"),

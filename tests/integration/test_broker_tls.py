@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 import trio
 import trustme
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fanwire.broker import Broker
 from fanwire.protocol import Ok, Ping, Publish, Unsubscribe, Welcome, encode
@@ -71,5 +71,11 @@ async def test_a_slow_consumer_over_tls_is_dropped(tls: tuple[Broker, RawClient]
     broker, client = tls
     await client.subscribe("a")
     broker.publish("a", b"x" * 300_000)
-    await trio.sleep(12)
+    await wait_all_tasks_blocked()
+    broker.publish("a", b"waits")
+    await trio.sleep(7)
+    assert (broker.statistics().lagging, broker.statistics().slow_episodes) == (0, 0)
+    await trio.sleep(1)  # 75 % of it are over: it is told before
+    assert (broker.statistics().lagging, broker.statistics().slow_episodes) == (1, 1)
+    await trio.sleep(4)
     assert (broker.statistics().slow_consumers, broker.statistics().connections) == (1, 0)

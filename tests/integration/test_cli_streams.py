@@ -121,7 +121,9 @@ def test_a_broker_needs_no_standard_streams(redirection: str, tmp_path: Path) ->
 
 def test_a_closed_standard_input_is_one_line(url: str, tmp_path: Path) -> None:
     """Nothing else that is opened takes its number."""
-    (tmp_path / "auth.toml").write_text('[auth]\ndefault_roles = ["r"]\n[[auth.roles]]\nname = "r"\n', encoding="utf-8")
+    (tmp_path / "auth.toml").write_text(
+        '[auth]\nanonymous_roles = ["r"]\n[[auth.roles]]\nname = "r"\n', encoding="utf-8"
+    )
 
     for command in ("pub h.a -", f"token check --auth-file {tmp_path}/auth.toml"):
         status, _, err = _run(url, command, "<&-")
