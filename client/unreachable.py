@@ -35,7 +35,7 @@ def no_stream(address: Address, error: Exception) -> ConnectionFailed:
     names = [each for each in causes if isinstance(each, socket.gaierror)]
     if names:
         text = f"cannot find the host {address.host!r} of {address}: {names[0].strerror}; is the name right?"
-        return ConnectionFailed(text, cause=names[0])
+        return ConnectionFailed(text + _proxy_hint(address), cause=names[0])
     reasons = ", ".join(dict.fromkeys(map(_reason, causes)))
     numbers = {each.errno for each in causes if isinstance(each, OSError) and each.errno is not None}
     remedy = (
@@ -43,7 +43,23 @@ def no_stream(address: Address, error: Exception) -> ConnectionFailed:
         if not numbers or numbers & {*_NOBODY}
         else "is the address right, and the network up?"
     )
-    return ConnectionFailed(f"cannot reach {address}: {reasons}; {remedy}", cause=causes[0])
+    text = f"cannot reach {address}: {reasons}; {remedy}{_proxy_hint(address)}"
+    return ConnectionFailed(text, cause=causes[0])
+
+
+def _proxy_hint(address: Address) -> str:
+    """What to say where the environment names an HTTP proxy, through which other programs would go."""
+    from urllib.request import getproxies_environment, proxy_bypass_environment  # 50 ms, for failures only
+
+    if address.unix is not None or proxy_bypass_environment(address.host):
+        return ""
+    found, wanted = getproxies_environment(), ("https" if address.tls else "http", "all")
+    variable = next((f"{scheme}_proxy" for scheme in wanted if scheme in found), None)
+    if variable is None:
+        return ""
+    return (
+        f" (the proxy that the environment variable {variable} names is not used: it can be, by way of open_stream=…)"
+    )
 
 
 def no_tls(address: Address, error: BaseException) -> ConnectionFailed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import ssl
 import traceback
@@ -71,6 +72,21 @@ async def test_a_name_that_is_not_known() -> None:
         " is the name right?"
     )
     assert isinstance(failure.cause, socket.gaierror)
+
+
+@pytest.mark.parametrize("variables", [{"http_proxy": "http://p:1"}, {"ALL_PROXY": "http://p:1"}])
+async def test_a_proxy_that_is_not_used_is_named(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other programs would go through it, so the error says that this one does not, unless it need not."""
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    url = f"ws://127.0.0.1:{_free_port()}/"
+    assert "proxy" not in str(await _failure(url))
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    assert f"environment variable {next(iter(variables)).lower()} names is not used" in str(await _failure(url))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert "proxy" not in str(await _failure(url))
 
 
 def test_several_addresses_are_one_line() -> None:
