@@ -49,16 +49,16 @@ def no_stream(address: Address, error: Exception) -> ConnectionFailed:
 
 def _proxy_hint(address: Address) -> str:
     """What to say where the environment names an HTTP proxy, through which other programs would go."""
-    from urllib.request import getproxies_environment, proxy_bypass_environment  # 50 ms, for failures only
+    from urllib.request import getproxies_environment, proxy_bypass  # 50 ms, for failures only
 
-    if address.unix is not None or proxy_bypass_environment(address.host):
+    if address.unix is not None or proxy_bypass(address.host):
         return ""
     found, wanted = getproxies_environment(), ("https" if address.tls else "http", "all")
     variable = next((f"{scheme}_proxy" for scheme in wanted if scheme in found), None)
     if variable is None:
         return ""
     return (
-        f" (the proxy that the environment variable {variable} names is not used: it can be, by way of open_stream=…)"
+        f" (the proxy that the environment variable {variable} names is not used; see open_stream=…)"
     )
 
 
