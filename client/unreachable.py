@@ -57,9 +57,7 @@ def _proxy_hint(address: Address) -> str:
     variable = next((f"{scheme}_proxy" for scheme in wanted if scheme in found), None)
     if variable is None:
         return ""
-    return (
-        f" (the proxy that the environment variable {variable} names is not used; see open_stream=…)"
-    )
+    return f" (the proxy that the environment variable {variable} names is not used; see open_stream=…)"
 
 
 def no_tls(address: Address, error: BaseException) -> ConnectionFailed:
