@@ -41,12 +41,17 @@ _pack = msgpack.Packer().pack
 # Answers that a client has not read, in bytes, beyond which it is not read from: whoever asks must listen.
 MAX_ANSWERS = 256 * 1024
 
-# Bytes of publishes taken in between two looks at the clock: 64 KiB of the usual kind take a millisecond. Others take
-# thirty times that (answered, one topic after the other), so a read begins with few, and goes on as fast as that went.
+# A read's publishes are gathered for so long, in seconds, before they are given out: what is gathered together is
+# grouped by topic, which is worth more than anything else where topics are many.
+# A usual read takes less than half of it.
+GATHER_S = 0.002
+
+# Bytes of them between two looks at the clock. Some publishes take thirty times what usual ones do (answered, one topic
+# after the other), so a read begins with few, and goes on with many when those took less than `QUICK_S`.
 FIRST_SLICE = 2 * 1024
-LEAST_SLICE = 512
 FEW_MESSAGES = 16
 MOST_SLICE = 64 * 1024
+QUICK_S = 0.0001
 
 # Runs of publishes given out between two looks at the clock: on a topic of 20,000 subscribers each takes a millisecond.
 RUNS = 8
@@ -103,8 +108,7 @@ class Ingress:
         "_requests",
         "_runs",
         "_session",
-        "_slice",
-        "_slice_began",
+        "_share",
         "_stopped",
         "_too_many",
         "_turn_ends",
@@ -124,9 +128,8 @@ class Ingress:
         self._later: list[bytes] = []  # not even looked at how many envelopes they have
         self._too_many = False  # the message behind all these has too many, and is the connection's last
         self._turn_ends = 0.0  # by `turn.clock`; 0: nobody has looked yet in this turn
+        self._share = 0.0  # how long this turn may last, if it is not the first one of a read
         self._looked = 0.0  # when somebody has done so last
-        self._slice_began = 0.0  # the same, when the slice began that is being taken in
-        self._slice = FIRST_SLICE
         self._stopped = False  # `_learn` has had `take_publishes` return, before a publish that is not odd at all
         self._heads: Heads[Topic] = {}  # those that `take_publishes` goes by
         self._work = 0  # of the registry, as far as it has been seen
@@ -143,7 +146,6 @@ class Ingress:
         Returns:
             What to await before reading more from this client, if anything.
         """
-        self._slice = FIRST_SLICE
         if self._session.meter is None:
             return self._take_in(messages)
         before = self._session.hub.counters.published
@@ -153,7 +155,7 @@ class Ingress:
         """Handle what was read, or (without any messages) go on with what is left of that, for one turn."""
         fanout = self._session.hub.fanout
         sleeper = fanout.hold()
-        self._turn_ends = self._slice_began = 0.0
+        self._turn_ends = 0.0
         self._published = self._session.hub.counters.published
         try:
             return self._take_bounded(messages) if messages else self._take_rest()
@@ -182,9 +184,6 @@ class Ingress:
 
     def _take(self, messages: list[bytes], index: int = 0, at: int = 0) -> Hold | None:
         session, count = self._session, len(messages)
-        if count > FEW_MESSAGES or (count and len(messages[0]) > FIRST_SLICE):
-            self._is_late()  # begins the turn; and how long the first slice takes says how large the next one is
-            self._slice_began = self._looked
         while index < count and session.ending is None:
             other = True
             if session.welcomed:
@@ -197,7 +196,6 @@ class Ingress:
                     return self._leave(messages[index:], at)
             if self._runs or (index < count and self._must_pause()):
                 return self._leave(messages[index:], at)
-            self._settle_slice()
         return self._end_of_read()
 
     def _leave(self, messages: list[bytes], at: int) -> Hold:
@@ -244,24 +242,11 @@ class Ingress:
         """Whether this turn is over, or more is gathered than may be."""
         return self._is_late() or self._has_filled()
 
-    def _settle_slice(self) -> None:
-        """How much is taken in next, by how long the last slice took, from its bytes to the outboxes."""
-        began, self._slice_began = self._slice_began, self._looked
-        if not began:
-            return  # the first one of the turn
-        took = self._looked - began
-        if took < turn.TURN_S / 32:
-            self._slice = MOST_SLICE  # the usual kind: few runs, and long ones
-        elif took < turn.TURN_S / 16:
-            self._slice = min(self._slice * 4, MOST_SLICE)
-        elif took > turn.TURN_S / 4:
-            self._slice = max(self._slice // 4, LEAST_SLICE)
-
     def _is_late(self) -> bool:
         """Whether this turn is over. It begins when somebody asks for the first time: most reads hold little."""
         self._looked = now = turn.clock()
         if not self._turn_ends:
-            self._turn_ends = now + turn.TURN_S if self.holding else turn.first_end(now)
+            self._turn_ends = now + self._share if self.holding else turn.first_end(now)
         return now >= self._turn_ends
 
     # -------------------------------------------------------------- publishes
@@ -276,7 +261,7 @@ class Ingress:
         runs: list[Run[Topic]] = []
         self._heads, self._work = registry.heads, registry.work
         try:
-            index, at, other = take_publishes(messages, index, self._heads, self._learn, runs, at, self._slice)
+            index, at, other = self._gather(messages, index, at, runs)
             if runs:
                 self._publish(runs)
         except BaseException:
@@ -284,6 +269,22 @@ class Ingress:
             raise
         if self._stopped:
             self._stopped = other = False
+        return index, at, other
+
+    def _gather(self, messages: list[bytes], index: int, at: int, runs: list[Run[Topic]]) -> tuple[int, int, bool]:
+        """As `take_publishes`, for as long as `GATHER_S`."""
+        count, heads, learn = len(messages), self._heads, self._learn
+        long = count - index > FEW_MESSAGES or len(messages[index]) - at > FIRST_SLICE
+        began = looked = turn.clock() if long else 0.0
+        size = FIRST_SLICE if long else MOST_SLICE
+        index, at, other = take_publishes(messages, index, heads, learn, runs, at, size)
+        while index < count and not other:
+            now = turn.clock()
+            if now - began >= GATHER_S:
+                break
+            size = MOST_SLICE if now - looked < QUICK_S else FIRST_SLICE
+            looked = now
+            index, at, other = take_publishes(messages, index, heads, learn, runs, at, size)
         return index, at, other
 
     def _learn(self, packed: bytes) -> Topic | None:
@@ -448,10 +449,10 @@ class Ingress:
     async def _go_on_to_the_end(self) -> None:
         hold: Hold | None = self._go_on
         while hold == self._go_on:
-            await turn.next_turn()
+            self._share = await turn.next_turn()
             while self._must_hold():  # those who were held go on one after the other, too
                 await self._hold()
-                await turn.next_turn()
+                self._share = await turn.next_turn()
             await self._wait_for_subscribers()
             before = self._session.hub.counters.published
             hold = self._take_in([])

@@ -78,6 +78,7 @@ class Session(Owner, Watched):
         "_connection",
         "_heard",
         "_ingress",
+        "_judged",
         "_nursery",
         "_ping_due",
         "_pinged",
@@ -164,6 +165,7 @@ class Session(Owner, Watched):
         self.gone_lost = self.gone_replaced = 0
         """Of subscriptions that it has no more."""
         self.welcomed = False
+        self._judged = False
         self._ingress = Ingress(self)
         self._connection: trio_websocket.WebSocketConnection | None = None
         self._plain: PlainRequest | None = None
@@ -499,12 +501,13 @@ class Session(Owner, Watched):
 
     def too_slow(self, verdict: SlowConsumer) -> None:
         """See `Owner`."""
-        if self.ending is not None:
+        if self.ending is not None or self._judged:
             return
         subscription = verdict.subscription
         if subscription is not None and subscription.on_slow == "unsubscribe":
             self._drop(subscription, verdict)
             return
+        self._judged = True  # it may itself be subscribed to what is published about it now
         self.hub.counters.slow_consumers += 1
         self.hub.episodes.disconnected(self, verdict)
         self.end(endings.slow_consumer(verdict))

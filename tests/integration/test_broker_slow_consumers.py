@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fanwire.broker import Broker
-from fanwire.protocol import Message, Ok, Ping, Publish, Subscribe, Unsubscribe
+from fanwire.protocol import Message, Ok, Ping, Publish, Subscribe, SubscribeOptions, Unsubscribe
 from fanwire.protocol.frames import Opcode
 from tests.integration.raw import CAPACITY, RawClient, connected, serving, subscribed
 
@@ -304,3 +304,19 @@ async def test_the_bytes_of_a_goodbye(autojump_clock: MockClock) -> None:
         assert (first.opcode, second.opcode, third.opcode) == (Opcode.BINARY, Opcode.BINARY, Opcode.CLOSE)
         assert second.payload[:3] == b"\x95\x16\xad"  # [22, "slow_consumer", …
         assert third.payload[:2] == (4008).to_bytes(2)
+
+
+async def test_one_that_is_told_of_its_own_slowness(autojump_clock: MockClock) -> None:
+    """What is published about a slow subscriber may itself be too much for it: it is judged once."""
+    async with serving(max_pending_bytes=500, report_interval_s=None) as broker:
+        client = await connected(broker)
+        for number, pattern in enumerate(("$sys.slow", "a"), 1):
+            await client.send(Subscribe(number, pattern, SubscribeOptions(max_rate=0.001)))
+            await client.expect(Ok)
+        broker._hub.episodes._tell("lagging", {})  # what comes next on that topic is held
+        for _ in range(2):
+            broker.publish("a", bytes(1_000))
+        await wait_all_tasks_blocked()
+
+        assert broker.statistics().slow_consumers == 1
+        assert broker.statistics().closed_by_broker == {4008: 1}

@@ -390,7 +390,6 @@ class RulesAndReplays(RuleBasedStateMachine):
             (replay, "PAGE_BYTES", PAGE // 2),
             (replay, "LARGE_PAGE", PAGE // 2),
             (replay, "PORTION", 2),
-            (replay, "SLICE_S", math.inf),
         ):
             self._small.setattr(module, name, value)
         self.stage = Stage(max_stored_bytes=STORED_BYTES, report_interval_s=None)
