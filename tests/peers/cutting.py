@@ -52,9 +52,9 @@ class CuttingProxy:
         self._carried[scope] = near
         try:
             with scope:
-                if self.refusal is not None:
+                if (refusal := self.refusal) is not None:  # there may be none any more when the request is here
                     await near.receive_some(READ)
-                    await near.send_all(self.refusal)
+                    await near.send_all(refusal)
                     return
                 far = await self._open_upstream()
                 ends.append(far)
