@@ -249,6 +249,7 @@ async def test_a_replay_takes_little_of_one_turn(autojump_clock: MockClock, monk
         pages: list[int] = []
         monkeypatch.setattr(broker._hub.fanout, "answer", lambda _outbox, data: pages.append(len(data)))
         monkeypatch.setattr(turn, "clock", lambda: next(seconds) / 1_000)
+        monkeypatch.setattr(turn, "first_end", lambda now: now + turn.TURN_S)  # others may have begun in this round
         assert replaying._send_some()
 
         assert len(pages) == 5  # at a millisecond each
