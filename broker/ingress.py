@@ -101,7 +101,6 @@ class Ingress:
         "_at",
         "_heads",
         "_later",
-        "_looked",
         "_messages",
         "_pause",
         "_published",
@@ -129,7 +128,6 @@ class Ingress:
         self._too_many = False  # the message behind all these has too many, and is the connection's last
         self._turn_ends = 0.0  # by `turn.clock`; 0: nobody has looked yet in this turn
         self._share = 0.0  # how long this turn may last, if it is not the first one of a read
-        self._looked = 0.0  # when somebody has done so last
         self._stopped = False  # `_learn` has had `take_publishes` return, before a publish that is not odd at all
         self._heads: Heads[Topic] = {}  # those that `take_publishes` goes by
         self._work = 0  # of the registry, as far as it has been seen
@@ -244,7 +242,7 @@ class Ingress:
 
     def _is_late(self) -> bool:
         """Whether this turn is over. It begins when somebody asks for the first time: most reads hold little."""
-        self._looked = now = turn.clock()
+        now = turn.clock()
         if not self._turn_ends:
             self._turn_ends = now + self._share if self.holding else turn.first_end(now)
         return now >= self._turn_ends
