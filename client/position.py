@@ -16,6 +16,9 @@ from .message import LostMessages, Raw
 from .requests import Result
 from .terms import effective_on_slow
 
+# Why all since an offset is lost of which the broker knows nothing (protocol.md, Snapshot, replay, history).
+RESTART = "restart"
+
 # Topics whose offsets a feed remembers: they have to go into one SUBSCRIBE, with names of 30 bytes some 350 KiB of it.
 MOST_TOPICS = 10_000
 
@@ -72,6 +75,7 @@ class Position:
         self._began = False
         self._whole = False  # whether everything it begins with has come
         self._head = 0
+        self._next: str | None = None  # the epoch from the first thing on that comes now, while none has come yet
         self.epoch: str | None = None
         """The life of the broker's store that the offsets are of."""
 
@@ -113,11 +117,16 @@ class Position:
         """The broker has said yes to what was ``asked``."""
         epoch = word_of(result.get("epoch"))
         renewed = self.epoch is not None and epoch != self.epoch
-        self.epoch = epoch
         self._head = unsigned_of(result.get("offset")) or 0
         self._numbered = result.get("history") is True
         self._whole = False
-        if renewed:
+        # The broker is about to tell that what was missed is lost. Until it has come that far, another break must find
+        # the old place: asked for that, the next broker tells it, too.
+        waits = renewed and asked is Asked.REST and self._numbered and not self._wildcard
+        self._next = epoch if waits else None
+        if not waits:
+            self.epoch = epoch
+        if renewed and not waits:
             self._offsets.clear()
         if not self._began or asked is Asked.LIVE:
             self._begin_anew(asked, result)
@@ -154,7 +163,17 @@ class Position:
             self._others = _since(result)
         self._is_whole()
 
+    def _arrive(self, epoch: str | None) -> None:
+        """Offsets are of another epoch from now on. Where there was one, what follows is all from its first message."""
+        self._next, self.epoch = None, epoch
+        if self._wildcard or not self._offsets:
+            self._offsets.clear()
+        else:
+            self._offsets[self._pattern] = 0
+
     def _is_whole(self) -> None:
+        if self._next is not None:
+            self._arrive(self._next)
         self._whole = True
         if not self._wildcard and self._numbered:
             self._offsets[self._pattern] = max(self._head, self._offsets.get(self._pattern, 0))
@@ -169,6 +188,8 @@ class Position:
     def note(self, topics: tuple[str, ...], offsets: tuple[int, ...]) -> None:
         """A run of messages has come, some of them with offsets."""
         if not self._wildcard:
+            if self._next is not None:
+                self._arrive(self._next)
             self._offsets[self._pattern] = offsets[-1]
         elif not self._given_up:
             self._offsets.update(zip(topics, offsets, strict=True))
@@ -183,6 +204,8 @@ class Position:
     def note_loss(self, lost: LostMessages) -> None:
         """The broker has said that these are lost: they are not asked for again."""
         topic = lost.topic if self._wildcard else self._pattern
+        if self._next is not None and lost.reason == RESTART:
+            self._arrive(self._next)
         if topic is not None and lost.last is not None and not self._given_up:
             self._offsets[topic] = max(lost.last, self._offsets.get(topic, 0))
             if len(self._offsets) > MOST_TOPICS:
@@ -190,8 +213,7 @@ class Position:
 
     def renew(self, epoch: object) -> None:
         """Offsets begin anew, on a connection that lives."""
-        self._offsets.clear()
-        self.epoch = word_of(epoch)
+        self._arrive(word_of(epoch))
 
 
 def _since(result: Result) -> Replay | None:

@@ -1,11 +1,25 @@
 """What happens when the connection goes."""
 
+from functools import partial
+
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fanwire.client import BufferFull, Client, Closed, ConnectionLost, Refused, RequestFailed, SlowConsumer
-from fanwire.protocol import Error, Goodbye, Ok, Publish, Subscribe, Unsubscribe
+from fanwire.protocol import (
+    BrokerEnvelope,
+    Error,
+    Goodbye,
+    Lost,
+    Message,
+    Ok,
+    Publish,
+    Replay,
+    SnapshotEnd,
+    Subscribe,
+    Unsubscribe,
+)
 from tests.unit.client.scripted_peer import PeerConnection, ScriptedPeer, connected, message
 
 
@@ -72,6 +86,44 @@ async def test_subscribes_again(peer: ScriptedPeer, autojump_clock: MockClock) -
 
             assert (await anext(subscription)).topic == "a.new"
             assert (subscription.gaps, subscription.lost) == (1, 0)
+
+
+def _kept(route: int, offset: int) -> Message:
+    return Message(route, None, offset, 1_700_000_000_000_000, b"x", 0)
+
+
+@pytest.mark.parametrize(
+    ("came", "next_begins_after"),
+    [
+        pytest.param([], Replay(offset=6, epoch="first"), id="OK"),
+        pytest.param([Lost(9, None, "restart", "a")], Replay(offset=0, epoch="second"), id="LOST"),
+        pytest.param([Lost(9, None, "restart", "a"), _kept(9, 1)], Replay(offset=1, epoch="second"), id="a message"),
+        pytest.param([SnapshotEnd(9, 0)], Replay(offset=4, epoch="second"), id="SNAPSHOT_END"),
+    ],
+)
+async def test_a_break_while_a_restart_is_told_hides_nothing(
+    peer: ScriptedPeer, autojump_clock: MockClock, came: list[BrokerEnvelope], next_begins_after: Replay
+) -> None:
+    """Where the next connection goes on is as far as the last one has come, and not as far as it was answered."""
+    kept = {"history": True, "recovered": False}
+    async with connected(peer) as (client, end):
+        peer.nursery.start_soon(partial(end.grant, 7, epoch="first", offset=5, **kept))
+        async with client.subscribe("a") as subscription:
+            await end.send(_kept(7, 6))
+            assert (await anext(subscription)).offset == 6
+            await end.cut()
+            end = await peer.accept()
+            subscribe = await end.grant(9, epoch="second", offset=4, **kept)
+            assert subscribe.options.replay == Replay(offset=6, epoch="first")
+            if came:
+                await end.send(*came)
+            await wait_all_tasks_blocked()
+            await end.cut()
+
+            end = await peer.accept()
+            subscribe = await end.expect(Subscribe)
+
+            assert subscribe.options.replay == next_begins_after
 
 
 async def test_publishes_wait_for_the_next_connection(peer: ScriptedPeer, autojump_clock: MockClock) -> None:
