@@ -252,12 +252,11 @@ class Replaying:
             return True
         # It may not have been retained: then what was has its place before it.
         self._early.add(kept.serial)
-        left = self._left.pop(kept.serial, 0)
-        if kept.last is None:
-            if left and not self._route.is_empty(chunk):
-                self._lose(Lost(self._route.number, left, "evicted", kept.name))
-        elif kept.last.stamp < self._route.stamp_of(chunk):  # else it is this one, or comes live behind it
-            self._put(self._route.retained(kept.name, kept.last))
+        left, last = self._left.pop(kept.serial, 0), kept.last
+        if last is not None and last.stamp < self._route.stamp_of(chunk):
+            self._put(self._route.retained(kept.name, last))
+        elif left and not (last is None and self._route.is_empty(chunk)):  # this one, behind it, has replaced them
+            self._lose(Lost(self._route.number, left, "evicted", kept.name))
         return False
 
     def _leave(self, kept: Kept, chunk: Chunk) -> None:

@@ -111,6 +111,23 @@ async def test_a_last_value_that_other_rules_drop_is_told(autojump_clock: MockCl
         assert {topic for topic, _, _ in seen(got)} == {f"r.{number:02}" for number in range(20)}
 
 
+async def test_a_value_that_a_live_message_replaces_is_told(autojump_clock: MockClock) -> None:
+    """It was left to the snapshot by a rule that is no more; the one that has replaced it comes live, and stands for
+    itself alone."""
+    async with serving(rules=(RETAIN,)) as broker:
+        for number in range(20):
+            broker.publish(f"r.{number:02}", bytes(10_000))
+        broker.publish("r.x", b"before")
+        client, route = await under_way(broker, "r.>", snapshot=True)
+        broker.publish("r.x", b"left")
+        await go_by(broker)
+        broker.publish("r.x", b"live", retain=True)
+        got = await up_to_the_end(client)
+
+        assert losses(got) == [Lost(route, 1, "evicted", "r.x")]
+        assert [payload for topic, _, payload in seen(got) if topic == "r.x"] == [b"live"]
+
+
 # -------------------------------------------------------------------- eviction
 
 
