@@ -166,11 +166,11 @@ class Fanout:
         """
         reached, kept = 0, topic.kept
         first = 0 if kept is None else kept.take(elements, tails, stamp, retain)
-        if len(topic.routes) > self._many:
+        routes = topic.routes
+        if len(routes) > self._many:
             return self._spread(Spread(topic, elements, tails, stamp, now, key, first, self.source))
-        for route in topic.routes:
+        for route in routes:
             appends = route.appends()
-            direct = route.direct  # who is found too slow on the way makes the route forget its lists
             reached += len(appends)
             chunks = route.chunks(topic, elements, tails, stamp, now, key, first)
             for chunk in chunks:
@@ -179,14 +179,14 @@ class Fanout:
                     append(data)
                 self._chunks[id(data)] = chunk
                 self._gathered += len(data)
+            if route.gathered_in != self._sweeps:
+                route.gathered_in = self._sweeps
+                self._dirty.update(route.direct)
             if route.takers:
                 if len(route.takers) > MANY_TAKERS:
                     spread = Spread(topic, elements, tails, stamp, now, key, first, self.source)
                     return self._spread_to_takers(spread, route, chunks, reached)
                 reached += self._offer(route, chunks, now)
-            if route.gathered_in != self._sweeps:
-                route.gathered_in = self._sweeps
-                self._dirty.update(direct)
         counters, count = self._counters, len(tails)
         counters.published += count
         if reached:

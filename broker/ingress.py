@@ -49,7 +49,6 @@ GATHER_S = 0.002
 # Bytes of them between two looks at the clock. Some publishes take thirty times what usual ones do (answered, one topic
 # after the other), so a read begins with few, and goes on with many when those took less than `QUICK_S`.
 FIRST_SLICE = 2 * 1024
-FEW_MESSAGES = 16
 MOST_SLICE = 64 * 1024
 QUICK_S = 0.0001
 
@@ -100,6 +99,7 @@ class Ingress:
     __slots__ = (
         "_at",
         "_heads",
+        "_largest",
         "_later",
         "_messages",
         "_pause",
@@ -124,6 +124,7 @@ class Ingress:
         self._requests: Iterator[object] | None = None  # of the message that is under way
         self._messages: list[bytes] = []  # behind these
         self._at = 0  # where in the first of these messages
+        self._largest = 1  # bytes of the largest message of the read
         self._later: list[bytes] = []  # not even looked at how many envelopes they have
         self._too_many = False  # the message behind all these has too many, and is the connection's last
         self._turn_ends = 0.0  # by `turn.clock`; 0: nobody has looked yet in this turn
@@ -171,7 +172,8 @@ class Ingress:
     def _take_bounded(self, messages: list[bytes]) -> Hold | None:
         """As `_take`, up to the first message that has too many envelopes; that one is the connection's last."""
         most = self._session.hub.config.max_envelopes
-        if most is None or max(map(len, messages), default=0) <= most * SHORTEST:
+        self._largest = max(map(len, messages), default=0) or 1
+        if most is None or self._largest <= most * SHORTEST:
             return self._take(messages)
         index = next(index for index, data in enumerate(messages) if len(data) > most * SHORTEST)
         if has_more(messages[index], most):
@@ -272,18 +274,19 @@ class Ingress:
     def _gather(self, messages: list[bytes], index: int, at: int, runs: list[Run[Topic]]) -> tuple[int, int, bool]:
         """As `take_publishes`, for as long as `GATHER_S`."""
         count, heads, learn = len(messages), self._heads, self._learn
-        long = count - index > FEW_MESSAGES or len(messages[index]) - at > FIRST_SLICE
+        size, largest = FIRST_SLICE, self._largest
+        long = (count - index) * largest > size
         began = looked = turn.clock() if long else 0.0
-        size = FIRST_SLICE if long else MOST_SLICE
-        index, at, other = take_publishes(messages, index, heads, learn, runs, at, size)
-        while index < count and not other:
+        while True:
+            last = index + (size // largest or 1)
+            index, at, other = take_publishes(messages, index, heads, learn, runs, at, last, size)
+            if index == count or other:
+                return index, at, other
             now = turn.clock()
             if now - began >= GATHER_S:
-                break
+                return index, at, other
             size = MOST_SLICE if now - looked < QUICK_S else FIRST_SLICE
             looked = now
-            index, at, other = take_publishes(messages, index, heads, learn, runs, at, size)
-        return index, at, other
 
     def _learn(self, packed: bytes) -> Topic | None:
         """A topic that this client may publish on; what is wrong with others is said on the slow road."""
@@ -318,14 +321,15 @@ class Ingress:
         """
         fanout = self._session.hub.fanout
         fanout.source = self._session.outbox
+        stamp, now = time_stamp(), trio.current_time()
         try:
             for start in range(0, len(runs), RUNS):
-                if start and self._must_pause():
+                if start and (self._is_late() or (fanout.full and self._has_filled())):
                     self._runs = runs[start:]
                     _close(self._runs)
                     return False
                 some = runs[start : start + RUNS]
-                self._publish_all(self._fresh(some) if again else some, fanout.publish)
+                self._publish_all(self._fresh(some) if again else some, fanout.publish, stamp, now)
         finally:
             fanout.source = None
         self._runs = []
@@ -339,10 +343,9 @@ class Ingress:
             fresh.append((topic, wide, tails, requests))
         return fresh
 
-    def _publish_all(self, runs: list[Run[Topic]], publish: Callable[..., int]) -> None:
+    def _publish_all(self, runs: list[Run[Topic]], publish: Callable[..., int], stamp: bytes, now: float) -> None:
         permissions = self._session.permissions
         publishable = None if permissions is None else permissions.publishable
-        stamp, now = time_stamp(), trio.current_time()
         meter = self._session.meter
         for topic, wide, tails, requests in runs:
             topic.tails = None

@@ -58,9 +58,10 @@ def take_publishes(  # noqa: C901 - one loop, see its first comment
     learn: Callable[[bytes], T | None],
     runs: list[Run[T]],
     at: int = 0,
+    last: int = sys.maxsize,
     most: int = sys.maxsize,
 ) -> tuple[int, int, bool]:
-    """Gather the publishes of ``messages[index:]`` into ``runs``, up to the first envelope that is anything else.
+    """Gather the publishes of ``messages[index:last]`` into ``runs``, up to the first envelope that is anything else.
 
     Messages of one topic stay in order. Those of different topics are gathered topic by topic, unless `in_order`.
 
@@ -68,24 +69,23 @@ def take_publishes(  # noqa: C901 - one loop, see its first comment
         messages: WebSocket messages.
         index: The first to look at.
         at: Where in that one to begin.
-        most: Look at about so many bytes, and no more.
+        last: The first not to look at.
+        most: Look at about so many bytes of one message, and no more.
         heads: What was learnt before; more is added. The owner empties it when topics become stale.
         learn: Gives the topic of a msgpack-encoded name; None leaves the envelope to the codec.
         runs: Gets what is gathered. Afterwards set the topic's ``tails`` to None for each, before the next call.
 
     Returns:
         The index of the message with the next envelope, its position there, and whether that is to be left to the
-        codec (else ``most`` was reached); ``(len(messages), 0, False)`` at the end.
+        codec (else ``last`` or ``most`` was reached); ``(len(messages), 0, False)`` at the end.
     """
     # One loop over everything and not a function for each envelope: a call costs a third of what a publish does.
     prefix, repeated, width, wide, request = _NO_PREFIX, False, 0, False, 0
     add: Callable[[bytes], None] = _no_run
-    count = len(messages)
-    while index < count and most > 0:
-        data = messages[index]
-        size = len(data)
-        end = size if size - at <= most else at + most
-        most -= size - at
+    for data in messages[index:last]:
+        size = end = len(data)
+        if size > most:
+            end = min(size, at + most)
         while at < end:
             try:
                 if repeated and data.startswith(prefix, at):  # as the two before: the usual case under load
@@ -142,7 +142,8 @@ def take_publishes(  # noqa: C901 - one loop, see its first comment
             at = stop
         if at < size:
             return index, at, False
-        index, at = index + 1, 0
+        index += 1
+        at = 0
     return index, at, False
 
 

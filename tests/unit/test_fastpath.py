@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 
 import msgpack
@@ -63,7 +64,8 @@ class Reader:
         while index < len(messages):
             runs: list[Run[Topic]] = []
             before = index, at
-            index, at, other = take_publishes(messages, index, self._heads, self.learn, runs, at, self._most)
+            last = sys.maxsize if self._most >= 1_000_000 else index + 1 + self._most % 7
+            index, at, other = take_publishes(messages, index, self._heads, self.learn, runs, at, last, self._most)
             self._publish(runs)
             if other:
                 self.read_slowly(messages[index], at)
