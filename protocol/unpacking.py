@@ -177,9 +177,16 @@ def _head_of(data: bytes) -> list[object]:
 
 def _has_more(data: bytes, at: int, most: int) -> bool:
     """Whether a (whole) value has more elements than ``most``. Takes no longer than these."""
-    left = 1
+    left, sizes = 1, _SIZES
     for _ in range(most):
-        width, count, each, size = _HEADS[data[at]]
+        code = data[at]
+        if size := sizes[code]:  # nearly always; half the time
+            at += size
+            left -= 1
+            if not left:
+                return False
+            continue
+        width, count, each, size = _HEADS[code]
         if width:
             count = int.from_bytes(data[at + 1 : at + 1 + width], "big")
         at += 1 + width + size + (0 if each else count)
@@ -209,6 +216,8 @@ def _element_of(code: int) -> tuple[int, int, int, int]:
 
 
 _HEADS: Final = [_element_of(code) for code in range(256)]
+# Bytes of an element that begins with a byte, where that alone says it and nothing is within it; else 0.
+_SIZES: Final = [0 if width or (each and count) else 1 + count + size for width, count, each, size in _HEADS]
 
 
 def _reason(error: Exception) -> str:
