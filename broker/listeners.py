@@ -70,6 +70,10 @@ def _port_of(listeners: list[trio.SocketListener]) -> int | None:
     return listeners[0].socket.getsockname()[1] if listeners else None
 
 
+# `OSError.filename` where it is the operators' own port that cannot be had; the others say nothing, or a file.
+ADMIN = "admin"
+
+
 async def open_listeners(config: Config) -> Listeners:
     """What the configuration says.
 
@@ -84,7 +88,11 @@ async def open_listeners(config: Config) -> Listeners:
         if config.host is not None:
             opened = Listeners(await _listen(config, config.host, config.port))
         if config.admin_port is not None:
-            opened.admin = await _listen(config, config.admin_host, config.admin_port)
+            try:
+                opened.admin = await _listen(config, config.admin_host, config.admin_port)
+            except OSError as error:
+                error.filename = ADMIN
+                raise
         if config.unix_path is not None:
             opened.unix = listen_on(config.unix_path, config.unix_mode, config.backlog)
     except BaseException:

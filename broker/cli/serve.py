@@ -12,7 +12,7 @@ import click
 import trio
 
 from fanwire.broker import Broker, Config
-from fanwire.broker.listeners import in_url
+from fanwire.broker.listeners import ADMIN, in_url
 from fanwire.broker.log import log
 from fanwire.broker.process import tune
 from fanwire.client.cli.output import OutputClosed, OutputFailed, say
@@ -213,11 +213,14 @@ def cannot_listen(config: Config, error: OSError) -> click.ClickException:
     """What to do about an address that cannot be had."""
     if error.filename is not None and error.filename == config.unix_path:
         return click.ClickException(f"{config.unix_path}: {error.strerror}; choose another file with --unix-path")
-    where = f"{in_url(str(config.host))}:{config.port}"
+    host, port, option = str(config.host), config.port, "--"
+    if error.filename == ADMIN and config.admin_port is not None:
+        host, port, option = config.admin_host, config.admin_port, "--admin-"
+    where = f"{in_url(host)}:{port}"
     if error.errno == errno.EADDRINUSE:
-        return click.ClickException(f"{where} is in use: another broker? choose another with --port")
+        return click.ClickException(f"{where} is in use: another broker? choose another with {option}port")
     if error.errno in (errno.EACCES, errno.EPERM):
-        return click.ClickException(f"{where} is not for everyone: choose a port from 1024 on with --port")
+        return click.ClickException(f"{where} is not for everyone: choose a port from 1024 on with {option}port")
     if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
-        return click.ClickException(f"{config.host} is no address of this machine: choose another with --host")
+        return click.ClickException(f"{host} is no address of this machine: choose another with {option}host")
     return click.ClickException(f"cannot listen on {where}: {error}")

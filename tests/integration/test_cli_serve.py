@@ -59,6 +59,16 @@ def test_a_port_in_use_is_told() -> None:
     assert err == f"error: 127.0.0.1:{port} is in use: another broker? choose another with --port\n"
 
 
+def test_the_operators_port_in_use_is_told() -> None:
+    """By its own name: the other port is free."""
+    with serving() as (_broker, url):
+        port = url[:-1].split(":")[2]
+        status, out, err = ran("serve", "--port", "0", "--admin-port", port)
+
+    assert (status, out) == (1, "")
+    assert err == f"error: 127.0.0.1:{port} is in use: another broker? choose another with --admin-port\n"
+
+
 def test_an_address_of_another_machine_is_told() -> None:
     """An address that this machine does not have (RFC 5737) is no traceback."""
     status, _, err = ran("serve", "--host", "192.0.2.1", "--port", "0", "--insecure")
