@@ -24,34 +24,34 @@ from fanwire.protocol import (
 )
 from fanwire.protocol.fields import bad_option
 
-from .buffering import BufferOptions
 from .checks import check_flag, check_text, check_word
 from .config import OnFull, OnSlow, OnSlowReconnect, OnStale, Options, Settings, SubscriptionSettings
-from .deadlines import Deadlines
-from .demand import TOPIC as DEMAND
-from .demand import Demand
+from .connecting.link import Link
+from .connecting.outages import Outages
 from .errors import ConnectionLost, FanwireError
-from .feeds import Feeds
-from .group import Worker
-from .hints import warn_of
-from .history import History, last_of
+from .exchange.answers import Request, Requests, Result
+from .exchange.deadlines import Deadlines
+from .exchange.outgoing import Outgoing
+from .following.demand import TOPIC as DEMAND
+from .following.demand import Demand
+from .following.history import History, last_of
+from .following.presence import Member, PresenceWatch, members
 from .home import Home, check_trio
-from .link import Link
 from .message import Message
-from .outages import Outages
-from .outgoing import Outgoing
-from .pipeline import Pipeline
-from .position import Beginning
-from .presence import Member, PresenceWatch, members
-from .publish_result import PublishResult, result_of
-from .publisher import Publisher, options_of
-from .replies import Replies
-from .requester import Question, Requester
-from .requests import Request, Requests, Result
-from .service import Service
-from .silence import Clock, Silence
+from .publishing.encoder import Publisher, options_of
+from .publishing.pipeline import Pipeline
+from .publishing.result import PublishResult, result_of
+from .requesting.replies import Replies
+from .requesting.requester import Question, Requester
+from .requesting.service import Service
 from .states import State, StateIterator, States
-from .subscription import Subscription
+from .subscribing.buffer_options import BufferOptions
+from .subscribing.hints import warn_of
+from .subscribing.position import Beginning
+from .subscribing.queue_groups import Worker
+from .subscribing.silence import Clock, Silence
+from .subscribing.subscription import Subscription
+from .subscribing.wire_subscriptions import Feeds
 from .url import DEFAULT_URL, Address, parse_url
 
 

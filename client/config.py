@@ -15,7 +15,7 @@ from fanwire.protocol import Replay
 from fanwire.protocol.codes import MAX_BATCH
 
 from .checks import check_count, check_flag, check_seconds, check_text, check_word
-from .tokens import TokenSource, check_token
+from .connecting.token_renewal import TokenSource, check_token
 
 OnOutage: TypeAlias = Literal["wait", "raise"]
 OnFull: TypeAlias = Literal["disconnect", "drop_oldest", "drop_newest", "conflate"]

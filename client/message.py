@@ -10,8 +10,8 @@ from fanwire.protocol import unpack_data
 from fanwire.protocol.errors import ProtocolError
 from fanwire.protocol.fields import is_topic
 
-from .answers import headers_of
 from .errors import Undecodable
+from .exchange.answer_fields import headers_of
 
 # A MESSAGE envelope as msgpack gives it: [19, route, topic, offset, time, payload, encoding?, meta?]
 # (docs/protocol.md).

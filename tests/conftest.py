@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from fanwire.broker import turn
+from fanwire.broker.timing import turn
 
 # No test depends on how fast the machine is. In CI the same examples come every time; elsewhere new ones are sought.
 settings.register_profile("here", deadline=None)

@@ -13,7 +13,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from fanwire.broker.auth import AuthKey, AuthToken
+from fanwire.broker.settings.auth import AuthKey, AuthToken
 
 SECRET = b"0123456789abcdef0123456789abcdef"
 

@@ -15,14 +15,14 @@ import attrs
 import click
 
 from fanwire.broker import Config, Tls
-from fanwire.broker.access import authenticator_of
-from fanwire.broker.auth_file import build, decoded, read_auth
-from fanwire.broker.exposure import check_host
-from fanwire.broker.tls import load
+from fanwire.broker.network.exposure import check_host
+from fanwire.broker.sessions.authentication import authenticator_of
+from fanwire.broker.settings.auth_file import build, decoded, read_auth
+from fanwire.broker.settings.tls import load
 from fanwire.client.cli.command import EX_CONFIG as EX_CONFIG
 
 from .logs import FORMATS, LEVELS
-from .settings import FLAGS, SETTINGS, option_of, quoted, rule_of_table, unknown, variable_of
+from .options import FLAGS, SETTINGS, option_of, quoted, rule_of_table, unknown, variable_of
 
 
 class BadSettings(Exception):

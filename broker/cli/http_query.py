@@ -13,7 +13,7 @@ import trio
 from fanwire.broker.http.endpoints import NOTHING_SERVED
 from fanwire.client.cli.options import environment_token
 from fanwire.client.config import Options
-from fanwire.client.connection import open_stream
+from fanwire.client.connecting.connection import open_stream
 from fanwire.client.url import Address, parse_url
 
 PATIENCE_S = 15.0

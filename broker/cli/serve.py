@@ -12,18 +12,18 @@ import click
 import trio
 
 from fanwire.broker import Broker, Config
-from fanwire.broker.listeners import ADMIN, in_url
-from fanwire.broker.log import log
-from fanwire.broker.process import tune
+from fanwire.broker.cli.process import tune
+from fanwire.broker.network.listeners import ADMIN, in_url
+from fanwire.broker.telemetry.log import log
 from fanwire.client.cli.output import OutputClosed, OutputFailed, say
 from fanwire.client.cli.running import run
 
+from .config_command import resolved
 from .config_file import EX_CONFIG, BadSettings, Settings, given_by, resolve
-from .configuration import resolved
 from .environment import complain
 from .logs import FORMATS, LEVELS, LogFormat, change_level, configure_logs
+from .options import settings_options
 from .serve_help import ServeCommand, help_all_option
-from .settings import settings_options
 from .systemd import Notifier
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import click
 
-from fanwire.broker.auth import ALGORITHMS
-from fanwire.broker.auth_file import read_auth
-from fanwire.broker.authenticator import Authenticator
-from fanwire.broker.identity import AuthenticationFailed, Identity
+from fanwire.broker.auth.authenticator import Authenticator
+from fanwire.broker.auth.identity import AuthenticationFailed, Identity
+from fanwire.broker.settings.auth import ALGORITHMS
+from fanwire.broker.settings.auth_file import read_auth
 from fanwire.client.cli.command import Group
 from fanwire.client.cli.options import pattern as pattern_type
 from fanwire.client.cli.options import topic as topic_type
@@ -106,7 +106,7 @@ def _quoted(text: str) -> str:
 def _signed(claims: Mapping[str, object], key: Path, algorithm: str, kid: str | None, seconds: int) -> str:
     import jwt  # slow to import, and needed for this alone
 
-    from fanwire.broker.jwt_keys import BadKey, load_signing_key
+    from fanwire.broker.auth.jwt_keys import BadKey, load_signing_key
 
     try:
         material = load_signing_key(str(key), algorithm)

@@ -9,25 +9,33 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ..access import GUESSED, count_forbidden, count_guess, guesses_owed_s, note_unauthenticated, only_one, token_of
-from ..arrival import may_page, speaking_for
-from ..identity import AuthenticationFailed, Identity
-from ..meter import MOST_OWED_S
-from ..origins import what_to_list
-from ..publishers import publish_one
-from ..users import budgets_of, rates_of
+from ..auth.identity import AuthenticationFailed, Identity
+from ..limits.publish_meter import MOST_OWED_S
+from ..limits.users import budgets_of, rates_of
+from ..network.arrival import may_page, speaking_for
+from ..requests.asker import publish_one
+from ..sessions.authentication import (
+    GUESSED,
+    count_forbidden,
+    count_guess,
+    guesses_owed_s,
+    note_unauthenticated,
+    only_one,
+    token_of,
+)
+from ..settings.origins import what_to_list
 from .answers import HttpError
 from .endpoints import Who
-from .peers import forwarded, names_this_machine
+from .locality import forwarded, names_this_machine
 
 if TYPE_CHECKING:
-    from ..addresses import Address
-    from ..config import Config
-    from ..hub import Hub
-    from ..peer import Peer
-    from ..permissions import Permissions
-    from ..registry import Registry
-    from ..routes import Topic
+    from ..auth.permissions import Permissions
+    from ..limits.addresses import Address
+    from ..network.peer import Peer
+    from ..sessions.hub import Hub
+    from ..settings.config import Config
+    from ..topics.registry import Registry
+    from ..topics.routes import Topic
 
 
 class Caller:

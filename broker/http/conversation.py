@@ -12,7 +12,7 @@ import trio
 
 from fanwire.transport import buffer_little, unacknowledged
 
-from ..handshake import (
+from ..network.handshake import (
     MAX_HEAD,
     Refused,
     fields_of,
@@ -23,18 +23,18 @@ from ..handshake import (
     skip_empty_lines,
     split_target,
 )
-from ..origins import cors, preflight, what_to_list
-from ..request_id import HEADER, request_id
+from ..settings.origins import cors, preflight, what_to_list
 from .answers import Answer, HttpError, Reply, Stream
 from .caller import Caller
 from .endpoints import Endpoint, Who, find, methods_at
-from .peers import on_this_machine
+from .locality import on_this_machine
 from .request import Request
+from .request_id import HEADER, request_id
 
 if TYPE_CHECKING:
-    from ..addresses import Address
-    from ..hub import Hub
-    from ..peer import Peer
+    from ..limits.addresses import Address
+    from ..network.peer import Peer
+    from ..sessions.hub import Hub
 
 # One read of a body.
 _READ = 64 * 1024

@@ -12,11 +12,11 @@ from urllib.parse import unquote_to_bytes
 
 import attrs
 
-from ..rule_text import yes_or_no
+from ..settings.rule_text import yes_or_no
 from .answers import JSON, HttpError, Reply
 
 if TYPE_CHECKING:
-    from ..hub import Hub
+    from ..sessions.hub import Hub
     from .request import Request
 
     Handler: TypeAlias = Callable[[Hub, Request], Awaitable[Reply]]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from ..listings import as_maps
-from ..reports import connections_now
+from ..operations.listings import as_maps
+from ..operations.reports import connections_now
 from .answers import Answer, json_answer
 from .endpoints import Parameter
 
 if TYPE_CHECKING:
-    from ..hub import Hub
+    from ..sessions.hub import Hub
     from .request import Request
 
 MOST = 1_000

@@ -10,7 +10,7 @@ from fanwire.version import __version__
 from .answers import Answer, json_answer
 
 if TYPE_CHECKING:
-    from ..hub import Hub
+    from ..sessions.hub import Hub
     from .request import Request
 
 

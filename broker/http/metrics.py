@@ -15,7 +15,7 @@ from fanwire.version import __version__
 from .answers import Answer
 
 if TYPE_CHECKING:
-    from ..hub import Hub
+    from ..sessions.hub import Hub
 
 GAUGES = {
     "connections": ("connections", "Clients connected by WebSocket."),

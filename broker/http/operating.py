@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 from fanwire.protocol import LocalProtocolError, check_pattern, check_topic
 
-from ..kick import kick
-from ..listings import as_maps, subscriptions_now, topics_page
+from ..operations.kick import kick
+from ..operations.listings import as_maps, subscriptions_now, topics_page
 from . import schemas
 from .answers import Answer, HttpError, json_answer
 from .endpoints import Parameter
-from .remembered import failed
+from .history import failed
 
 if TYPE_CHECKING:
-    from ..hub import Hub
+    from ..sessions.hub import Hub
     from .request import Request
 
 PATTERN = Parameter("pattern", "only topics that match it", schema=schemas.PATTERN)

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ..peer import Peer, peer_of
-from ..proxies import proxies_of
+from ..network.peer import Peer, peer_of
+from ..settings.networks import proxies_of
 from .conversation import Conversation
-from .table import ENDPOINTS, FOR_CLIENTS
+from .endpoint_table import ENDPOINTS, FOR_CLIENTS
 
 if TYPE_CHECKING:
-    from ..addresses import Address
-    from ..hub import Hub
+    from ..limits.addresses import Address
+    from ..sessions.hub import Hub
     from .endpoints import Endpoint
 
 

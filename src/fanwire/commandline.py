@@ -29,7 +29,7 @@ class _Place:
 
 COMMANDS = {
     "serve": _Place("fanwire.broker.cli.serve", "Run a broker."),
-    "config": _Place("fanwire.broker.cli.configuration", "Write, check and show a broker's settings."),
+    "config": _Place("fanwire.broker.cli.config_command", "Write, check and show a broker's settings."),
     "pub": _Place("fanwire.client.cli.pub", "Publish messages."),
     "sub": _Place("fanwire.client.cli.sub", "Print the messages of topics."),
     "history": _Place("fanwire.client.cli.history", "Print what a topic remembers."),

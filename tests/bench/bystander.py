@@ -26,7 +26,7 @@ import attrs
 import trio
 
 from fanwire.broker import Broker
-from fanwire.broker.process import tune
+from fanwire.broker.cli.process import tune
 from fanwire.protocol import Error, Ok, Ping, Welcome, encode
 from fanwire.protocol.frames import masked_frame
 from tests.bench.expensive import ATTACKS, Attack, config, packed, portions

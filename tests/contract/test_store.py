@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fanwire.broker.rules import Keeping
-from fanwire.broker.store import KEPT_IDS, Kept, Store, Stored
+from fanwire.broker.settings.rules import Keeping
+from fanwire.broker.store.interface import KEPT_IDS, Kept, Store, Stored
 from fanwire.protocol import LocalProtocolError
 
 from .stores import STORES, Open

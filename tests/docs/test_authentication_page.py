@@ -6,7 +6,7 @@ from pathlib import Path
 import attrs
 
 from fanwire.broker import Auth, AuthCertificate, AuthKey, AuthToken, Role, read_auth
-from fanwire.broker.authenticator import Authenticator
+from fanwire.broker.auth.authenticator import Authenticator
 from tests.keys import EDDSA, known
 
 from .pages import ROOT, blocks_of

@@ -3,14 +3,14 @@
 import re
 
 from fanwire.broker.http.answers import CODES_OF_HTTP
-from fanwire.broker.http.attached import CAPACITY
 from fanwire.broker.http.conversation import MAX_CHUNKS
-from fanwire.broker.http.events import EVENTS, RETRY_MS
+from fanwire.broker.http.endpoint_table import ENDPOINTS
 from fanwire.broker.http.payloads import MAX_DECODED, MAX_DEPTH
-from fanwire.broker.http.publishing import ENCODING_OF, OPTIONS
+from fanwire.broker.http.publish import ENCODING_OF, OPTIONS
 from fanwire.broker.http.schemas import MAX_ITEMS
-from fanwire.broker.http.streaming import PARAMETERS
-from fanwire.broker.http.table import ENDPOINTS
+from fanwire.broker.http.session_in_memory import CAPACITY
+from fanwire.broker.http.sse_events import EVENTS, RETRY_MS
+from fanwire.broker.http.sse_stream import PARAMETERS
 
 from .pages import ROOT
 from .tables import code_in, rows_of

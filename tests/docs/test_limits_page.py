@@ -3,8 +3,8 @@
 import attrs
 
 from fanwire.broker import Config
-from fanwire.broker.cli.settings import SETTINGS
-from fanwire.broker.statistics import LIMITS
+from fanwire.broker.cli.options import SETTINGS
+from fanwire.broker.telemetry.statistics import LIMITS
 
 from .pages import ROOT
 from .tables import code_in, rows_in

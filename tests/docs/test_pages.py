@@ -1,5 +1,6 @@
 """The pages are complete, agree with the code, and lead nowhere that is not there."""
 
+import ast
 import re
 import subprocess
 from collections.abc import Iterator
@@ -11,8 +12,8 @@ import pytest
 
 import fanwire
 from fanwire.broker import Config, TopicRule
-from fanwire.broker.auth import Auth
-from fanwire.broker.cli.settings import FLAGS, SETTINGS, option_of
+from fanwire.broker.cli.options import FLAGS, SETTINGS, option_of
+from fanwire.broker.settings.auth import Auth
 from fanwire.client.config import Options
 from fanwire.commandline import COMMANDS, root
 from fanwire.protocol.ranges import range_of, written
@@ -141,15 +142,30 @@ def test_limits_that_are_no_settings_say_where_they_are() -> None:
     assert all((ROOT / path).is_file() for path in named)
 
 
-def test_files_that_the_architecture_names_are_there_and_none_is_missing() -> None:
-    """Its tables of files are the folders."""
-    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    for folder in ("broker", "broker/http", "client"):
-        table = text.partition(f"| file of `{folder}/` |")[2].partition("\n\n")[0]
+ROOMS = sorted({path.parent for top in ("broker", "client") for path in (ROOT / top).glob("*/__init__.py")})
 
-        assert {name for row in rows_in(table) for name in code_in(row[0])} == {
-            path.name for path in (ROOT / folder).glob("*.py") if path.name != "__init__.py"
+
+def test_the_architecture_names_every_room_and_no_other() -> None:
+    """Its tables of rooms are the folders; files that have no room stand there by their own names."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for top in ("broker", "client"):
+        table = text.partition(f"| room of `{top}/` |")[2].partition("\n\n")[0]
+        files = {path.name for path in (ROOT / top).glob("*.py") if path.name != "__init__.py"}
+
+        assert {name for row in rows_in(table) for name in code_in(row[0])} == files | {
+            f"{room.name}/" for room in ROOMS if room.parent.name == top
         }
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda room: f"{room.parent.name}/{room.name}")
+def test_a_room_lists_its_files(room: Path) -> None:
+    """Each once, with what it is for."""
+    words = ast.get_docstring(ast.parse((room / "__init__.py").read_text(encoding="utf-8")))
+    assert words is not None
+
+    assert sorted(re.findall(r"^\* `(\w+\.py)`: .", words, re.MULTILINE)) == sorted(
+        path.name for path in room.glob("*.py") if path.name != "__init__.py"
+    )
 
 
 def test_settings_of_the_client_in_the_guide_are_there() -> None:

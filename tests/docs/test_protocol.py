@@ -8,7 +8,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from fanwire.broker.handshake import MAX_HEAD
+from fanwire.broker.network.handshake import MAX_HEAD
 from fanwire.protocol import (
     CLOSE_CODES,
     ERROR_CODES,

@@ -9,7 +9,8 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fanwire.broker import Broker, Config, closed
+from fanwire.broker import Broker, Config
+from fanwire.broker.telemetry import closed
 from tests.fault.cases import FRAMES, OPENINGS, SILENCES, Case
 from tests.peers.healthy import Healthy
 from tests.peers.raw import converse

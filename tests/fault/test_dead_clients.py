@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fanwire.broker import Broker, Config
-from fanwire.broker.session import Session
+from fanwire.broker.sessions.session import Session
 from fanwire.protocol import Goodbye, Subscribe, decode_from_broker, encode
 from fanwire.transport import FrameStream
 from tests.peers.frames import BINARY, CLOSE, PING, frame

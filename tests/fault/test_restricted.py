@@ -9,9 +9,10 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fanwire.broker import Broker, TopicRule, closed
-from fanwire.broker.auth import Auth
-from fanwire.broker.permissions import Role
+from fanwire.broker import Broker, TopicRule
+from fanwire.broker.auth.permissions import Role
+from fanwire.broker.settings.auth import Auth
+from fanwire.broker.telemetry import closed
 from fanwire.protocol import (
     BrokerEnvelope,
     Error,

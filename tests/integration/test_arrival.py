@@ -16,7 +16,7 @@ from trio.testing import MockClock
 
 from fanwire import Broker, Config, connect
 from fanwire.broker import Auth, Role
-from fanwire.broker.proxy_header import SIGNATURE
+from fanwire.broker.network.proxy_protocol import SIGNATURE
 from fanwire.protocol import Welcome
 from tests.certificates import client_context, issue
 from tests.integration.cli_programs import ran, started

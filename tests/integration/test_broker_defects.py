@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from trio.testing import MockClock
 
-from fanwire.broker import requests
+from fanwire.broker.sessions import handlers
 from fanwire.protocol import Ok, Ping, Publish, Unsubscribe
 from tests.integration.raw import code_of, connected, serving, subscribed
 
@@ -19,7 +19,7 @@ async def test_a_defect_is_told_with_1011(
     def fail(*_: object) -> None:
         raise ZeroDivisionError("on purpose")
 
-    monkeypatch.setitem(requests._HANDLERS, Unsubscribe, fail)
+    monkeypatch.setitem(handlers._HANDLERS, Unsubscribe, fail)
     async with serving() as broker:
         other = await subscribed(broker, "a")
         client = await connected(broker)

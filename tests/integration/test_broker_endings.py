@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fanwire.broker import Broker
-from fanwire.broker.session import Session
+from fanwire.broker.sessions.session import Session
 from fanwire.protocol import Ok, Publish, Subscribe, SubscribeOptions
 from tests.integration.raw import CAPACITY, RawClient, connected, serving, subscribed
 

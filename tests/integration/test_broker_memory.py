@@ -6,7 +6,7 @@ import pytest
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fanwire.broker import TopicRule
-from fanwire.broker.memory_store import MemoryStore
+from fanwire.broker.store.memory import MemoryStore
 from fanwire.protocol import Fetch, Lost, Message, Ok, Publish, PublishOptions, SnapshotEnd, Subscribe, SubscribeOptions
 
 from .raw import RawClient, code_of, connected, serving

@@ -9,7 +9,8 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fanwire.broker import ingress, turn
+from fanwire.broker.sessions import ingress
+from fanwire.broker.timing import turn
 from fanwire.protocol import (
     MAX_BATCH,
     ClientEnvelope,

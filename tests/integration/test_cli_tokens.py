@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
 from fanwire.broker import read_auth
-from fanwire.broker.authenticator import Authenticator
+from fanwire.broker.auth.authenticator import Authenticator
 from fanwire.commandline import run
 from tests.integration.cli_programs import started
 from tests.keys import EDDSA, ES256, HS256, RS256, Pair, known

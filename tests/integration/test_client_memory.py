@@ -26,7 +26,7 @@ from fanwire import (
     Subscription,
 )
 from fanwire.broker import Config, TopicRule
-from fanwire.client.position import MOST_TOPICS
+from fanwire.client.subscribing.position import MOST_TOPICS
 from fanwire.testing import broker_in_memory, client_of
 from tests.peers.proxy import Proxy
 

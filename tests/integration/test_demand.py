@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fanwire import Broker, Client, Demand, LocalProtocolError
-from fanwire.broker.demand import PART_BYTES, PORTION
+from fanwire.broker.presence.demand import PART_BYTES, PORTION
 from fanwire.client.cli.on_demand import OnDemand
 from fanwire.client.cli.prices import read_bars
 from fanwire.client.cli.ticker import Feed, Progress, publish_bars

@@ -14,7 +14,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fanwire.broker import Broker, Config, TopicRule
-from fanwire.broker.drain import GROUP
+from fanwire.broker.operations.drain import GROUP
 from fanwire.protocol import Message, PresenceEvent, Welcome
 
 from .cli_programs import DEADLINE_S

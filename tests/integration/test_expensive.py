@@ -17,9 +17,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from fanwire.broker import Broker, turn
-from fanwire.broker.http.table import ENDPOINTS
-from fanwire.broker.requests import _HANDLERS
+from fanwire.broker import Broker
+from fanwire.broker.http.endpoint_table import ENDPOINTS
+from fanwire.broker.sessions.handlers import _HANDLERS
+from fanwire.broker.timing import turn
 from fanwire.protocol import Error, Ok, Ping, PublishOptions, SubscribeOptions, Welcome, encode
 from tests.bench.expensive import ATTACKS, Attack, Envelope, config, packed, portions
 

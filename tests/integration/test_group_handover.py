@@ -10,8 +10,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fanwire.broker import Broker
-from fanwire.broker.groups import LINGER_S, MOST_TIMES, STALL_S
-from fanwire.broker.hands import LEAST, MOST
+from fanwire.broker.options.hands import LEAST, MOST
+from fanwire.broker.options.queue_groups import LINGER_S, MOST_TIMES, STALL_S
 from fanwire.protocol import (
     Backlog,
     Error,

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fanwire.broker import Broker, TopicRule, heartbeats
-from fanwire.broker.heartbeats import LOOKS, PAUSE_S
+from fanwire.broker import Broker, TopicRule
+from fanwire.broker.options import heartbeats
+from fanwire.broker.options.heartbeats import LOOKS, PAUSE_S
 from fanwire.protocol import (
     BrokerEnvelope,
     Error,

@@ -10,7 +10,7 @@ import trio
 
 from fanwire import Broker, Config
 from fanwire.broker import Auth, AuthCertificate, Role
-from fanwire.broker.proxy_header import SIGNATURE
+from fanwire.broker.network.proxy_protocol import SIGNATURE
 from tests.certificates import authority_file, client_certificate, client_context, issue
 from tests.keys import known
 

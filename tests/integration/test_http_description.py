@@ -13,9 +13,10 @@ import trio
 from hypothesis import HealthCheck, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from fanwire.broker import Auth, Broker, Config, Role, TopicRule, endings
+from fanwire.broker import Auth, Broker, Config, Role, TopicRule
+from fanwire.broker.http.endpoint_table import ENDPOINTS
 from fanwire.broker.http.openapi import describe
-from fanwire.broker.http.table import ENDPOINTS
+from fanwire.broker.sessions import disconnects
 from fanwire.protocol.topics import MAX_NAME_BYTES
 
 from ..keys import known
@@ -51,7 +52,7 @@ class Listening:
                     await self._stop.wait()
                 for session in list(broker._hub.sessions):  # streams, which would go on for ever
                     if session.outbox.subscriptions:
-                        session.end(endings.draining(0))
+                        session.end(disconnects.draining(0))
 
     def __enter__(self) -> "Listening":
         self._thread.start()

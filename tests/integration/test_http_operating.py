@@ -40,7 +40,7 @@ async def test_topics_are_listed_by_name_page_by_page() -> None:
 
 async def test_topics_that_the_registry_has_forgotten_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     """What they remember is still there."""
-    monkeypatch.setattr("fanwire.broker.registry.MAX_TOPICS", 2)
+    monkeypatch.setattr("fanwire.broker.topics.registry.MAX_TOPICS", 2)
     async with serving(rules=(TopicRule(pattern=">", retain=True),)) as broker:
         for number in range(2000):
             broker.publish(f"t.{number:04}", b"x")

@@ -7,8 +7,8 @@ import trio
 from prometheus_client.parser import text_string_to_metric_families
 
 from fanwire.broker import Auth, Broker, Config, Role
-from fanwire.broker.http.peers import on_this_machine
-from fanwire.broker.peer import Peer
+from fanwire.broker.http.locality import on_this_machine
+from fanwire.broker.network.peer import Peer
 from fanwire.version import __version__
 from tests.keys import known
 

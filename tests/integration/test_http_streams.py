@@ -9,7 +9,8 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fanwire.broker import Auth, Broker, Config, Role, TopicRule, endings
+from fanwire.broker import Auth, Broker, Config, Role, TopicRule
+from fanwire.broker.sessions import disconnects
 from fanwire.protocol import Encoding
 
 from ..keys import HS256, known
@@ -227,7 +228,7 @@ async def test_the_token_of_a_stream_is_never_logged(caplog: pytest.LogCaptureFi
     async with serving(auth=_auth()) as broker:
         client = await streaming(broker, "/v1/topics/a.b/stream?token=fw_reader")
         await client.expect("subscribed")
-        broker._hub.sessions.copy().popitem()[0].end(endings.internal())
+        broker._hub.sessions.copy().popitem()[0].end(disconnects.internal())
         await client.ended()
         await (await http(broker)).get("/v1/topics/zzz/stream?token=fw_reader")
 

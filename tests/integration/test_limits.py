@@ -10,10 +10,11 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fanwire.broker import Broker, Config, door
-from fanwire.broker.auth import Auth, AuthToken
-from fanwire.broker.meter import LONGEST_PAUSE_S
-from fanwire.broker.permissions import Role
+from fanwire.broker import Broker, Config
+from fanwire.broker.auth.permissions import Role
+from fanwire.broker.limits.publish_meter import LONGEST_PAUSE_S
+from fanwire.broker.network import admission
+from fanwire.broker.settings.auth import Auth, AuthToken
 from fanwire.protocol import (
     Error,
     Hello,
@@ -53,7 +54,7 @@ def come_from(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]:
     def come_from(other: str | None) -> None:
         host[0] = other
 
-    monkeypatch.setattr(door, "_host_of", lambda stream: host[0])
+    monkeypatch.setattr(admission, "_host_of", lambda stream: host[0])
     return come_from
 
 
@@ -259,8 +260,8 @@ async def test_a_token_that_has_expired_is_no_guess(
     autojump_clock: MockClock, come_from: Callable[[str | None], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its owner's other clients are not kept out."""
-    from fanwire.broker.authenticator import Authenticator
-    from fanwire.broker.identity import AuthenticationFailed
+    from fanwire.broker.auth.authenticator import Authenticator
+    from fanwire.broker.auth.identity import AuthenticationFailed
 
     def expired(*_: object) -> None:
         raise AuthenticationFailed("expired", code="expired")
@@ -608,8 +609,8 @@ async def test_nothing_is_looked_at_while_nobody_is_behind(autojump_clock: MockC
 
 def test_settings_have_names_of_limits() -> None:
     """What is counted is called as the setting is."""
-    from fanwire.broker.cli.settings import SETTINGS
-    from fanwire.broker.statistics import LIMITS
+    from fanwire.broker.cli.options import SETTINGS
+    from fanwire.broker.telemetry.statistics import LIMITS
 
     names = {setting.name for setting in SETTINGS}
     assert [limit for limit in LIMITS if limit not in names] == ["open_files"]

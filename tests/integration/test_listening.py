@@ -6,8 +6,9 @@ import socket
 import pytest
 import trio
 
-from fanwire.broker import Broker, Config, listeners
-from fanwire.broker.listeners import in_url
+from fanwire.broker import Broker, Config
+from fanwire.broker.network import listeners
+from fanwire.broker.network.listeners import in_url
 from fanwire.client import connect
 
 

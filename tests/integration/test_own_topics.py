@@ -5,7 +5,7 @@ from __future__ import annotations
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fanwire.broker import Broker, TopicRule
-from fanwire.broker.own_topics import OWN, SLOW
+from fanwire.broker.topics.own_topics import OWN, SLOW
 from fanwire.protocol import Error, Fetch, Message, Ok, Ping, Publish, PublishOptions
 from tests.integration.raw import CAPACITY, RawClient, code_of, connected, serving, subscribed
 

@@ -9,10 +9,11 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fanwire import RequestFailed
-from fanwire.broker import TopicRule, permissions
-from fanwire.broker.auth import Auth
-from fanwire.broker.inbox import is_inbox
-from fanwire.broker.permissions import Role
+from fanwire.broker import TopicRule
+from fanwire.broker.auth import permissions
+from fanwire.broker.auth.permissions import Role
+from fanwire.broker.settings.auth import Auth
+from fanwire.broker.topics.inbox import is_inbox
 from fanwire.protocol import (
     BrokerEnvelope,
     Encoding,

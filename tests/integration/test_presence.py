@@ -13,9 +13,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fanwire import Broker, Client, LocalProtocolError, Member, PresenceWatch, RequestFailed
 from fanwire.broker import Auth, Config, Role, TopicRule
-from fanwire.broker.members import LOOKS, PAGE_BYTES
-from fanwire.broker.outbox import Outbox
-from fanwire.broker.presence import MAX_UNREAD, PORTION
+from fanwire.broker.delivery.outbox import Outbox
+from fanwire.broker.presence.members import LOOKS, PAGE_BYTES
+from fanwire.broker.presence.presence import MAX_UNREAD, PORTION
 from fanwire.protocol import Error, Hello, Lost, Message, Ok, Ping, Presence, PresenceEvent, Subscribe, SubscribeOptions
 from fanwire.testing import broker_in_memory, client_of
 from tests.integration.raw import RawClient, code_of, connected, serving
@@ -351,7 +351,7 @@ async def test_a_watcher_that_does_not_read_is_told_so_and_asks_for_the_list(aut
 
 async def test_changes_are_told_in_portions(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Others have their turn in between: whether there are many changes, or many watchers of one."""
-    monkeypatch.setattr("fanwire.broker.presence.PORTION", 5)
+    monkeypatch.setattr("fanwire.broker.presence.presence.PORTION", 5)
     async with serving(rules=[ROOMS]) as broker, trio.open_nursery() as nursery:
         watchers = [await connected(broker) for _ in range(20)]
         for watcher in watchers:
@@ -403,7 +403,7 @@ async def test_when_very_many_may_come_back_the_first_is_given_up(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its leave comes early; that is all."""
-    monkeypatch.setattr("fanwire.broker.presence.MAX_AWAY", 2)
+    monkeypatch.setattr("fanwire.broker.presence.presence.MAX_AWAY", 2)
     async with serving(rules=[ROOMS]) as broker:
         watcher = await connected(broker)
         await watcher.subscribe("$presence.rooms.>")

@@ -8,8 +8,9 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fanwire.broker import Broker, TopicRule, turn
-from fanwire.broker.replay import AT_ONCE, Replaying
+from fanwire.broker import Broker, TopicRule
+from fanwire.broker.options.replay import AT_ONCE, Replaying
+from fanwire.broker.timing import turn
 from fanwire.protocol import (
     MAX_MAP,
     Error,

@@ -29,9 +29,9 @@ from fanwire import (
     SlowConsumer,
     Stale,
 )
-from fanwire.client import inbox as inbox_module
-from fanwire.client.buffering import BufferOptions
-from fanwire.client.deadlines import MOST_OVER
+from fanwire.client.exchange.deadlines import MOST_OVER
+from fanwire.client.subscribing import inbox as inbox_module
+from fanwire.client.subscribing.buffer_options import BufferOptions
 from fanwire.testing import broker_in_memory, client_of
 
 Answer = Callable[[Request], Coroutine[Any, Any, None]]

@@ -16,8 +16,8 @@ import trio
 from trio.testing import MockClock
 
 from fanwire.broker import Auth, Broker, Role, TopicRule
-from fanwire.broker.http.streaming import PARAMETERS
-from fanwire.broker.statistics import LIMITS
+from fanwire.broker.http.sse_stream import PARAMETERS
+from fanwire.broker.telemetry.statistics import LIMITS
 from fanwire.protocol import Error, Goodbye, Ok, PublishOptions, SubscribeOptions, pack
 from tests.integration.raw import REQUEST, RawClient, connected, serving
 from tests.keys import bearer, known

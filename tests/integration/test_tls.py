@@ -23,7 +23,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from fanwire import Broker, Config, ConnectionFailed, Refused, connect
 from fanwire.broker import Auth, AuthCertificate, Role, Tls
-from fanwire.broker.tls import load
+from fanwire.broker.settings.tls import load
 from fanwire.protocol import Hello, Ok, Welcome
 from tests.certificates import authority_file, client_certificate, client_context, issue
 from tests.integration.raw import REQUEST, RawClient

@@ -14,9 +14,12 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from fanwire.broker import Broker, fanout, registry, turn
+from fanwire.broker import Broker
+from fanwire.broker.delivery import fanout
 from fanwire.broker.http import payloads
-from fanwire.broker.http.events import Events
+from fanwire.broker.http.sse_events import Events
+from fanwire.broker.timing import turn
+from fanwire.broker.topics import registry
 from fanwire.protocol import (
     BrokerEnvelope,
     ClientEnvelope,
@@ -279,7 +282,7 @@ async def test_lines_of_a_batch_are_counted_as_they_are_read(
 ) -> None:
     """Of half a million lines no more are parsed than a batch may have, and lines that are empty let others in, too."""
     parsed = Mock(side_effect=payloads.parsed)
-    monkeypatch.setattr("fanwire.broker.http.publishing.parsed", parsed)
+    monkeypatch.setattr("fanwire.broker.http.publish.parsed", parsed)
     async with http_serving() as broker:
         client = await http(broker)
         body = b"1\n" * 250_000

@@ -11,8 +11,9 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fanwire.broker import TopicRule, closed
-from fanwire.broker.reports import MOST_LISTED
+from fanwire.broker import TopicRule
+from fanwire.broker.operations.reports import MOST_LISTED
+from fanwire.broker.telemetry import closed
 from fanwire.protocol import MAX_BATCH, Encoding, Hello, Message, Unsubscribe
 from tests.integration.raw import CAPACITY, RawClient, connected, serving, subscribed
 

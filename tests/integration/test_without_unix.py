@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fanwire.broker import unix_socket
+from fanwire.broker.network import unix_socket
 
 from .cli_programs import COMMAND, DEADLINE_S, serving
 

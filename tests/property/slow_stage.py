@@ -16,9 +16,9 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fanwire.broker import Broker
-from fanwire.broker.requests import handle
-from fanwire.broker.session import Session
-from fanwire.broker.subscription import Subscription
+from fanwire.broker.delivery.subscription import Subscription
+from fanwire.broker.sessions.handlers import handle
+from fanwire.broker.sessions.session import Session
 from fanwire.protocol import MAX_BATCH, BrokerEnvelope, ClientEnvelope, Welcome, decode_from_broker
 from fanwire.protocol.frames import Opcode, close_payload
 from fanwire.transport import memory_stream_pair

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanwire.broker.buckets import Bucket
+from fanwire.broker.limits.token_bucket import Bucket
 
 _RATES = st.sampled_from([0.1, 1 / 3, 1.0, 7.0, 100.0, 1e6])
 _BURSTS = st.integers(1, 50)

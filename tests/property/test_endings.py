@@ -15,8 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from trio.testing import wait_all_tasks_blocked
 
 from fanwire.broker import TopicRule
-from fanwire.broker.outbox import Outbox
-from fanwire.broker.session import Session
+from fanwire.broker.delivery.outbox import Outbox
+from fanwire.broker.sessions.session import Session
 from fanwire.protocol import (
     Backlog,
     ClientEnvelope,

@@ -16,8 +16,11 @@ import trio
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
-from fanwire.broker import TopicRule, expiry, fanout, outbox, replay
-from fanwire.broker.memory_store import MemoryStore
+from fanwire.broker import TopicRule
+from fanwire.broker.delivery import fanout, outbox
+from fanwire.broker.options import replay
+from fanwire.broker.store import expiry
+from fanwire.broker.store.memory import MemoryStore
 from fanwire.protocol import (
     BrokerEnvelope,
     Error,

@@ -10,8 +10,8 @@ import trio
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fanwire.broker.proxies import Proxies
-from fanwire.broker.proxy_header import MOST_BYTES, SIGNATURE, BadProxyHeader, read_proxy_header
+from fanwire.broker.network.proxy_protocol import MOST_BYTES, SIGNATURE, BadProxyHeader, read_proxy_header
+from fanwire.broker.settings.networks import Proxies
 from fanwire.transport import memory_stream_pair
 
 PORTS = b"\x12\x34\x56\x78"

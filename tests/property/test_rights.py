@@ -7,7 +7,7 @@ from itertools import product
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanwire.broker.permissions import Permissions, Rights, Role, Unusable, rights_of
+from fanwire.broker.auth.permissions import Permissions, Rights, Role, Unusable, rights_of
 from fanwire.protocol import matches, pattern_covers, patterns_overlap
 
 few_wild = st.lists(

@@ -18,7 +18,11 @@ import trio
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
-from fanwire.broker import TopicRule, expiry, fanout, outbox, reload, replay
+from fanwire.broker import TopicRule
+from fanwire.broker.delivery import fanout, outbox
+from fanwire.broker.operations import reload
+from fanwire.broker.options import replay
+from fanwire.broker.store import expiry
 from fanwire.protocol import (
     BrokerEnvelope,
     Error,

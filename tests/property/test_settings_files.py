@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from fanwire.broker.auth import Auth, AuthCertificate, AuthKey, AuthToken
+from fanwire.broker.auth.permissions import Role
 from fanwire.broker.cli.config_file import KEYS, SECTIONS, BadSettings, resolve
-from fanwire.broker.permissions import Role
-from fanwire.broker.rule_text import RULE_FIELDS
-from fanwire.broker.tls import Tls
+from fanwire.broker.settings.auth import Auth, AuthCertificate, AuthKey, AuthToken
+from fanwire.broker.settings.rule_text import RULE_FIELDS
+from fanwire.broker.settings.tls import Tls
 
 _scalars = (
     st.booleans()

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from fanwire.broker import outbox as outbox_module
+from fanwire.broker.delivery import outbox as outbox_module
 from fanwire.protocol import (
     Backlog,
     BrokerEnvelope,

@@ -6,8 +6,8 @@ from typing import Any
 
 import trio
 
-from fanwire.broker.outbox import SlowConsumer
-from fanwire.broker.subscription import Subscription
+from fanwire.broker.delivery.outbox import SlowConsumer
+from fanwire.broker.delivery.subscription import Subscription
 from fanwire.protocol import BrokerEnvelope, Lagging, Lost, Message, decode_from_broker
 from tests.unit.broker.subscriber import Engine, Subscriber
 

@@ -7,13 +7,13 @@ from typing import Any
 import trio
 
 from fanwire.broker import Config
-from fanwire.broker.fanout import Fanout
-from fanwire.broker.limiter import Limiter
-from fanwire.broker.outbox import Outbox, Owner, SlowConsumer
-from fanwire.broker.registry import Registry
-from fanwire.broker.statistics import Counters
-from fanwire.broker.subscription import Subscription
-from fanwire.broker.watchdog import Watchdog
+from fanwire.broker.delivery.fanout import Fanout
+from fanwire.broker.delivery.outbox import Outbox, Owner, SlowConsumer
+from fanwire.broker.delivery.subscription import Subscription
+from fanwire.broker.options.throttle import Limiter
+from fanwire.broker.telemetry.statistics import Counters
+from fanwire.broker.timing.timers import Watchdog
+from fanwire.broker.topics.registry import Registry
 from fanwire.protocol.fastpath import take_publishes
 from fanwire.transport import FrameStream, memory_stream_pair
 from tests.integration.raw import RawClient

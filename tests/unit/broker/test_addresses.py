@@ -3,8 +3,9 @@
 import attrs
 import pytest
 
-from fanwire.broker import Config, ledger
-from fanwire.broker.addresses import Addresses, source_of
+from fanwire.broker import Config
+from fanwire.broker.limits import parties
+from fanwire.broker.limits.addresses import Addresses, source_of
 
 HOST = "198.51.100.7"
 UNLIMITED = Config(max_connections_per_address=None, connect_rate=None, auth_failures=None)
@@ -80,7 +81,7 @@ def test_who_comes_too_often_is_remembered_after_it_has_gone() -> None:
 
 def test_idle_addresses_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever was heard of longest ago is forgotten first; those with connections stay."""
-    monkeypatch.setattr(ledger, "MOST_IDLE", 10)
+    monkeypatch.setattr(parties, "MOST_IDLE", 10)
     addresses = Addresses(attrs.evolve(UNLIMITED, connect_rate=1))
     here = addresses.find(HOST, 0.0)
     assert here is not None

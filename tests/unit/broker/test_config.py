@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from fanwire.broker import Config, TopicRule
-from fanwire.broker.auth import Auth
+from fanwire.broker.settings.auth import Auth
 from fanwire.protocol.ranges import range_of
 
 LIMITS = [

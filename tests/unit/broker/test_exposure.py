@@ -9,7 +9,7 @@ import trio
 
 from fanwire.broker import Auth, Broker, Config, Role, Tls
 from fanwire.broker.cli.config_file import BadSettings, Given, resolve
-from fanwire.broker.exposure import check_host
+from fanwire.broker.network.exposure import check_host
 
 ANONYMOUS = Auth(roles=[Role(name="visitor")], anonymous_roles=["visitor"])
 

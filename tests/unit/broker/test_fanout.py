@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fanwire.broker import fanout as fanout_module
-from fanwire.broker.fanout import FEW, SWEEP
+from fanwire.broker.delivery import fanout as fanout_module
+from fanwire.broker.delivery.fanout import FEW, SWEEP
 from fanwire.protocol import MAX_BATCH, Message, Publish, encode
 from fanwire.protocol.codec import decode_from_broker
 from tests.unit.broker.subscriber import Engine, Subscriber

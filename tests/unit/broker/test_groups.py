@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from trio.testing import MockClock
 
-from fanwire.broker.groups import GroupRoute
-from fanwire.broker.routes import Chunk
-from fanwire.broker.subscription import Subscription
+from fanwire.broker.delivery.subscription import Subscription
+from fanwire.broker.options.queue_groups import GroupRoute
+from fanwire.broker.topics.routes import Chunk
 from fanwire.protocol import Message, decode_from_broker
 from tests.unit.broker.subscriber import Engine, Subscriber
 

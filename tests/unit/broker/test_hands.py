@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fanwire.broker.hands import GOOD_S, LEAST, MOST, MOST_BYTES, Hand, Held
-from fanwire.broker.registry import Registry
-from fanwire.broker.routes import Chunk
+from fanwire.broker.options.hands import GOOD_S, LEAST, MOST, MOST_BYTES, Hand, Held
+from fanwire.broker.topics.registry import Registry
+from fanwire.broker.topics.routes import Chunk
 
 
 def _hand() -> Hand:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fanwire.broker.handshake import MAX_HEAD, Opening, Refused, read_opening
+from fanwire.broker.network.handshake import MAX_HEAD, Opening, Refused, read_opening
 from fanwire.transport import memory_stream_pair
 
 _REQUEST = (

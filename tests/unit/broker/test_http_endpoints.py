@@ -6,10 +6,10 @@ import attrs
 import pytest
 
 from fanwire.broker.http.answers import HttpError
+from fanwire.broker.http.endpoint_table import ENDPOINTS
 from fanwire.broker.http.endpoints import MAX_VALUE, Parameter, Who, errors_of, find
 from fanwire.broker.http.metrics import COUNTERS, COUNTERS_BY, GAUGES, HISTOGRAMS
-from fanwire.broker.http.table import ENDPOINTS
-from fanwire.broker.statistics import BrokerStatistics
+from fanwire.broker.telemetry.statistics import BrokerStatistics
 
 
 def test_every_variable_part_of_a_path_is_described() -> None:

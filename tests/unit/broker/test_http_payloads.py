@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from fanwire.broker import Config, TopicRule
 from fanwire.broker.http.answers import Answer, HttpError, as_json
 from fanwire.broker.http.caller import Caller
+from fanwire.broker.http.endpoint_table import ENDPOINTS
 from fanwire.broker.http.payloads import MAX_DECODED, read, shown
-from fanwire.broker.http.publishing import publish_batch
+from fanwire.broker.http.publish import publish_batch
 from fanwire.broker.http.request import Request
-from fanwire.broker.http.table import ENDPOINTS
-from fanwire.broker.hub import Hub
-from fanwire.broker.peer import Peer
+from fanwire.broker.network.peer import Peer
+from fanwire.broker.sessions.hub import Hub
 from fanwire.protocol import Encoding, pack
 
 _batch = next(each for each in ENDPOINTS if each.handle is publish_batch)

@@ -7,7 +7,7 @@ import time
 import trio
 from trio.testing import MockClock
 
-from fanwire.broker.lag import LAGS_S, PERIOD_S, LoopLag
+from fanwire.broker.telemetry.loop_lag import LAGS_S, PERIOD_S, LoopLag
 
 
 async def test_a_loop_in_time_is_counted_so(autojump_clock: MockClock) -> None:

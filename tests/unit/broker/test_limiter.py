@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fanwire.broker.limiter import SLACK
-from fanwire.broker.outbox import USUAL_BUDGET
-from fanwire.broker.subscription import Subscription
+from fanwire.broker.delivery.outbox import USUAL_BUDGET
+from fanwire.broker.delivery.subscription import Subscription
+from fanwire.broker.options.throttle import SLACK
 from fanwire.protocol import Lost, Message, decode_from_broker
 from tests.unit.broker.subscriber import Engine, Subscriber
 

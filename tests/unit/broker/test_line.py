@@ -7,9 +7,9 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanwire.broker.line import ENTRY_BYTES, Entry, Line
-from fanwire.broker.routes import Chunk, Route
-from fanwire.broker.subscription import Subscription
+from fanwire.broker.delivery.queue import ENTRY_BYTES, Entry, Line
+from fanwire.broker.delivery.subscription import Subscription
+from fanwire.broker.topics.routes import Chunk, Route
 from fanwire.protocol import Message, encode
 
 ROUTE = Route(1, "a", wildcard=False)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fanwire.broker.losses import MAX_TOPICS, Losses
-from fanwire.broker.routes import Route
+from fanwire.broker.delivery.losses import MAX_TOPICS, Losses
+from fanwire.broker.topics.routes import Route
 from fanwire.protocol import Lost, decode_from_broker
 
 

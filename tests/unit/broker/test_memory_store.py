@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from fanwire.broker import memory_store
-from fanwire.broker.memory_store import MemoryKept, MemoryStore
-from fanwire.broker.rules import Keeping
+from fanwire.broker.settings.rules import Keeping
+from fanwire.broker.store import memory
+from fanwire.broker.store.memory import MemoryKept, MemoryStore
 
 SECOND = 1_000_000
 
@@ -44,8 +44,8 @@ def long_history(count: int) -> MemoryKept:
 def test_a_place_in_a_long_history_is_found_by_halving(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By offset and by time: 14 looks are enough for ten thousand blocks, wherever it is."""
     kept = long_history(10_000)
-    looks = Counted(getattr(memory_store, name))
-    monkeypatch.setattr(memory_store, name, looks)
+    looks = Counted(getattr(memory, name))
+    monkeypatch.setattr(memory, name, looks)
 
     for offset in (3_334, 5_000, 9_999, 13_333):
         found = next(kept.runs(offset))[0] if name == "_end_of" else kept.first_since((offset - 1) * SECOND)
@@ -74,7 +74,7 @@ def test_what_is_oldest_is_found_a_little_at_a_time(retained: bool, monkeypatch:
         now += 1
         take(kept, b"x", now)
     mended = Counted(heapreplace)
-    monkeypatch.setattr(memory_store, "heapreplace", mended)
+    monkeypatch.setattr(memory, "heapreplace", mended)
     store.resize(store.size * 6 // 5, topics)
     most = 0
     for kept in every:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanwire.broker.meter import Meter, buckets_of
+from fanwire.broker.limits.publish_meter import Meter, buckets_of
 
 _NONE = (None, None)
 

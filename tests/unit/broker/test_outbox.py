@@ -9,10 +9,10 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fanwire.broker.line import ENTRY_BYTES
-from fanwire.broker.outbox import PORTION, THROWN, Outbox, SlowConsumer
-from fanwire.broker.routes import Chunk, Route
-from fanwire.broker.subscription import Subscription
+from fanwire.broker.delivery.outbox import PORTION, THROWN, Outbox, SlowConsumer
+from fanwire.broker.delivery.queue import ENTRY_BYTES
+from fanwire.broker.delivery.subscription import Subscription
+from fanwire.broker.topics.routes import Chunk, Route
 from fanwire.protocol import MAX_BATCH, Ok, encode
 from fanwire.protocol.codec import decode_from_broker
 from fanwire.protocol.envelopes import Message

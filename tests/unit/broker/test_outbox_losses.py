@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fanwire.broker import losses
+from fanwire.broker.delivery import losses
 from tests.unit.broker.stuck import Stuck
 
 NAME = "n" * 100
@@ -37,7 +37,7 @@ async def test_of_too_many_losses_the_topics_are_not_noted(
 ) -> None:
     """Of a connection with many subscriptions; each message that was lost is told all the same."""
     most = 20_000
-    monkeypatch.setattr("fanwire.broker.outbox.MAX_LOSS_BYTES", most)
+    monkeypatch.setattr("fanwire.broker.delivery.outbox.MAX_LOSS_BYTES", most)
     stuck = Stuck()
     for pattern in ("a.>", ">", "*.>", "*.*.*", "a.*.*", f"a.*.{NAME}", f"*.*.{NAME}", "a.*.>"):
         stuck.subscribe(pattern, 1, "drop_oldest")
@@ -54,7 +54,7 @@ async def test_of_too_many_losses_the_topics_are_not_noted(
 
 async def test_all_connections_share_a_bound(autojump_clock: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """When much is noted for others, one more connection's losses have no topics from the start."""
-    monkeypatch.setattr("fanwire.broker.outbox.MAX_TOTAL_LOSS_BYTES", 10_000)
+    monkeypatch.setattr("fanwire.broker.delivery.outbox.MAX_TOTAL_LOSS_BYTES", 10_000)
     stuck = Stuck()
     stuck.subscriber.counters.loss_bytes = 20_000  # others'
     stuck.subscribe("a.>", 1, "drop_oldest")

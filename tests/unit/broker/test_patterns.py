@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanwire.broker.patterns import PatternTree
+from fanwire.broker.topics.pattern_tree import PatternTree
 from fanwire.protocol import matches
 
 # Few names, so that patterns and topics meet; `$` where it is special (first) and where it is not. Paths of up to seven

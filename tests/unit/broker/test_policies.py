@@ -6,8 +6,8 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fanwire.broker.line import ENTRY_BYTES
-from fanwire.broker.policies import SHED
+from fanwire.broker.delivery.policies import SHED
+from fanwire.broker.delivery.queue import ENTRY_BYTES
 from fanwire.protocol import Message, decode_from_broker, encode
 from tests.unit.broker.stuck import Stuck
 

@@ -12,11 +12,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-from fanwire.broker import registry as registry_module
-from fanwire.broker.outbox import Outbox
-from fanwire.broker.registry import Registry
-from fanwire.broker.routes import Route, Topic
-from fanwire.broker.subscription import Subscription
+from fanwire.broker.delivery.outbox import Outbox
+from fanwire.broker.delivery.subscription import Subscription
+from fanwire.broker.topics import registry as registry_module
+from fanwire.broker.topics.registry import Registry
+from fanwire.broker.topics.routes import Route, Topic
 from fanwire.protocol import LocalProtocolError, encode, is_wildcard, matches
 from fanwire.protocol.envelopes import Publish
 from fanwire.protocol.fastpath import Run, take_publishes

@@ -8,8 +8,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from fanwire.broker.repeats import BURST, MAX_KINDS, Repeats
-from fanwire.broker.watchdog import Watchdog
+from fanwire.broker.telemetry.bounded_log import BURST, MAX_KINDS, Repeats
+from fanwire.broker.timing.timers import Watchdog
 
 
 @pytest.fixture

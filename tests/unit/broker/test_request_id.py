@@ -7,8 +7,8 @@ import socket
 import pytest
 import trio
 
-from fanwire.broker.remote import remote_of
-from fanwire.broker.request_id import request_id
+from fanwire.broker.http.request_id import request_id
+from fanwire.broker.network.remote import remote_of
 from fanwire.transport import memory_stream_pair
 
 

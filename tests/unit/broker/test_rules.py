@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fanwire.broker.rules import Grant, TopicRule, grant, presence_on, publisher_wait
+from fanwire.broker.settings.rules import Grant, TopicRule, grant, presence_on, publisher_wait
 from fanwire.protocol import NO_LIMIT, LocalProtocolError, SubscribeOptions
 
 

@@ -7,7 +7,7 @@ from itertools import count
 import pytest
 import trio
 
-from fanwire.broker import turn
+from fanwire.broker.timing import turn
 
 
 async def _work(name: str, turns: int, log: list[tuple[int, str]], rounds: list[int]) -> None:

@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from fanwire.broker.watchdog import Watchdog, Watched
+from fanwire.broker.timing.timers import Watchdog, Watched
 
 
 class Noted(Watched):

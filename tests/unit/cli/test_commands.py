@@ -16,8 +16,8 @@ from click.testing import CliRunner
 import fanwire
 from fanwire import __main__, commandline
 from fanwire.broker import Config
+from fanwire.broker.cli.options import FLAGS, SETTINGS, bytes_of
 from fanwire.broker.cli.serve_help import COMMON, GROUPS
-from fanwire.broker.cli.settings import FLAGS, SETTINGS, bytes_of
 from fanwire.client import cli as client_cli
 from fanwire.client.cli import running
 from fanwire.client.cli.command import Command

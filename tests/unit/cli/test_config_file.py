@@ -8,11 +8,11 @@ import click
 import pytest
 
 from fanwire.broker import Config, TopicRule
+from fanwire.broker.cli.config_command import page, template
 from fanwire.broker.cli.config_file import EX_CONFIG, KEYS, BadSettings, Given, Settings, resolve
-from fanwire.broker.cli.configuration import page, template
+from fanwire.broker.cli.options import SETTINGS, Setting, rule_of
 from fanwire.broker.cli.serve import serve
-from fanwire.broker.cli.settings import SETTINGS, Setting, rule_of
-from fanwire.broker.rule_text import size_of, whole
+from fanwire.broker.settings.rule_text import size_of, whole
 from fanwire.client.cli.command import BadVariable
 from fanwire.commandline import run
 from fanwire.protocol.ranges import range_of

@@ -12,7 +12,7 @@ import pytest
 
 from fanwire.broker.cli.log_text import LONGEST, printable
 from fanwire.broker.cli.logs import LogFormat, configure_logs
-from fanwire.broker.log import log
+from fanwire.broker.telemetry.log import log
 
 EVIL = (
     "line\nevent=forged level=error",

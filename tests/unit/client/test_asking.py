@@ -11,10 +11,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fanwire.client import BufferFull, ConnectionLost, RequestFailed
 from fanwire.client.config import Options
-from fanwire.client.deadlines import MOST_OVER, Deadlines
-from fanwire.client.inbox import Inbox
+from fanwire.client.exchange.deadlines import MOST_OVER, Deadlines
+from fanwire.client.exchange.outgoing import Outgoing
 from fanwire.client.message import LostMessages, Raw
-from fanwire.client.outgoing import Outgoing
+from fanwire.client.subscribing.inbox import Inbox
 from fanwire.protocol import Error, Message, Ping, Publish, Subscribe, Welcome, decode_from_client
 from tests.unit.client.scripted_peer import WELCOME, ScriptedPeer, connected
 

@@ -8,11 +8,11 @@ import pytest
 import trio
 import trio.testing
 
-from fanwire.client.link import Link
-from fanwire.client.outgoing import Outgoing
-from fanwire.client.receiver import Receiver
-from fanwire.client.silence import Silence
-from fanwire.client.subscription import Subscription
+from fanwire.client.connecting.link import Link
+from fanwire.client.connecting.receiver import Receiver
+from fanwire.client.exchange.outgoing import Outgoing
+from fanwire.client.subscribing.silence import Silence
+from fanwire.client.subscribing.subscription import Subscription
 from fanwire.testing import broker_in_memory, client_of
 
 PLACES: list[tuple[type, str]] = [

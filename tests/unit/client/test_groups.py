@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fanwire.client import Client, LocalProtocolError, SlowConsumer, Subscription
-from fanwire.client.group import ALIVE_S, EAGER, MOST_UNSAID, SOON_S
+from fanwire.client.subscribing.queue_groups import ALIVE_S, EAGER, MOST_UNSAID, SOON_S
 from fanwire.protocol import Backlog, Lost, Message, Ok, Subscribe, SubscribeOptions, Unsubscribe
 from tests.unit.client.scripted_peer import PeerConnection, ScriptedPeer, connected, message
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from fanwire.client import hints
-from fanwire.client.hints import warn_of
+from fanwire.client.subscribing import hints
+from fanwire.client.subscribing.hints import warn_of
 from fanwire.testing import broker_in_memory, client_of
 
 

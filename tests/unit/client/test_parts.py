@@ -4,8 +4,8 @@ import attrs
 import pytest
 
 from fanwire.client.config import Options, Settings
-from fanwire.client.decoding import Decoder, strictly
-from fanwire.client.reconnect import Backoff
+from fanwire.client.connecting.backoff import Backoff
+from fanwire.client.connecting.decoding import Decoder, strictly
 from fanwire.client.url import parse_url
 from fanwire.protocol import Malformed
 

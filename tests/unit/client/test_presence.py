@@ -114,7 +114,7 @@ async def test_more_members_than_a_watch_remembers_end_it(
     peer: ScriptedPeer, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its memory has a bound, whatever a broker says."""
-    monkeypatch.setattr("fanwire.client.presence.MAX_MEMBERS", 2)
+    monkeypatch.setattr("fanwire.client.following.presence.MAX_MEMBERS", 2)
     async with connected(peer) as (client, end):
         peer.nursery.start_soon(end.grant, 1)
         peer.nursery.start_soon(_answer_unsubscribe, end)

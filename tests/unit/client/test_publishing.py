@@ -8,8 +8,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fanwire.client import BufferFull, Client, LocalProtocolError, Pipeline, PublishResult, RequestFailed, connect
 from fanwire.client.config import Options
-from fanwire.client.outgoing import Outgoing
-from fanwire.client.publisher import KEPT_TOPICS, Publisher
+from fanwire.client.exchange.outgoing import Outgoing
+from fanwire.client.publishing.encoder import KEPT_TOPICS, Publisher
 from fanwire.protocol import Encoding, Error, Ok, Ping, Publish, PublishOptions, Welcome, encode, pack
 from tests.unit.client.scripted_peer import WELCOME, PeerConnection, ScriptedPeer, connected
 

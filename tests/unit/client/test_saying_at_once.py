@@ -6,7 +6,7 @@ import trio
 import trio.testing
 
 from fanwire.client.config import Options
-from fanwire.client.outgoing import Outgoing
+from fanwire.client.exchange.outgoing import Outgoing
 from fanwire.protocol import Backlog, ClientEnvelope, Ping, decode_from_client, encode
 from fanwire.protocol.masking import mask_in_python
 from fanwire.transport import FrameStream

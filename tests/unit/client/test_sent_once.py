@@ -6,7 +6,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fanwire.client import ConnectionLost
 from fanwire.client.config import Options
-from fanwire.client.outgoing import Outgoing
+from fanwire.client.exchange.outgoing import Outgoing
 from fanwire.protocol import encode
 from fanwire.protocol.envelopes import Publish
 from fanwire.protocol.masking import mask_in_python

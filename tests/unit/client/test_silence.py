@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fanwire.client import Client, Message, Stale, StaleTopic, Subscription
-from fanwire.client.marks import KINDS_A_PLACE
+from fanwire.client.subscribing.marks import KINDS_A_PLACE
 from fanwire.protocol import LocalProtocolError, Lost, Quiet, Subscribe
 from tests.unit.client.scripted_peer import PeerConnection, ScriptedPeer, connected, message
 

@@ -14,7 +14,7 @@ from fanwire.client import (
     Subscription,
     Undecodable,
 )
-from fanwire.client.weight import MESSAGE
+from fanwire.client.subscribing.weight import MESSAGE
 from fanwire.protocol import Backlog, Error, Lost, Ok, SnapshotEnd, Subscribe, SubscribeOptions, Unsubscribe, encode
 from fanwire.protocol import Message as Envelope
 from tests.unit.client.scripted_peer import PeerConnection, ScriptedPeer, connected, message

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from fanwire.client import ConnectionFailed, connect
-from fanwire.client.unreachable import no_stream, no_tls
+from fanwire.client.connecting.unreachable import no_stream, no_tls
 from fanwire.client.url import parse_url
 
 

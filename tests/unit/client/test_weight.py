@@ -7,10 +7,10 @@ import pytest
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fanwire.client import SlowConsumer
-from fanwire.client.buffer import Bounds, Buffer, Conflating, Line, drop_newest, drop_oldest, refuse
-from fanwire.client.marks import is_mark
 from fanwire.client.message import LostMessages, Raw
-from fanwire.client.weight import MESSAGE, weighed, weight_of_all
+from fanwire.client.subscribing.buffer import Bounds, Buffer, Conflating, Line, drop_newest, drop_oldest, refuse
+from fanwire.client.subscribing.marks import is_mark
+from fanwire.client.subscribing.weight import MESSAGE, weighed, weight_of_all
 from fanwire.protocol import Message
 from tests.unit.client.scripted_peer import ScriptedPeer, connected
 

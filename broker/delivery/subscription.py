@@ -1,0 +1,122 @@
+"""One connection on one route: what it was granted, what waits for it, what it has lost."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import TYPE_CHECKING
+
+from ..options.hands import Hand
+
+if TYPE_CHECKING:
+    from ..options.heartbeats import Heartbeat
+    from ..options.replay import Replaying
+    from ..options.throttle import Limiter
+    from ..presence.members import Member
+    from ..presence.presence import Watch
+    from ..topics.routes import ConflationKey, Route
+    from .losses import Losses
+    from .queue import Entry
+
+
+class Subscription:
+    """Plain data; `Outbox` and `Limiter` keep it."""
+
+    __slots__ = (
+        "back",
+        "backlog",
+        "before_lagging",
+        "echo",
+        "entries",
+        "front",
+        "grace_s",
+        "hand",
+        "heartbeat",
+        "held",
+        "lagging",
+        "lagging_since",
+        "limiter",
+        "lost",
+        "max_rate",
+        "member",
+        "newest",
+        "on_slow",
+        "queue",
+        "replaced",
+        "replaying",
+        "route",
+        "waiting",
+        "warned",
+        "warned_at",
+        "watch",
+    )
+
+    def __init__(
+        self,
+        route: Route,
+        queue: int,
+        on_slow: str = "disconnect",
+        max_rate: float | None = None,
+        *,
+        grace_s: float | None = None,
+        echo: bool = True,
+    ) -> None:
+        self.route = route
+        self.queue = queue
+        """Messages that may wait; conflating: keys."""
+        self.grace_s = grace_s
+        """How old the oldest of them must be before `queue` counts, in seconds; None: it counts at once."""
+        self.on_slow = on_slow
+        self.max_rate = max_rate
+        self.echo = echo
+        """Whether it gets what its own connection publishes."""
+        self.limiter: Limiter | None = None
+        """While there is a `max_rate`."""
+        self.replaying: Replaying | None = None
+        """Until it is live."""
+        self.heartbeat: Heartbeat | None = None
+        """While it wants to be told of silence."""
+        self.member: Member | None = None
+        """What others are told of it, where they are."""
+        self.watch: Watch | None = None
+        """While it wants to be told who is subscribed."""
+        self.waiting = 0
+        """Messages in the line; conflating: keys."""
+        self.held = 0
+        """Keys whose newest message `max_rate` holds back."""
+        self.entries: deque[Entry] = deque()
+        """What waits of it, as it stands in the connection's line."""
+        self.newest: dict[ConflationKey, Entry] = {}
+        """Conflating: where the newest message of each key waits."""
+        if route.group is not None:
+            self.hand = Hand()
+            """What a member of a queue group has to do."""
+        self.front: Losses | None = None
+        """To be told before the first of `entries`."""
+        self.back: Losses | None = None
+        """To be told after the last of them."""
+        self.lost = 0
+        """Messages, ever: dropped by its policy."""
+        self.replaced = 0
+        """Messages, ever: conflated, or passed over by its rate. Not lost: a newer one came in their place."""
+        self.lagging = False
+        """Whether it passed 75 % of what may wait, here or at the client, and is not below 50 % again."""
+        self.lagging_since = 0.0
+        """On trio's clock."""
+        self.before_lagging = (0, 0)
+        """`lost` and `replaced` at that moment."""
+        self.warned = False
+        """Whether its client, the log and the operators were told that it lags."""
+        self.warned_at = -math.inf
+        """When they last were, on trio's clock."""
+        self.backlog: tuple[int, int] | None = None
+        """What the client last said of its own buffer: queued, limit (BACKLOG)."""
+
+    def age_s(self, now: float) -> float:
+        """Age of the oldest message in line at ``now`` (trio's clock), in seconds; 0 when none is."""
+        return now - self.entries[0].chunk.born if self.entries else 0.0
+
+    @property
+    def client_lags(self) -> bool:
+        """Whether the client's own buffer is what makes it lag."""
+        return self.backlog is not None and self.backlog[0] * 2 >= self.backlog[1]

@@ -1,0 +1,96 @@
+"""What all queue groups share: a bound on what they remember, a clock for members that stall, and news of losses."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import trio
+
+from ..telemetry.closed import shown
+from ..telemetry.log import log
+from ..timing.timers import Watched
+
+if TYPE_CHECKING:
+    from ..sessions.hub import Hub
+    from ..telemetry.statistics import Counters
+    from .queue_groups import GroupRoute
+
+# Bytes that all groups together remember: what waits for a member, and what members have not finished. Beyond that
+# messages are given out without a window, and are lost with the member that has them.
+MOST_KEPT = 64 * 1024 * 1024
+
+# How often groups are looked after, in seconds, and how many at a time: about 1 µs for each member.
+EVERY_S = 1.0
+PORTION = 500
+
+# Groups whose losses are told in one look; the rest is told as one.
+MOST_TOLD = 20
+
+
+class GroupWatch(Watched):
+    """One for each registry."""
+
+    __slots__ = ("_busy", "_hub", "_lost", "_watching", "kept")
+
+    def __init__(self) -> None:
+        self._hub: Hub | None = None
+        self._watching = False
+        self._busy: dict[GroupRoute, None] = {}
+        self._lost: dict[tuple[str, str], int] = {}
+        self.kept = 0
+        """Bytes that groups remember."""
+
+    def begin(self, hub: Hub) -> None:
+        """From now on look after groups, by the clock of this broker."""
+        self._hub = hub
+
+    @property
+    def full(self) -> bool:
+        """Whether no more should be remembered."""
+        return self.kept >= MOST_KEPT
+
+    @property
+    def counters(self) -> Counters | None:
+        """The broker's."""
+        return None if self._hub is None else self._hub.counters
+
+    def add(self, route: GroupRoute) -> None:
+        """Look after a group until its `GroupRoute.look` says that this is not needed any more."""
+        if self._hub is None:
+            return
+        self._busy[route] = None
+        self._watch()
+
+    def _watch(self) -> None:
+        if not self._watching and self._hub is not None:
+            self._watching = True
+            self._hub.watchdog.watch(self, trio.current_time() + EVERY_S)
+
+    def lose(self, route: GroupRoute, count: int) -> None:
+        """Messages of the group are lost: nobody is left who could have them."""
+        if self._hub is None or not count:
+            return
+        lost = self._hub.counters.lost
+        lost["group"] = lost.get("group", 0) + count
+        key = shown(route.pattern), shown(route.group or "")
+        if key not in self._lost and len(self._lost) >= MOST_TOLD:
+            key = "", ""
+        self._lost[key] = self._lost.get(key, 0) + count
+        self._watch()
+
+    def look(self, now: float) -> float | None:
+        """See `Watched`."""
+        assert self._hub is not None
+        for route in list(islice(self._busy, PORTION)):
+            del self._busy[route]
+            if route.look(now, self._hub.fanout):
+                self._busy[route] = None  # behind the others
+            else:
+                route.watched = False
+                self._hub.registry.release(route)
+        lost, self._lost = self._lost, {}
+        for (pattern, group), count in lost.items():
+            log.warning("queue group lost messages", pattern=pattern, group=group, count=count)
+        self._watching = bool(self._busy)
+        return now + EVERY_S if self._watching else None

@@ -1,0 +1,98 @@
+"""What publishing and fetching need of whoever asks for it: a session, or who sends HTTP requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from ..delivery.fanout import time_stamp
+
+if TYPE_CHECKING:
+    from ..auth.identity import Identity
+    from ..auth.permissions import Permissions
+    from ..limits.addresses import Address
+    from ..limits.publish_meter import Meter
+    from ..network.peer import Peer
+    from ..sessions.hub import Hub
+    from ..settings.config import Config
+    from ..topics.registry import Registry
+    from ..topics.routes import Topic
+
+
+class Asker(Protocol):
+    """Who asks."""
+
+    hub: Hub
+    id: str
+    """For the log."""
+    peer: Peer
+    """Who is at the other end, or for whom that one speaks."""
+    identity: Identity | None
+    permissions: Permissions | None
+    address: Address | None
+    """Where it comes from, if something is limited there."""
+    meter: Meter | None
+    """How fast it publishes, if that is limited."""
+    admin: bool
+    """Whether it came to the operators' own port."""
+    forbidden: int
+    """Requests refused for want of a permission."""
+
+    @property
+    def user(self) -> str:
+        """Whom rules and limits are about."""
+
+    @property
+    def name(self) -> str:
+        """What the client calls itself, for the log; empty: nothing."""
+
+    @property
+    def remote(self) -> str:
+        """Where it comes from, for the log."""
+
+    @property
+    def request_id(self) -> str | None:
+        """What its HTTP request is called, if it sends one, for the log."""
+
+    @property
+    def config(self) -> Config:
+        """The settings that hold for it."""
+
+    @property
+    def registry(self) -> Registry:
+        """The broker's."""
+
+    @property
+    def epoch(self) -> str:
+        """The life of the broker's store."""
+
+    def publish(
+        self, topic: Topic, elements: int, tail: bytes, key: str | None = None, retain: bool | None = None
+    ) -> int:
+        """Publish one message; the number of subscriptions reached. See `Fanout.publish`."""
+
+
+def publish_one(hub: Hub, topic: Topic, elements: int, tail: bytes, key: str | None, retain: bool | None) -> int:
+    """Publish one message that did not come over the fast road; see `Fanout.publish`."""
+    fanout = hub.fanout
+    reached = fanout.publish(topic, elements, [tail], time_stamp(), trio.current_time(), key, retain)
+    if topic.publisher_wait_s is not None:  # the next one must know who lags
+        fanout.flush(*(outbox for route in topic.routes for outbox in route.outboxes))
+    return reached
+
+
+async def wait_for_subscribers(hub: Hub, name: str, over: Callable[[], bool] = lambda: False) -> None:
+    """Wait as long as the operator has publishers of a topic wait for those who lag.
+
+    Args:
+        hub: The broker's.
+        name: A valid topic.
+        over: Whether there is nobody any more who wants to publish.
+    """
+    topic = hub.registry.look_up(name)
+    with trio.move_on_after(topic.publisher_wait_s or 0):
+        while topic.lagging and not over():
+            await hub.fanout.caught_up()
+            topic = hub.registry.look_up(name)

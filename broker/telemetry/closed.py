@@ -1,0 +1,98 @@
+"""The last connections that ended, and why: for whoever asks what became of a client."""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from ..delivery.fanout import wall_clock_us
+
+if TYPE_CHECKING:
+    from ..sessions.session import Session
+
+# Kept: 1,000 × at most about 1.5 KiB (four texts of 64 characters, and the few numbers of a slow consumer's facts).
+KEPT = 1_000
+
+# Of those that had never been welcomed: strangers, however many, must not push out what became of clients. Short-lived
+# as they are, each that is kept also keeps CPython from giving back the memory that they all had.
+KEPT_STRANGERS = 100
+
+# Characters of a text that a client chose: its own could be as long as a message.
+SHOWN = 64
+
+
+def shown(text: str) -> str:
+    """A text of a client's, cut so that many of them can be kept."""
+    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
+
+
+def shown_user(session: Session) -> str | None:
+    """The user whose token the connection presented, cut like other texts; None: anonymous, or nobody asks."""
+    user = None if session.identity is None else session.identity.user
+    return None if user is None else shown(user)
+
+
+@attrs.frozen
+class ClosedConnection:
+    """One of them."""
+
+    session: str
+    """The broker's name for it (`session` in WELCOME)."""
+    name: str
+    """As the client called itself in HELLO."""
+    user: str | None
+    """The user whose token it had presented; None: anonymous, or the broker did not ask."""
+    address: str
+    """Its IP address, as far as that was known; "unix" or "memory" for other ways in."""
+    code: int
+    """The close code; 1006: the connection was lost."""
+    reason: str
+    """In words."""
+    closed_time_us: int
+    """When: microseconds since 1970."""
+    lasted_s: float
+    """How long it had lived, in seconds."""
+    lost: int
+    """Messages that its subscriptions' policies dropped."""
+    replaced: int
+    """Messages that were conflated, or passed over by its rate."""
+    facts: dict[str, object]
+    """A slow consumer: what GOODBYE had in its detail."""
+
+
+class ClosedConnections:
+    """A ring of the last ones, and another one of those that had never been welcomed."""
+
+    def __init__(self) -> None:
+        self._clients: deque[ClosedConnection] = deque(maxlen=KEPT)
+        self._strangers: deque[ClosedConnection] = deque(maxlen=KEPT_STRANGERS)
+
+    def add(self, session: Session, code: int, reason: str, facts: dict[str, object]) -> None:
+        """A connection that had been entered has ended."""
+        lost, replaced = session.totals()
+        ring = self._clients if session.welcomed else self._strangers
+        ring.append(
+            ClosedConnection(
+                session=session.id,
+                name=shown(session.name),
+                user=shown_user(session),
+                address=session.peer.address,
+                code=code,
+                reason=shown(reason),
+                closed_time_us=wall_clock_us(),
+                lasted_s=trio.current_time() - session.opened_at,
+                lost=lost,
+                replaced=replaced,
+                facts=facts,
+            )
+        )
+
+    def newest_first(self) -> Iterator[ClosedConnection]:
+        """All that are kept."""
+        rings = (reversed(self._clients), reversed(self._strangers))
+        return heapq.merge(*rings, key=lambda each: each.closed_time_us, reverse=True)
