@@ -23,6 +23,7 @@ from fanwire.protocol import (
     encode,
 )
 from fanwire.protocol.fields import bad_option
+from fanwire.protocol.reserved import DEMAND
 
 from .checks import check_flag, check_text, check_word
 from .config import OnFull, OnSlow, OnSlowReconnect, OnStale, Options, Settings, SubscriptionSettings
@@ -32,7 +33,6 @@ from .errors import ConnectionLost, FanwireError
 from .exchange.answers import Request, Requests, Result
 from .exchange.deadlines import Deadlines
 from .exchange.outgoing import Outgoing
-from .following.demand import TOPIC as DEMAND
 from .following.demand import Demand
 from .following.history import History, last_of
 from .following.presence import Member, PresenceWatch, members

@@ -21,8 +21,7 @@ from fanwire.protocol import (
     pattern_covers,
     patterns_overlap,
 )
-
-from ..topics.inbox import is_inbox
+from fanwire.protocol.reserved import is_inbox
 
 # Topics that a set of rights remembers as allowed for publishing; then it begins anew. Shared by all connections with
 # the same rights. A feed of 10,000 symbols fits; 2 MiB at names of 50 bytes, 6 MiB at most, less than what may wait for

@@ -12,5 +12,5 @@ In reading order:
 * `fanout.py`: The sweep: what was published goes to who subscribed, without waiting for anybody.
 * `total_pending.py`: `max_total_pending_bytes`: what waits for all connections together.
 * `slow_events.py`: Episodes of slowness: from more than 75 % of one of the four measures to less than 50 % of all, or
-  to the end.
+  to the end. Counted, logged once, and published on ``$sys.slow`` (docs/operations.md).
 """

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import msgpack
 import trio
 
+from fanwire.protocol.reserved import SLOW, without_inbox
+
 from ..telemetry.closed import shown
-from ..topics.inbox import without_inbox
-from ..topics.own_topics import SLOW
 
 if TYPE_CHECKING:
     from ..sessions.hub import Hub

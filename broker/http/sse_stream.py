@@ -20,12 +20,12 @@ from fanwire.protocol import (
 )
 from fanwire.protocol.fields import LONGEST_HEARTBEAT_S
 from fanwire.protocol.ranges import RATE
+from fanwire.protocol.reserved import tells_of_the_broker
 
 from ..network.admission import TurnedAway
 from ..sessions.authentication import may
 from ..sessions.handlers import forbidden
 from ..timing.turn import Turn
-from ..topics.own_topics import tells_of_the_broker
 from .answers import STATUS_OF, HttpError, Stream
 from .endpoints import Parameter
 from .history import failed

@@ -11,11 +11,11 @@ import attrs
 import trio
 
 from fanwire.protocol import matches
+from fanwire.protocol.reserved import is_inbox, without_inbox
 
 from ..options.queue_groups import GroupRoute
 from ..telemetry.closed import shown, shown_user
 from ..timing.turn import Turn
-from ..topics.inbox import is_inbox, without_inbox
 
 if TYPE_CHECKING:
     from ..delivery.outbox import Outbox

@@ -14,13 +14,12 @@ import msgpack
 import trio
 
 from fanwire.protocol import matches
+from fanwire.protocol.reserved import CONNECTIONS, STATS, without_inbox
 from fanwire.version import __version__
 
 from ..delivery.outbox import LAGS_FROM
 from ..telemetry.closed import shown, shown_user
 from ..timing.turn import Turn
-from ..topics.inbox import without_inbox
-from ..topics.own_topics import CONNECTIONS, STATS
 
 if TYPE_CHECKING:
     from ..delivery.outbox import Outbox

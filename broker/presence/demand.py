@@ -13,9 +13,9 @@ import msgpack
 import trio
 
 from fanwire.protocol import matches
+from fanwire.protocol.reserved import DEMAND, RESERVED
 
 from ..timing.turn import Turn
-from ..topics.own_topics import DEMAND
 
 if TYPE_CHECKING:
     from ..sessions.hub import Hub
@@ -48,7 +48,7 @@ class Demand:
 
     def changed(self, pattern: str, wanted: bool) -> None:
         """A pattern has got its first subscriber, or lost its last one."""
-        if self._listened and not pattern.startswith("$"):
+        if self._listened and not pattern.startswith(RESERVED):
             before, _ = self._changes.get(pattern, (not wanted, wanted))
             self._changes[pattern] = (before, wanted)
             self._woken.set()
@@ -82,7 +82,7 @@ class Demand:
         wanted, turn = dict[str, None](), Turn()
         for route in list(self._hub.registry.routes.values()):  # a hundred thousand, perhaps
             await turn.pause()
-            if route.outboxes and route.pattern[0] != "$":
+            if route.outboxes and not route.pattern.startswith(RESERVED):
                 wanted[route.pattern] = None
         parts = []
         for part in _parts(list(wanted)):

@@ -18,11 +18,11 @@ import msgpack
 import trio
 
 from fanwire.protocol import EnvelopeType, Lost, encode, is_wildcard, patterns_overlap
+from fanwire.protocol.reserved import watched
 
 from ..settings.rules import TopicRule, presence_on
 from ..timing.timers import Watched
 from ..topics.pattern_tree import PatternTree
-from ..topics.watching import watched
 from .members import Members, client_of
 
 if TYPE_CHECKING:

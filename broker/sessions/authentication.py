@@ -15,15 +15,13 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from fanwire.protocol import Error, encode
+from fanwire.protocol.reserved import is_inbox, tells_of_the_broker, watched, without_inbox
 
 from ..auth.authenticator import Authenticator
 from ..auth.identity import AuthenticationFailed, Identity
 from ..network.handshake import Opening, Refused
 from ..telemetry.log import log_of
 from ..timing.turn import Turn
-from ..topics.inbox import is_inbox, without_inbox
-from ..topics.own_topics import tells_of_the_broker
-from ..topics.watching import watched
 from . import disconnects
 
 if TYPE_CHECKING:

@@ -31,6 +31,7 @@ from fanwire.protocol import (
     encode,
     is_wildcard,
 )
+from fanwire.protocol.reserved import RESERVED, is_inbox, is_watch, tells_of_the_broker, watched
 
 from ..delivery.fanout import wall_clock_us
 from ..delivery.subscription import Subscription
@@ -40,9 +41,6 @@ from ..options.replay import Wish
 from ..settings.rules import grant, keeping, keeps_all, presence_on
 from ..store.interface import Stored
 from ..telemetry.closed import shown
-from ..topics.inbox import is_inbox
-from ..topics.own_topics import tells_of_the_broker
-from ..topics.watching import is_watch, watched
 from .authentication import RENEWAL_INTERVAL_S, hello, may, too_soon
 
 if TYPE_CHECKING:
@@ -488,7 +486,7 @@ def message_tail(payload: bytes, encoding: int, options: PublishOptions) -> tupl
 
 def check_publishable(name: str) -> None:
     """Raise LocalProtocolError (`forbidden`) for topics that only the broker publishes on."""
-    if name.startswith("$") and not is_inbox(name):
+    if name.startswith(RESERVED) and not is_inbox(name):
         raise LocalProtocolError(f"{name}: topics that begin with '$' are the broker's own", code="forbidden")
 
 

@@ -18,6 +18,7 @@ import trio
 
 from fanwire.protocol import Error, LocalProtocolError, Malformed, Publish, Subscribe, check_topic, decode_from_client
 from fanwire.protocol.fastpath import Heads, Run, request_at, take_publishes
+from fanwire.protocol.reserved import INBOX, RESERVED
 
 from ..delivery.fanout import time_stamp
 from ..limits.publish_meter import LONGEST_PAUSE_S, MOST_OWED_S, TELL_EVERY_S
@@ -25,7 +26,6 @@ from ..limits.refusals import too_fast, wait_ms, why
 from ..requests.asker import wait_for_subscribers
 from ..telemetry.log import log_of
 from ..timing import turn
-from ..topics.inbox import PREFIX
 from . import disconnects
 from .authentication import may
 from .handlers import forbidden, handle
@@ -71,7 +71,7 @@ _LAGGING = b"\xa7lagging"
 # Bytes that an envelope has at least: a message of less than so many times the limit need not be counted.
 SHORTEST = 3
 
-_INBOX = PREFIX.encode()
+_RESERVED, _INBOX = RESERVED.encode(), INBOX.encode()
 
 Hold = Callable[[], Coroutine[Any, Any, None]]
 
@@ -295,7 +295,7 @@ class Ingress:
         if permissions is not None and not permissions.may_publish_packed(packed):
             return None  # before the registry, the store or anybody else hears of it
         name = packed[1 + (packed[0] == 0xD9) :]
-        if name.startswith(b"$") and not name.startswith(_INBOX):
+        if name.startswith(_RESERVED) and not name.startswith(_INBOX):
             return None  # the broker's own: nothing of it is remembered for this client
         registry = self._session.registry
         try:

@@ -17,6 +17,7 @@ import trio_websocket
 
 from fanwire.protocol import MAX_BATCH, Error, Welcome, encode
 from fanwire.protocol.frames import Fault, Opcode, frame_header
+from fanwire.protocol.reserved import INBOX, tells_of_the_broker
 from fanwire.transport import FrameStream
 from fanwire.version import __version__
 
@@ -33,7 +34,6 @@ from ..requests.asker import publish_one
 from ..settings.origins import cors
 from ..telemetry.closed import shown
 from ..timing.timers import Watched
-from ..topics.inbox import new_inbox
 from . import disconnects
 from .authentication import admit, look_again, note_expired
 from .disconnects import Ending
@@ -128,7 +128,7 @@ class Session(Owner, Watched):
         self.hub = hub
         self.config: Config = hub.config
         self.id = secrets.token_hex(8)
-        self.inbox = new_inbox()
+        self.inbox = INBOX + secrets.token_hex(16)  # cannot be guessed; what lies below it may be subscribed to
         """What it may subscribe to for replies, and nobody else."""
         self.peer = Peer()
         self.vouched = False
@@ -617,7 +617,7 @@ class Session(Owner, Watched):
         self.hub.presence.watch(subscription, self.outbox if given.presence else None)
         self.hub.presence.join(self, subscription)
         self.hub.subscriptions += 1
-        if route.pattern.startswith("$sys"):
+        if tells_of_the_broker(route.pattern):
             self.hub.reports.wanted(route.pattern)
             self.hub.demand.asked(route.pattern)
         if self.registry.subscribers(route.pattern, 2) == 1:
@@ -660,7 +660,7 @@ class Session(Owner, Watched):
         subscription.route.add(self.outbox, subscription)
         self.hub.heartbeats.set(subscription, self.outbox, given.heartbeat, trio.current_time())
         self.hub.presence.watch(subscription, self.outbox if given.presence else None)
-        if subscription.route.pattern.startswith("$sys"):
+        if tells_of_the_broker(subscription.route.pattern):
             self.hub.demand.asked(subscription.route.pattern)
 
     def _set_rate(self, subscription: Subscription) -> None:

@@ -24,9 +24,7 @@ from fanwire.protocol import (
     patterns_overlap,
 )
 from fanwire.protocol.ranges import BYTES, COUNT, RATE, SECONDS, Range
-
-from ..topics.own_topics import OWN
-from ..topics.watching import is_watch
+from fanwire.protocol.reserved import OWN, RESERVED, is_watch
 
 # Silence is told of this often at most, whatever is asked for.
 SHORTEST_HEARTBEAT_S = 0.1
@@ -116,7 +114,7 @@ def keeping(rules: tuple[TopicRule, ...], topic: str) -> Keeping:
 
     Inboxes remember nothing, nor do other topics that begin with ``$`` and on which the broker never publishes.
     """
-    if topic.startswith("$") and topic not in OWN:
+    if topic.startswith(RESERVED) and topic not in OWN:
         return _NOTHING
     for rule in rules:
         says = rule.retain is not None or rule.history is not None
@@ -202,7 +200,7 @@ def presence_on(rules: tuple[TopicRule, ...], pattern: str) -> bool:
 
     Without such a rule it is not; nor of what begins with ``$``.
     """
-    if pattern.startswith("$"):
+    if pattern.startswith(RESERVED):
         return False
     for rule in rules:
         if rule.presence is not None and patterns_overlap(rule.pattern, pattern):

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Generic, TypeVar
 
+from fanwire.protocol.reserved import RESERVED
+
 T = TypeVar("T")
 
 
@@ -90,7 +92,7 @@ class PatternTree(Generic[T]):
         tokens = topic.split(".")
         starts: list[int] = []  # where each token begins; made when it is needed
         found: list[T] = []
-        wild = not topic.startswith("$")
+        wild = not topic.startswith(RESERVED)
         nodes = [(self._root, 0)]
         for node, at in nodes:  # grows on the way
             if at == len(tokens):

@@ -14,6 +14,7 @@ import msgpack
 from fanwire.protocol import check_topic, is_wildcard
 from fanwire.protocol.errors import LocalProtocolError
 from fanwire.protocol.fastpath import Heads
+from fanwire.protocol.reserved import OWN, is_inbox, is_watch
 
 from ..options.group_watch import GroupWatch
 from ..options.queue_groups import GroupRoute
@@ -21,11 +22,8 @@ from ..settings.rules import Keeping, TopicRule, keeping, publisher_wait
 from ..store.interface import Kept, Store
 from ..store.memory import MemoryStore
 from .deferred_free import Retired
-from .inbox import is_inbox
-from .own_topics import OWN
 from .pattern_tree import PatternTree
 from .routes import Route, Topic
-from .watching import is_watch
 
 # Topics remembered with their matching routes. Beyond that all are forgotten and looked up again: publishers can name
 # topics without end. About 500 bytes each, so 64 MiB.

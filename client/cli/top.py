@@ -8,6 +8,7 @@ import click
 import trio
 
 from fanwire.client import Client, Undecodable, connect
+from fanwire.protocol.reserved import CONNECTIONS, STATS
 
 from .command import Command
 from .connection_news import leave_the_screen_alone
@@ -15,8 +16,6 @@ from .options import environment_token, plain_option, seconds_option, url_option
 from .output import Output
 from .running import run, until_signalled
 from .top_view import COLUMNS, HEADINGS, SORTS, Recent, Reports, cells, summary
-
-STATS, CONNECTIONS = "$sys.stats", "$sys.connections"
 
 # A broker reports at once when somebody begins to listen, and every second.
 PATIENCE_S = 5.0

@@ -9,7 +9,7 @@ In reading order:
 * `token_renewal.py`: Tokens: had when a connection begins, and renewed before they expire.
 * `link.py`: Keeping a connection up: opening it, noticing its end, waiting, opening the next one.
 * `outages.py`: What the log says about an outage: one line when the connection is lost, one when there is one again,
-  and one about
+  and one about what may be missing. A connection that breaks again and again has its lines every `QUIET_S` seconds.
 * `refusal.py`: A handshake that was answered with something else than 101: by the broker, or by a proxy before it.
 * `unreachable.py`: Why a broker cannot be reached, in one line that says what to do; and what was raised, for programs.
 """

@@ -13,9 +13,6 @@ from ..exchange.answer_fields import field_of, not_in_protocol
 from ..message import LostMessages
 from ..subscribing.subscription import Subscription
 
-TOPIC = "$sys.demand"
-
-
 # Patterns that are followed, at some 350 bytes each.
 MAX_PATTERNS = 250_000
 

@@ -17,6 +17,7 @@ import trio
 
 from fanwire.protocol import Presence, PresenceEvent, SubscribeOptions, check_pattern, encode
 from fanwire.protocol.fields import shown
+from fanwire.protocol.reserved import PRESENCE
 
 from ..checks import LONGEST_S
 from ..errors import ConnectionLost, FanwireError, RequestFailed
@@ -31,7 +32,6 @@ from ..subscribing.wire_subscriptions import Feeds
 
 Ask: TypeAlias = Callable[[Presence], Awaitable[Result]]
 
-PREFIX = "$presence."
 
 # Members that a watch remembers, at some 500 bytes each. One more ends it.
 MAX_MEMBERS = 200_000
@@ -108,7 +108,7 @@ class PresenceWatch:
         """Made by `Client.watch_presence`."""
         self._requests = requests
         self._outgoing = outgoing
-        self._subscription = _Watching(self, feeds, check_pattern(PREFIX + pattern))
+        self._subscription = _Watching(self, feeds, check_pattern(PRESENCE + pattern))
         self._begun = False
         self._listing: _Listing | None = None
         self._present: dict[Member, Member] = {}

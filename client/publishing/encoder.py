@@ -10,6 +10,7 @@ import msgpack
 from fanwire.protocol import LocalProtocolError, PublishOptions, check_topic, pack
 from fanwire.protocol.fields import bad_option, lone_surrogate, shown
 from fanwire.protocol.packing import LEAST_UNREADABLE, check_maps
+from fanwire.protocol.reserved import is_inbox
 
 from ..checks import check_flag
 from ..exchange.outgoing import Outgoing
@@ -132,7 +133,7 @@ class Publisher:
         """Three beginnings of an envelope: raw without id, msgpack without id, and the topic alone."""
         packed = self._pack(check_topic(topic))
         found = (_FOUR + _NO_ID + packed, _FIVE + _NO_ID + packed, packed)
-        if topic.startswith("$inbox."):  # every request has one of its own
+        if is_inbox(topic):  # every request has one of its own
             return found
         if len(self._topics) >= KEPT_TOPICS:
             del self._topics[next(iter(self._topics))]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fanwire.broker import Broker, TopicRule
-from fanwire.broker.topics.own_topics import OWN, SLOW
 from fanwire.protocol import Error, Fetch, Message, Ok, Ping, Publish, PublishOptions
+from fanwire.protocol.reserved import OWN, SLOW
 from tests.integration.raw import CAPACITY, RawClient, code_of, connected, serving, subscribed
 
 from .http_client import http

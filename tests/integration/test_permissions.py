@@ -13,7 +13,6 @@ from fanwire.broker import TopicRule
 from fanwire.broker.auth import permissions
 from fanwire.broker.auth.permissions import Role
 from fanwire.broker.settings.auth import Auth
-from fanwire.broker.topics.inbox import is_inbox
 from fanwire.protocol import (
     BrokerEnvelope,
     Encoding,
@@ -29,6 +28,7 @@ from fanwire.protocol import (
     Subscribe,
     SubscribeOptions,
 )
+from fanwire.protocol.reserved import is_inbox
 from fanwire.testing import client_of
 from tests.integration.http_client import http
 from tests.integration.raw import RawClient, code_of, connected, serving
