@@ -11,7 +11,6 @@ from __future__ import annotations
 from fanwire.extras import missing_extra
 
 try:
-    from .auth.permissions import Role as Role
     from .operations.reports import ConnectionInfo as ConnectionInfo
     from .server.broker import Broker as Broker
     from .settings.auth import Auth as Auth
@@ -20,6 +19,7 @@ try:
     from .settings.auth import AuthToken as AuthToken
     from .settings.auth_file import read_auth as read_auth
     from .settings.config import Config as Config
+    from .settings.roles import Role as Role
     from .settings.rules import TopicRule as TopicRule
     from .settings.tls import Tls as Tls
     from .telemetry.closed import ClosedConnection as ClosedConnection

@@ -9,9 +9,6 @@ from typing import Any
 import attrs
 import trio
 
-NAMES = ("cn", "email", "uri", "dns")
-"""Where a user's name may stand: the subject's common name, or a subject alternative name."""
-
 
 @attrs.frozen
 class ClientCertificate:

@@ -8,7 +8,6 @@ buffers fill during a sweep) and at rest one message goes out at the next turn o
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Sequence
 
@@ -19,6 +18,7 @@ from fanwire.protocol.frames import frame_header
 
 from ..telemetry.statistics import Counters
 from ..timing import turn
+from ..timing.clock import time_stamp
 from ..topics.routes import Chunk, Route, Taker, Topic
 from .outbox import Outbox
 
@@ -517,23 +517,3 @@ def _frames(pending: list[bytes]) -> bytes:
         room -= size
     frames += (frame_header(MAX_BATCH - room), *part)
     return b"".join(frames)
-
-
-def time_stamp() -> bytes:
-    """Now, as MESSAGE has it, in eight bytes."""
-    return wall_clock_us().to_bytes(8, "big")
-
-
-_last_us = 0
-
-
-def wall_clock_us() -> int:
-    """Microseconds since 1970. The one place that reads the wall clock.
-
-    Every call gives a greater number, even when the system's clock steps back: what is replayed `since` the time that
-    OK to a SUBSCRIBE gave is then exactly what was published after it.
-    """
-    global _last_us
-    now = time.time_ns() // 1000
-    _last_us = now if now > _last_us else _last_us + 1
-    return _last_us

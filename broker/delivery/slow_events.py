@@ -10,7 +10,7 @@ import trio
 
 from fanwire.protocol.reserved import SLOW, without_inbox
 
-from ..telemetry.closed import shown
+from ..telemetry.text import shown
 
 if TYPE_CHECKING:
     from ..sessions.hub import Hub

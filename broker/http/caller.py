@@ -13,6 +13,7 @@ from ..auth.identity import AuthenticationFailed, Identity
 from ..limits.publish_meter import MOST_OWED_S
 from ..limits.users import budgets_of, rates_of
 from ..network.arrival import may_page, speaking_for
+from ..network.origin_check import what_to_list
 from ..requests.asker import publish_one
 from ..sessions.authentication import (
     GUESSED,
@@ -23,7 +24,6 @@ from ..sessions.authentication import (
     only_one,
     token_of,
 )
-from ..settings.origins import what_to_list
 from .answers import HttpError
 from .endpoints import Who
 from .locality import forwarded, names_this_machine

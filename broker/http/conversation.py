@@ -23,7 +23,7 @@ from ..network.handshake import (
     skip_empty_lines,
     split_target,
 )
-from ..settings.origins import cors, preflight, what_to_list
+from ..network.origin_check import cors, preflight, what_to_list
 from .answers import Answer, HttpError, Reply, Stream
 from .caller import Caller
 from .endpoints import Endpoint, Who, find, methods_at

@@ -10,12 +10,11 @@ from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING
 
+from ..settings.networks import networks_of
 from .parties import Ledger, Party
 from .token_bucket import Bucket
 
 if TYPE_CHECKING:
-    from ipaddress import IPv4Network, IPv6Network
-
     from ..settings.config import Config
 
 # Connections of one address that may come at once: so many seconds' worth of `connect_rate`.
@@ -25,11 +24,6 @@ BURST_S = 10
 _PREFIX = 64
 
 _MINUTE_S = 60.0
-
-
-def networks_of(text: str | None) -> list[IPv4Network | IPv6Network]:
-    """``127.0.0.0/8, ::1`` in pieces. Raises ValueError if one of them is none."""
-    return [ip_network(part.strip()) for part in (text or "").split(",") if part.strip()]
 
 
 @lru_cache(maxsize=1024)

@@ -15,4 +15,6 @@ In reading order:
 * `admission.py`: Who is let in: judged when a connection is accepted, and bounded until it has said who it is.
 * `handshake.py`: The HTTP request that opens a connection (RFC 6455 section 4.2.1), checked before trio-websocket sees
   any of it.
+* `origin_check.py`: Whether a web page may be heard, by where it comes from; and what its browser is told (Fetch,
+  section 3.2).
 """

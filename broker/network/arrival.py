@@ -13,10 +13,10 @@ import trio
 
 from ..auth.client_certificate import certificate_of
 from ..settings.networks import proxies_of
-from ..settings.origins import what_to_list, why_refused
-from ..telemetry.closed import shown
+from ..telemetry.text import shown
 from .admission import TurnedAway
 from .handshake import Opening, Refused
+from .origin_check import what_to_list, why_refused
 from .peer import Peer, peer_of
 from .proxy_protocol import BadProxyHeader, read_proxy_header
 from .unix_socket import AF_UNIX

@@ -14,7 +14,8 @@ from fanwire.protocol import matches
 from fanwire.protocol.reserved import is_inbox, without_inbox
 
 from ..options.queue_groups import GroupRoute
-from ..telemetry.closed import shown, shown_user
+from ..telemetry.closed import shown_user
+from ..telemetry.text import shown
 from ..timing.turn import Turn
 
 if TYPE_CHECKING:

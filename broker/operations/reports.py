@@ -18,7 +18,8 @@ from fanwire.protocol.reserved import CONNECTIONS, STATS, without_inbox
 from fanwire.version import __version__
 
 from ..delivery.outbox import LAGS_FROM
-from ..telemetry.closed import shown, shown_user
+from ..telemetry.closed import shown_user
+from ..telemetry.text import shown
 from ..timing.turn import Turn
 
 if TYPE_CHECKING:

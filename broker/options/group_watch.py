@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ..telemetry.closed import shown
 from ..telemetry.log import log
+from ..telemetry.text import shown
 from ..timing.timers import Watched
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import msgpack
 
 from fanwire.protocol import patterns_overlap
 
-from ..telemetry.closed import shown
+from ..telemetry.text import shown
 
 if TYPE_CHECKING:
     from ..delivery.subscription import Subscription

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from ..delivery.fanout import time_stamp
+from ..timing.clock import time_stamp
 
 if TYPE_CHECKING:
     from ..auth.identity import Identity

@@ -12,7 +12,6 @@ from fanwire.protocol import Encoding, PublishOptions, check_topic
 from fanwire.transport import memory_stream_pair
 from fanwire.version import __version__
 
-from ..delivery.fanout import time_stamp
 from ..network.accept import accept_connections
 from ..network.admission import TurnedAway
 from ..network.certificate_expiry import watch_certificate
@@ -32,6 +31,7 @@ from ..settings.config import Config
 from ..telemetry.closed import ClosedConnection
 from ..telemetry.log import log
 from ..telemetry.statistics import BrokerStatistics
+from ..timing.clock import time_stamp
 
 if TYPE_CHECKING:
     from ..limits.addresses import Address

@@ -33,14 +33,14 @@ from fanwire.protocol import (
 )
 from fanwire.protocol.reserved import RESERVED, is_inbox, is_watch, tells_of_the_broker, watched
 
-from ..delivery.fanout import wall_clock_us
 from ..delivery.subscription import Subscription
 from ..limits.refusals import wait_ms, why
 from ..options.queue_groups import GroupRoute
 from ..options.replay import Wish
 from ..settings.rules import grant, keeping, keeps_all, presence_on
 from ..store.interface import Stored
-from ..telemetry.closed import shown
+from ..telemetry.text import shown
+from ..timing.clock import wall_clock_us
 from .authentication import RENEWAL_INTERVAL_S, hello, may, too_soon
 
 if TYPE_CHECKING:

@@ -20,12 +20,12 @@ from fanwire.protocol import Error, LocalProtocolError, Malformed, Publish, Subs
 from fanwire.protocol.fastpath import Heads, Run, request_at, take_publishes
 from fanwire.protocol.reserved import INBOX, RESERVED
 
-from ..delivery.fanout import time_stamp
 from ..limits.publish_meter import LONGEST_PAUSE_S, MOST_OWED_S, TELL_EVERY_S
 from ..limits.refusals import too_fast, wait_ms, why
 from ..requests.asker import wait_for_subscribers
 from ..telemetry.log import log_of
 from ..timing import turn
+from ..timing.clock import time_stamp
 from . import disconnects
 from .authentication import may
 from .handlers import forbidden, handle

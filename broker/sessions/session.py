@@ -21,18 +21,18 @@ from fanwire.protocol.reserved import INBOX, tells_of_the_broker
 from fanwire.transport import FrameStream
 from fanwire.version import __version__
 
-from ..delivery.fanout import wall_clock_us
 from ..delivery.outbox import Outbox, Owner, SlowConsumer
 from ..delivery.subscription import Subscription
 from ..network.arrival import arrive, look_over
 from ..network.handshake import PlainRequest, Refused, read_opening
+from ..network.origin_check import cors
 from ..network.peer import Peer
 from ..options.queue_groups import GroupRoute
 from ..options.replay import Replaying, Wish
 from ..options.throttle import Limiter
 from ..requests.asker import publish_one
-from ..settings.origins import cors
-from ..telemetry.closed import shown
+from ..telemetry.text import shown
+from ..timing.clock import wall_clock_us
 from ..timing.timers import Watched
 from . import disconnects
 from .authentication import admit, look_again, note_expired

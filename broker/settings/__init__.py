@@ -13,4 +13,5 @@ In reading order:
 * `origins.py`: Which web pages may speak to the broker. A browser says in `Origin` from where the page comes that it
   acts for.
 * `networks.py`: Proxies whose word counts, and what they say of whom they speak for.
+* `roles.py`: Roles: named sets of permissions, as the settings have them.
 """

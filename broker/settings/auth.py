@@ -14,8 +14,7 @@ import attrs
 
 from fanwire.protocol.ranges import Range
 
-from ..auth.client_certificate import NAMES
-from ..auth.permissions import Role, listed
+from .roles import Role, listed
 
 ALGORITHMS = ("HS256", "RS256", "ES256", "EdDSA")
 """What JWTs may be signed with. `none` is no algorithm."""
@@ -49,6 +48,10 @@ def _names(_instance: object, attribute: attrs.Attribute[Any], value: tuple[Any,
 def _moment(_instance: object, _attribute: attrs.Attribute[Any], value: object) -> None:
     if value is not None and not (isinstance(value, datetime) and value.tzinfo is not None):
         raise ValueError(f"expires must be a moment with its time zone, such as 2030-01-01T00:00:00Z, not {value!r}")
+
+
+NAMES = ("cn", "email", "uri", "dns")
+"""Where a user's name may stand in a client's certificate: the subject's common name, or a subject alternative name."""
 
 
 def _certificate_name(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:

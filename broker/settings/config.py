@@ -14,9 +14,8 @@ import attrs
 from fanwire.protocol import DEFAULT_PORT
 from fanwire.protocol.ranges import BYTES, COUNT, MESSAGE_BYTES, SECONDS, Range
 
-from ..limits.addresses import networks_of
 from .auth import Auth
-from .networks import Proxies
+from .networks import Proxies, networks_of
 from .origins import check_allowed
 from .rule_text import read_rule
 from .rules import TopicRule

@@ -7,6 +7,11 @@ from __future__ import annotations
 
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Network, IPv6Network
+
 
 UNIX = "unix"
 """The address of whoever comes through the Unix socket; among trusted proxies: all of them."""
@@ -79,3 +84,8 @@ def _without_port(text: str) -> str:
 def proxies_of(texts: tuple[str, ...]) -> Proxies:
     """Those of a configuration, read once."""
     return Proxies(texts)
+
+
+def networks_of(text: str | None) -> list[IPv4Network | IPv6Network]:
+    """``127.0.0.0/8, ::1`` in pieces. Raises ValueError if one of them is none."""
+    return [ip_network(part.strip()) for part in (text or "").split(",") if part.strip()]

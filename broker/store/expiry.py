@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..delivery.fanout import wall_clock_us
+from ..timing.clock import wall_clock_us
 from ..timing.timers import Watched
 from .interface import Store
 

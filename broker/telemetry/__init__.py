@@ -8,4 +8,5 @@ In reading order:
   their number.
 * `loop_lag.py`: How late the event loop is: one timer that looks ten times a second when it was really called.
 * `closed.py`: The last connections that ended, and why: for whoever asks what became of a client.
+* `text.py`: Texts of clients, as others may see them.
 """

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from ..delivery.fanout import wall_clock_us
+from ..timing.clock import wall_clock_us
+from .text import shown
 
 if TYPE_CHECKING:
     from ..sessions.session import Session
@@ -21,14 +22,6 @@ KEPT = 1_000
 # Of those that had never been welcomed: strangers, however many, must not push out what became of clients. Short-lived
 # as they are, each that is kept also keeps CPython from giving back the memory that they all had.
 KEPT_STRANGERS = 100
-
-# Characters of a text that a client chose: its own could be as long as a message.
-SHOWN = 64
-
-
-def shown(text: str) -> str:
-    """A text of a client's, cut so that many of them can be kept."""
-    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
 
 
 def shown_user(session: Session) -> str | None:

@@ -14,10 +14,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from wsproto.frame_protocol import FrameProtocol
 
 from fanwire.broker import Broker, Config, TopicRule
-from fanwire.broker.auth.permissions import Role
 from fanwire.broker.delivery.outbox import Outbox
 from fanwire.broker.sessions.session import Session
 from fanwire.broker.settings.auth import Auth
+from fanwire.broker.settings.roles import Role
 from fanwire.protocol import (
     Backlog,
     ClientEnvelope,

@@ -10,8 +10,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fanwire.broker import Broker, TopicRule
-from fanwire.broker.auth.permissions import Role
 from fanwire.broker.settings.auth import Auth
+from fanwire.broker.settings.roles import Role
 from fanwire.broker.telemetry import closed
 from fanwire.protocol import (
     BrokerEnvelope,

@@ -15,10 +15,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fanwire import Broker, ConnectionFailed, Refused, RequestFailed, State
 from fanwire.broker import TopicRule
-from fanwire.broker.auth.permissions import Role
 from fanwire.broker.sessions.authentication import RENEWAL_INTERVAL_S
 from fanwire.broker.sessions.session import Session
 from fanwire.broker.settings.auth import Auth, AuthKey
+from fanwire.broker.settings.roles import Role
 from fanwire.protocol import Error, Hello, Message, Ok, Ping, Publish, Subscribe, Welcome
 from fanwire.testing import client_of
 from fanwire.version import __version__

@@ -11,10 +11,10 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fanwire.broker import Broker, Config
-from fanwire.broker.auth.permissions import Role
 from fanwire.broker.limits.publish_meter import LONGEST_PAUSE_S
 from fanwire.broker.network import admission
 from fanwire.broker.settings.auth import Auth, AuthToken
+from fanwire.broker.settings.roles import Role
 from fanwire.protocol import (
     Error,
     Hello,

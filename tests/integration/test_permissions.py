@@ -11,8 +11,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from fanwire import RequestFailed
 from fanwire.broker import TopicRule
 from fanwire.broker.auth import permissions
-from fanwire.broker.auth.permissions import Role
 from fanwire.broker.settings.auth import Auth
+from fanwire.broker.settings.roles import Role
 from fanwire.protocol import (
     BrokerEnvelope,
     Encoding,

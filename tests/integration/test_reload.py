@@ -9,10 +9,10 @@ from trio.testing import MockClock
 
 from fanwire.broker import Config, TopicRule
 from fanwire.broker.auth import jwt_keys
-from fanwire.broker.auth.permissions import Role
 from fanwire.broker.cli.config_file import Settings
 from fanwire.broker.cli.serve import _reload
 from fanwire.broker.settings.auth import Auth, AuthKey, AuthToken
+from fanwire.broker.settings.roles import Role
 from fanwire.protocol import Error, Ok, Ping, Publish, PublishOptions, Subscribe
 
 from .cli_programs import ran, started

@@ -13,7 +13,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fanwire.broker import TopicRule
 from fanwire.broker.operations.reports import MOST_LISTED
-from fanwire.broker.telemetry import closed
+from fanwire.broker.telemetry import closed, text
 from fanwire.protocol import MAX_BATCH, Encoding, Hello, Message, Unsubscribe
 from tests.integration.raw import CAPACITY, RawClient, connected, serving, subscribed
 
@@ -185,7 +185,7 @@ async def test_connections_are_listed_with_what_is_behind_first(autojump_clock: 
         assert (report["total"], report["lagging"], len(report["connections"])) == (3, 1, 3)
         assert (first["name"], first["lagging"], first["queued"], first["lost"]) == ("laptop", True, 4, 2)
         assert first["patterns"] == ["a", "plug"]
-        assert len(first["agent"]) == closed.SHOWN
+        assert len(first["agent"]) == text.SHOWN
         assert [each["code"] for each in report["closed"]] == [1000]
         assert [each.name for each in broker.connections() if each.lagging] == ["laptop"]
 

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from fanwire.broker import TopicRule
-from fanwire.broker.delivery import fanout, outbox
+from fanwire.broker.delivery import outbox
 from fanwire.broker.options import replay
 from fanwire.broker.store import expiry
 from fanwire.broker.store.memory import MemoryStore
+from fanwire.broker.timing import clock
 from fanwire.protocol import (
     BrokerEnvelope,
     Error,
@@ -398,8 +399,8 @@ class MemoryOfTopics(RuleBasedStateMachine):
         self._small.setattr(outbox, "CONFLATING_BATCH", PAGE // 2)
         self._small.setattr(replay, "PORTION", 2)
         self.stage = Stage(rules=RULES, max_stored_bytes=STORED_BYTES, report_interval_s=None)
-        for clock in (fanout, expiry):
-            self._small.setattr(clock, "wall_clock_us", lambda: wall_clock_us(self.stage))
+        for module in (clock, expiry):
+            self._small.setattr(module, "wall_clock_us", lambda: wall_clock_us(self.stage))
         self.log = Log()
         self.publisher = Player(self.stage, 1 << 20)
         self.clients = [Client(self.stage, self.log, capacity) for capacity in (150, 1000, 65536)]

@@ -7,7 +7,8 @@ from itertools import product
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanwire.broker.auth.permissions import Permissions, Rights, Role, Unusable, rights_of
+from fanwire.broker.auth.permissions import Permissions, Rights, Unusable, rights_of
+from fanwire.broker.settings.roles import Role
 from fanwire.protocol import matches, pattern_covers, patterns_overlap
 
 few_wild = st.lists(

@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from fanwire.broker import TopicRule
-from fanwire.broker.delivery import fanout, outbox
+from fanwire.broker.delivery import outbox
 from fanwire.broker.operations import reload
 from fanwire.broker.options import replay
 from fanwire.broker.store import expiry
+from fanwire.broker.timing import clock
 from fanwire.protocol import (
     BrokerEnvelope,
     Error,
@@ -397,7 +398,7 @@ class RulesAndReplays(RuleBasedStateMachine):
         ):
             self._small.setattr(module, name, value)
         self.stage = Stage(max_stored_bytes=STORED_BYTES, report_interval_s=None)
-        for module in (fanout, expiry):
+        for module in (clock, expiry):
             self._small.setattr(module, "wall_clock_us", Clock(self.stage))
         self.log = Log()
         self.ruled = dict.fromkeys(TOPICS, Ruled(None, None))

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from fanwire.broker.auth.permissions import Role
 from fanwire.broker.cli.config_file import KEYS, SECTIONS, BadSettings, resolve
 from fanwire.broker.settings.auth import Auth, AuthCertificate, AuthKey, AuthToken
+from fanwire.broker.settings.roles import Role
 from fanwire.broker.settings.rule_text import RULE_FIELDS
 from fanwire.broker.settings.tls import Tls
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fanwire.broker.auth.permissions import Role
 from fanwire.broker.settings.auth import Auth, AuthKey
 from fanwire.broker.settings.auth_file import BadAuthFile, read_auth
+from fanwire.broker.settings.roles import Role
 from tests.keys import known
 
 DIGEST = known("fw_x", "x").sha256

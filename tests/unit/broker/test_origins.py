@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanwire.broker import Config
+from fanwire.broker.network.origin_check import why_refused
 from fanwire.broker.network.peer import Peer
-from fanwire.broker.settings.origins import read_origin, why_refused
+from fanwire.broker.settings.origins import read_origin
 
 FAR, NEAR = Peer("192.0.2.1"), Peer("127.0.0.1", nearby=True)
 
