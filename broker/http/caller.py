@@ -77,6 +77,11 @@ class Caller:
         return self.peer.remote
 
     @property
+    def account_name(self) -> str | None:
+        """See `Asker`."""
+        return None if self.identity is None else self.identity.user
+
+    @property
     def user(self) -> str:
         """See `Asker`."""
         return (self.identity and self.identity.user) or ""

@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ..sessions import disconnects
 from .parties import Ledger, Party
 from .publish_meter import Meter, buckets_of
 
 if TYPE_CHECKING:
-    from ..sessions.hub import Hub
-    from ..sessions.session import Session
     from ..settings.config import Config
+    from .refusals import Limits
     from .token_bucket import Bucket
 
 
@@ -55,49 +53,37 @@ class User(Party):
 class Users:
     """All of them. One for each broker."""
 
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
-        self._ledger = Ledger(lambda key: User(key, hub.config))
+    def __init__(self, config: Config, refusals: Limits) -> None:
+        self._config = config
+        self._refusals = refusals
+        self._ledger = Ledger(lambda key: User(key, self._config))
 
-    def change(self, before: Config, config: Config) -> None:
-        """Go by these settings from now on, if they differ: budgets are full again then."""
+    def change(self, config: Config) -> bool:
+        """Go by these settings from now on; whether what may be published differs: then budgets are full again, and
+        every connection needs another meter."""
+        before, self._config = self._config, config
         if rates_of(before) == rates_of(config):
-            return
+            return False
         for user in self._ledger.everybody():
             user.change(config)
-        for session in self._hub.sessions:
-            self.equip(session)
+        return True
 
-    def belong(self, session: Session) -> None:
-        """A session has said who it is; it is ended if that user has too many."""
-        name = session.identity.user if session.identity is not None else None
-        if name is None or session.account is not None:
-            return
-        most = self._hub.config.max_connections_per_user
+    def enter(self, name: str) -> User | None:
+        """One more connection of a user; None: there are as many as may be, which was counted."""
+        most = self._config.max_connections_per_user
         user = self._ledger.find(name, trio.current_time())
         if most is not None and user.connections >= most:
-            self._hub.limits.refuse("max_connections_per_user", user=name)
-            session.end(disconnects.too_many_connections(self._hub.config.drain_spread_s, "this user has"))
-            return
+            self._refusals.refuse("max_connections_per_user", user=name)
+            return None
         self._ledger.join(user)
-        session.account = user
-        self.equip(session)
+        return user
 
-    def leave(self, session: Session) -> None:
-        """A session has ended. Idempotent."""
-        user, session.account = session.account, None
-        if user is not None:
-            self._ledger.leave(user, trio.current_time())
+    def leave(self, user: User) -> None:
+        """One of its connections has ended."""
+        self._ledger.leave(user, trio.current_time())
 
     def meter(self, own: tuple[Bucket | None, Bucket | None], name: str | None) -> Meter | None:
         """A meter of these budgets and of the user's, if there is one; None: nothing is limited."""
         account = None if name is None else self._ledger.find(name, trio.current_time())
         pairs = (own, (None, None) if account is None else account.buckets)
         return Meter(*pairs) if any(bucket is not None for pair in pairs for bucket in pair) else None
-
-    def equip(self, session: Session) -> None:
-        """Give a session the meter that it is to have by now: its own budgets, and its user's."""
-        user = None if session.account is None else session.account.key
-        session.meter = self.meter(budgets_of(self._hub.config), user)
-        if session.meter is not None and hasattr(session, "stream"):
-            session.meter.bytes_charged = session.stream.bytes_received

@@ -14,7 +14,6 @@ from fanwire.protocol import matches
 from fanwire.protocol.reserved import is_inbox, without_inbox
 
 from ..options.queue_groups import GroupRoute
-from ..telemetry.closed import shown_user
 from ..telemetry.text import shown
 from ..timing.turn import Turn
 
@@ -177,7 +176,7 @@ def _subscription(session: Session, subscription: Subscription) -> SubscriptionI
     return SubscriptionInfo(
         session=session.id,
         name=shown(session.name),
-        user=shown_user(session),
+        user=session.account_name and shown(session.account_name),
         pattern=shown(without_inbox(subscription.route.pattern)),
         group=None if subscription.route.group is None else shown(subscription.route.group),
         on_slow=subscription.on_slow,

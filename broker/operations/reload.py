@@ -12,7 +12,7 @@ import attrs
 import trio
 
 from ..network.certificate_expiry import tell_end
-from ..sessions.authentication import authenticator_of, go_by
+from ..sessions.authentication import authenticator_of, equip, go_by
 from ..settings.config import Config
 from ..settings.tls import load
 from ..store.expiry import Expiry
@@ -43,7 +43,7 @@ async def reload(hub: Hub, config: Config) -> tuple[str, ...]:
     authenticator, tls = authenticator_of(now.auth), load(now.tls)
     _apply(hub, now)
     hub.tls = tls  # new connections go by it; what old ones agreed on is theirs
-    tell_end(hub)
+    tell_end(hub.tls)
     if (now.rules, now.auth) != (before.rules, before.auth):
         warn_of_foreign_patterns(now)
     if authenticator is not None and (now.auth != before.auth or _reads_files(now)):
@@ -70,7 +70,9 @@ def _reads_files(config: Config) -> bool:
 def _apply(hub: Hub, config: Config) -> None:
     before, hub.config = hub.config, config
     hub.addresses.change(config)
-    hub.users.change(before, config)
+    if hub.users.change(config):
+        for session in hub.sessions:
+            equip(session)
     hub.store.resize(config.max_stored_bytes, config.max_stored_topics)
     if config.rules != before.rules:
         hub.registry.change_rules(config.rules)

@@ -18,7 +18,6 @@ from fanwire.protocol.reserved import CONNECTIONS, STATS, without_inbox
 from fanwire.version import __version__
 
 from ..delivery.outbox import LAGS_FROM
-from ..telemetry.closed import shown_user
 from ..telemetry.text import shown
 from ..timing.turn import Turn
 
@@ -101,7 +100,7 @@ def look_at(session: Session) -> ConnectionInfo:
     return ConnectionInfo(
         session=session.id,
         name=shown(session.name),
-        user=shown_user(session),
+        user=session.account_name and shown(session.account_name),
         agent=shown(session.agent),
         address=session.peer.address,
         connected_s=round(trio.current_time() - session.opened_at, 3),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from ..telemetry.log import Speaker
 from ..timing.clock import time_stamp
 
 if TYPE_CHECKING:
@@ -21,12 +22,10 @@ if TYPE_CHECKING:
     from ..topics.routes import Topic
 
 
-class Asker(Protocol):
+class Asker(Speaker, Protocol):
     """Who asks."""
 
     hub: Hub
-    id: str
-    """For the log."""
     peer: Peer
     """Who is at the other end, or for whom that one speaks."""
     identity: Identity | None
@@ -43,18 +42,6 @@ class Asker(Protocol):
     @property
     def user(self) -> str:
         """Whom rules and limits are about."""
-
-    @property
-    def name(self) -> str:
-        """What the client calls itself, for the log; empty: nothing."""
-
-    @property
-    def remote(self) -> str:
-        """Where it comes from, for the log."""
-
-    @property
-    def request_id(self) -> str | None:
-        """What its HTTP request is called, if it sends one, for the log."""
 
     @property
     def config(self) -> Config:

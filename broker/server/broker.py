@@ -119,7 +119,7 @@ class Broker:
             warn_of_foreign_patterns(self.config)
             async with trio.open_nursery() as nursery:
                 watch_expiry(self._hub)
-                watch_certificate(self._hub)
+                watch_certificate(lambda: self._hub.tls, self._hub.watchdog)
                 nursery.start_soon(self._hub.fanout.run)
                 nursery.start_soon(self._hub.watchdog.run)
                 nursery.start_soon(self._hub.reports.run)

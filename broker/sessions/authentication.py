@@ -19,6 +19,7 @@ from fanwire.protocol.reserved import is_inbox, tells_of_the_broker, watched, wi
 
 from ..auth.authenticator import Authenticator
 from ..auth.identity import AuthenticationFailed, Identity
+from ..limits.users import budgets_of
 from ..network.handshake import Opening, Refused
 from ..telemetry.log import log_of
 from ..timing.turn import Turn
@@ -181,8 +182,28 @@ def _accept(session: Session, identity: Identity) -> None:
     session.accepted_by = session.hub.authenticator
     session.expires = math.inf if left is None else trio.current_time() + left
     session.look_anew()
-    session.hub.users.belong(session)
+    _belong(session)
     log_of(session).debug("authenticated")
+
+
+def _belong(session: Session) -> None:
+    """It has said who it is; it is ended if that user has too many connections."""
+    name, hub = session.account_name, session.hub
+    if name is None or session.account is not None:
+        return
+    session.account = hub.users.enter(name)
+    if session.account is None:
+        session.end(disconnects.too_many_connections(hub.config.drain_spread_s, "this user has"))
+        return
+    equip(session)
+
+
+def equip(session: Session) -> None:
+    """Give a session the meter that it is to have by now: its own budgets, and its user's."""
+    user = None if session.account is None else session.account.key
+    session.meter = session.hub.users.meter(budgets_of(session.hub.config), user)
+    if session.meter is not None and hasattr(session, "stream"):
+        session.meter.bytes_charged = session.stream.bytes_received
 
 
 async def change_auth(hub: Hub, auth: Auth) -> None:

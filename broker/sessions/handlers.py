@@ -204,7 +204,7 @@ def _subscribe(session: Session, envelope: Subscribe) -> dict[str, Any]:
         subscription.echo = echo
         session.change(subscription, given, acknowledges=envelope.acknowledges)
     else:
-        if (refused := session.hub.limits.too_many(session, route)) is not None:
+        if (refused := _too_many(session, route)) is not None:
             session.registry.release(route)
             session.hub.limits.refuse(refused[0], session=session.id, user=session.user)
             raise RequestError("too_many", refused[1], limit=refused[0])
@@ -224,6 +224,20 @@ def _subscribe(session: Session, envelope: Subscribe) -> dict[str, Any]:
         "on_slow": given.on_slow,
         "heartbeat": given.heartbeat,
     }
+
+
+def _too_many(session: Session, route: Route) -> tuple[str, str] | None:
+    """Which limit one more subscription of this connection would break, in name and words; None: it may be had."""
+    hub = session.hub
+    config = hub.config
+    own, total, patterns = config.max_subscriptions, config.max_total_subscriptions, config.max_patterns
+    if own is not None and len(session.outbox.subscriptions) >= own:
+        return "max_subscriptions", f"a connection may have {own} subscriptions; unsubscribe from some first"
+    if total is not None and hub.subscriptions >= total:
+        return "max_total_subscriptions", "the broker has as many subscriptions as it may have"
+    if patterns is not None and not route.outboxes and len(hub.registry.routes) > patterns:
+        return "max_patterns", "as many different patterns are subscribed to as may be"
+    return None
 
 
 def _wish(session: Session, envelope: Subscribe, route: Route, subscription: Subscription | None) -> Wish | None:

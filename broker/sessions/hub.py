@@ -61,9 +61,9 @@ class Hub:
         self.demand = Demand(self)
         self.presence = Presence(self)
         self.http = HttpService(self)
-        self.limits = Limits(self)
+        self.limits = Limits(self.counters)
         self.addresses = Addresses(config)
-        self.users = Users(self)
+        self.users = Users(config, self.limits)
         self.door = Door(self)
         self.pressure = Pressure(self)
         self.replays = trio.Semaphore(replay.AT_ONCE)
@@ -122,7 +122,9 @@ class Hub:
         """A session has ended, entered or not."""
         self.sessions.pop(session, None)
         self.unwelcomed.discard(session)
-        self.users.leave(session)
+        user, session.account = session.account, None
+        if user is not None:
+            self.users.leave(user)
         self.door.leave(session)
 
     def statistics(self) -> BrokerStatistics:

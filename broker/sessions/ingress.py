@@ -21,7 +21,7 @@ from fanwire.protocol.fastpath import Heads, Run, request_at, take_publishes
 from fanwire.protocol.reserved import INBOX, RESERVED
 
 from ..limits.publish_meter import LONGEST_PAUSE_S, MOST_OWED_S, TELL_EVERY_S
-from ..limits.refusals import too_fast, wait_ms, why
+from ..limits.refusals import wait_ms, why
 from ..requests.asker import wait_for_subscribers
 from ..telemetry.log import log_of
 from ..timing import turn
@@ -357,7 +357,7 @@ class Ingress:
                 continue
             if requests and meter is not None:
                 if (debt := meter.debt(now)) is not None:
-                    too_fast(self._session, debt, requests)
+                    self._refuse_too_fast(debt, requests)
                     continue
                 meter.acknowledged += len(requests)
             reached = publish(topic, 7 if wide else 6, tails, stamp, now)
@@ -365,6 +365,14 @@ class Ingress:
                 kept = topic.kept
                 first = kept.head + 1 - len(tails) if kept is not None and kept.has_history else None
                 self._acknowledge(requests, reached, topic.lagging, first)
+
+    def _refuse_too_fast(self, bucket: Bucket, requests: list[int]) -> None:
+        """Say so to publishes that want an answer."""
+        session = self._session
+        session.hub.limits.refuse(bucket.name, len(requests), session=session.id, user=session.user)
+        detail = {"limit": bucket.name, "retry_after_ms": wait_ms(bucket)}
+        for request in requests:
+            session.reject(Error(request, "rate_limited", why(bucket), detail))
 
     def _may(self, topic: Topic, tails: list[bytes]) -> bool:
         """Others may publish there: else it would not be known on the fast road."""

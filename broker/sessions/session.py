@@ -31,11 +31,12 @@ from ..options.queue_groups import GroupRoute
 from ..options.replay import Replaying, Wish
 from ..options.throttle import Limiter
 from ..requests.asker import publish_one
+from ..telemetry.closed import ClosedConnection
 from ..telemetry.text import shown
 from ..timing.clock import wall_clock_us
 from ..timing.timers import Watched
 from . import disconnects
-from .authentication import admit, look_again, note_expired
+from .authentication import admit, equip, look_again, note_expired
 from .disconnects import Ending
 from .ingress import Ingress
 from .leftovers import end_parser
@@ -193,6 +194,11 @@ class Session(Owner, Watched):
     def registry(self) -> Registry:
         """The broker's."""
         return self.hub.registry
+
+    @property
+    def account_name(self) -> str | None:
+        """The user whose token it has presented; None: anonymous, or nobody asks."""
+        return None if self.identity is None else self.identity.user
 
     @property
     def user(self) -> str:
@@ -397,8 +403,24 @@ class Session(Owner, Watched):
         closed = self._connection.closed if self._connection is not None else None
         if ending is disconnects.GONE and closed is not None and closed.code not in (None, 1006):
             code, reason = closed.code, closed.reason or ""
-        self.hub.closed.add(self, code, reason, ending.facts)
+        self.hub.closed.add(self._closed(code, reason, ending.facts), stranger=not self.welcomed)
         self.opened_time_us = 0
+
+    def _closed(self, code: int, reason: str, facts: dict[str, object]) -> ClosedConnection:
+        lost, replaced = self.totals()
+        return ClosedConnection(
+            session=self.id,
+            name=shown(self.name),
+            user=self.account_name and shown(self.account_name),
+            address=self.peer.address,
+            code=code,
+            reason=shown(reason),
+            closed_time_us=wall_clock_us(),
+            lasted_s=trio.current_time() - self.opened_at,
+            lost=lost,
+            replaced=replaced,
+            facts=facts,
+        )
 
     def _let_go(self) -> None:
         """Cut the circles through stream and outbox: what it held is free now, not when the collector comes by."""
@@ -728,7 +750,7 @@ class Session(Owner, Watched):
         self._ping_due = now + interval * random.random() if interval is not None else float("inf")
         self._welcome_due = now + self.config.hello_timeout_s
         self._active = 0, now
-        self.hub.users.equip(self)
+        equip(self)
         self._watch = self.hub.watchdog.watch(self, min(self._ping_due, self._next_check(now)))
 
     def look_anew(self) -> None:

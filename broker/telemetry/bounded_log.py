@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Literal
 import trio
 
 from ..timing.timers import Watched
-from .log import debugging, log, log_of
+from .log import Speaker, debugging, log, log_of
 
 if TYPE_CHECKING:
-    from ..requests.asker import Asker
     from ..timing.timers import Watchdog
 
 # Lines of one kind in one second. A line costs some 50 µs of everybody's time: 20 lines take one millisecond.
@@ -40,7 +39,7 @@ class Repeats(Watched):
         self._counts: dict[Kind, int] = {}
         self._watch: int | None = None
 
-    def say(self, session: Asker | None, level: Level, event: str, by: object = None, **facts: object) -> None:
+    def say(self, session: Speaker | None, level: Level, event: str, by: object = None, **facts: object) -> None:
         """Write a line, unless there were too many of its kind within a second: then it is counted.
 
         Args:
@@ -55,7 +54,7 @@ class Repeats(Watched):
         if self._count((level, event, by)) <= BURST:
             getattr(log if session is None else log_of(session), level)(event, **facts)
 
-    def refused(self, session: Asker, code: str, req: int | None = None) -> None:
+    def refused(self, session: Speaker, code: str, req: int | None = None) -> None:
         """A request was answered with an error; ``req`` is the number that its client gave it."""
         if debugging():
             number = {} if req is None else {"req": req}

@@ -5,16 +5,8 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import attrs
-import trio
-
-from ..timing.clock import wall_clock_us
-from .text import shown
-
-if TYPE_CHECKING:
-    from ..sessions.session import Session
 
 # Kept: 1,000 × at most about 1.5 KiB (four texts of 64 characters, and the few numbers of a slow consumer's facts).
 KEPT = 1_000
@@ -22,12 +14,6 @@ KEPT = 1_000
 # Of those that had never been welcomed: strangers, however many, must not push out what became of clients. Short-lived
 # as they are, each that is kept also keeps CPython from giving back the memory that they all had.
 KEPT_STRANGERS = 100
-
-
-def shown_user(session: Session) -> str | None:
-    """The user whose token the connection presented, cut like other texts; None: anonymous, or nobody asks."""
-    user = None if session.identity is None else session.identity.user
-    return None if user is None else shown(user)
 
 
 @attrs.frozen
@@ -65,25 +51,14 @@ class ClosedConnections:
         self._clients: deque[ClosedConnection] = deque(maxlen=KEPT)
         self._strangers: deque[ClosedConnection] = deque(maxlen=KEPT_STRANGERS)
 
-    def add(self, session: Session, code: int, reason: str, facts: dict[str, object]) -> None:
-        """A connection that had been entered has ended."""
-        lost, replaced = session.totals()
-        ring = self._clients if session.welcomed else self._strangers
-        ring.append(
-            ClosedConnection(
-                session=session.id,
-                name=shown(session.name),
-                user=shown_user(session),
-                address=session.peer.address,
-                code=code,
-                reason=shown(reason),
-                closed_time_us=wall_clock_us(),
-                lasted_s=trio.current_time() - session.opened_at,
-                lost=lost,
-                replaced=replaced,
-                facts=facts,
-            )
-        )
+    def add(self, closed: ClosedConnection, *, stranger: bool) -> None:
+        """A connection that had been entered has ended.
+
+        Args:
+            closed: What there is to say of it.
+            stranger: Whether it had never been welcomed.
+        """
+        (self._strangers if stranger else self._clients).append(closed)
 
     def newest_first(self) -> Iterator[ClosedConnection]:
         """All that are kept."""

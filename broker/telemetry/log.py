@@ -9,12 +9,9 @@ Tokens, payloads and the names of inboxes are never logged.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import structlog
-
-if TYPE_CHECKING:
-    from ..requests.asker import Asker
 
 _logger = logging.getLogger("fanwire.broker")
 
@@ -28,14 +25,37 @@ log: structlog.stdlib.BoundLogger = structlog.wrap_logger(
 _NAME = 64
 
 
-def log_of(session: Asker) -> structlog.stdlib.BoundLogger:
+class Speaker(Protocol):
+    """Whom a line of the log is about: a session, or who sends HTTP requests."""
+
+    id: str
+    """The broker's name for the connection."""
+
+    @property
+    def name(self) -> str:
+        """What the client calls itself; empty: nothing."""
+
+    @property
+    def account_name(self) -> str | None:
+        """The user whose token it has presented; None: anonymous, or nobody asks."""
+
+    @property
+    def remote(self) -> str:
+        """Where it comes from, with the port."""
+
+    @property
+    def request_id(self) -> str | None:
+        """What its HTTP request is called, if it sends one."""
+
+
+def log_of(session: Speaker) -> structlog.stdlib.BoundLogger:
     """The log, bound to one connection: every line says which it is, whose, and where it comes from.
 
     Bound by hand and not by context variables: much of what concerns a connection is found out in another one's task.
     """
     facts = {
         "client": session.name[:_NAME],
-        "user": session.identity and session.identity.user,
+        "user": session.account_name,
         "remote": session.remote,
         "request": session.request_id,
     }

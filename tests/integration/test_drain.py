@@ -117,7 +117,7 @@ def test_a_second_signal_does_not_wait_for_the_delay(second: signal.Signals) -> 
 def test_a_defect_ends_with_status_1_and_a_traceback() -> None:
     """Not with 0, and not with the status of bad settings: then a service manager starts it again."""
     code = (
-        "import sys, fanwire.commandline as c, fanwire.broker.server as s\n"
+        "import sys, fanwire.commandline as c, fanwire.broker.server.broker as s\n"
         "async def fail(self): raise RuntimeError('defect')\n"
         "s.Broker.watch_lag = fail\n"
         "sys.exit(c.run(['serve', '--port', '0']))"
