@@ -20,6 +20,7 @@ from ..sessions.authentication import (
     count_forbidden,
     count_guess,
     guesses_owed_s,
+    note_turned_away,
     note_unauthenticated,
     only_one,
     token_of,
@@ -100,6 +101,10 @@ class Caller:
     def epoch(self) -> str:
         """See `Asker`."""
         return self.hub.epoch
+
+    def turned_away(self, where: str, reason: str, **facts: str) -> None:
+        """See `Judged`."""
+        note_turned_away(self, where, reason, **facts)
 
     def publish(
         self, topic: Topic, elements: int, tail: bytes, key: str | None = None, retain: bool | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -48,7 +48,7 @@ async def accept_connections(
     listener: trio.SocketListener,
     nursery: trio.Nursery,
     handle: Callable[[trio.SocketStream, Address | None], Awaitable[None]],
-    door: Door,
+    door: Door[Any],
 ) -> None:
     """Accept until cancelled; ``handle`` runs for each connection that ``door`` lets in, as a task of ``nursery``.
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import socket
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import trio
 
-from ..sessions import disconnects
 from ..settings.networks import proxies_of
 
 if TYPE_CHECKING:
-    from ..limits.addresses import Address
-    from ..sessions.hub import Hub
-    from ..sessions.session import Session
+    from ..limits.addresses import Address, Addresses
+    from ..limits.refusals import Limits
+    from ..settings.config import Config
+    from ..telemetry.statistics import Counters
 
 # What who comes from an address with too many is told, unread: best effort, since nothing of the request is waited for.
 _TOO_MANY = (
@@ -27,12 +27,29 @@ class TurnedAway(Exception):
     """A connection is not even read from."""
 
 
-class Door:
+class Arrived(Protocol):
+    """A connection that has been let in."""
+
+    address: Address | None
+    """Where it comes from; None: nothing is limited there."""
+
+
+C = TypeVar("C", bound=Arrived)
+
+
+class Door(Generic[C]):
     """One for each broker."""
 
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
-        self._opening: dict[Session, None] = {}  # who came first stands first
+    def __init__(self, config: Config, addresses: Addresses, refusals: Limits, counters: Counters) -> None:
+        self._config = config
+        self._addresses = addresses
+        self._refusals = refusals
+        self._counters = counters
+        self._opening: dict[C, None] = {}  # who came first stands first
+
+    def change(self, config: Config) -> None:
+        """Go by these settings from now on."""
+        self._config = config
 
     @property
     def opening(self) -> int:
@@ -53,24 +70,24 @@ class Door:
         try:
             return self._judge_host(host, stream)
         except TurnedAway:
-            self._hub.counters.connections_refused += 1
+            self._counters.connections_refused += 1
             raise
 
     def _judge_host(self, host: str | None, stream: trio.abc.Stream | None = None) -> Address | None:
         """The same by the address that a trusted proxy says."""
-        if host is not None and proxies_of(self._hub.config.trusted_proxies).trusts(host):
+        if host is not None and proxies_of(self._config.trusted_proxies).trusts(host):
             return None  # for whom it speaks is judged as soon as it has said so
         now = trio.current_time()
-        address = self._hub.addresses.find(host, now)
-        limit = None if address is None else self._hub.addresses.refusal(address, now)
+        address = self._addresses.find(host, now)
+        limit = None if address is None else self._addresses.refusal(address, now)
         if limit is None:
             return address
-        self._hub.limits.refuse(limit, address=address and address.key)
+        self._refusals.refuse(limit, address=address and address.key)
         if isinstance(stream, trio.SocketStream):
-            _close(stream, b"" if self._hub.tls is not None else _TOO_MANY)
+            _close(stream, b"" if self._config.tls is not None else _TOO_MANY)
         raise TurnedAway(limit)
 
-    def move(self, session: Session, host: str | None) -> None:
+    def move(self, session: C, host: str | None) -> None:
         """A trusted proxy has said where the session's client really is: it counts there, and no more at the proxy's.
 
         Raises:
@@ -80,26 +97,27 @@ class Door:
         self.let_go(address)
         session.address = self._judge_host(host)
 
-    def enter(self, session: Session, address: Address | None) -> None:
-        """A session begins. If too many have not been welcomed, the one that came first goes: it has had its time."""
+    def enter(self, session: C, address: Address | None) -> C | None:
+        """A session begins.
+
+        Returns:
+            Who has to go, because too many have not been welcomed: the one that came first, which has had its time.
+        """
         session.address = address
         self._opening[session] = None
-        most = self._hub.config.max_opening
+        most = self._config.max_opening
         if most is not None and len(self._opening) > most:
             first = next(iter(self._opening))
             del self._opening[first]
-            self._hub.limits.refuse("max_opening", address=first.address and first.address.key)
-            if first.opened_time_us:
-                first.end(disconnects.too_many_opening(self._hub.config.drain_spread_s))
-            else:
-                self._hub.counters.connections_refused += 1
-                first.cut()
+            self._refusals.refuse("max_opening", address=first.address and first.address.key)
+            return first
+        return None
 
-    def welcomed(self, session: Session) -> None:
+    def welcomed(self, session: C) -> None:
         """It has said who it is, where that is asked for. Idempotent."""
         self._opening.pop(session, None)
 
-    def leave(self, session: Session) -> None:
+    def leave(self, session: C) -> None:
         """It has ended. Idempotent."""
         self._opening.pop(session, None)
         address, session.address = session.address, None
@@ -108,11 +126,11 @@ class Door:
     def let_go(self, address: Address | None) -> None:
         """A connection from there has ended."""
         if address is not None:
-            self._hub.addresses.leave(address, trio.current_time())
+            self._addresses.leave(address, trio.current_time())
 
     def note_no_files(self) -> None:
         """None could be accepted: the process has no descriptors left, or the system no memory."""
-        self._hub.limits.count("open_files")
+        self._refusals.count("open_files")
 
 
 def _host_of(stream: trio.abc.Stream) -> str | None:

@@ -6,7 +6,7 @@ In the order of the bytes: the PROXY header, TLS, and then, with the request, X-
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 import trio
@@ -22,13 +22,38 @@ from .proxy_protocol import BadProxyHeader, read_proxy_header
 from .unix_socket import AF_UNIX
 
 if TYPE_CHECKING:
-    from ..requests.asker import Asker
-    from ..sessions.session import Session
     from ..settings.config import Config
     from ..settings.tls import LoadedTls
 
 
-async def arrive(session: Session, raw: trio.abc.Stream, due: float) -> trio.abc.Stream | None:
+class Judged(Protocol):
+    """Whoever a web page may speak through."""
+
+    peer: Peer
+
+    @property
+    def config(self) -> Config:
+        """The settings that hold for it."""
+
+    def turned_away(self, where: str, reason: str, **facts: str) -> None:
+        """It may not come in: that is counted and logged."""
+
+
+class Arriving(Judged, Protocol):
+    """A connection of which nothing was read yet."""
+
+    vouched: bool
+    """Whether who it is was asked before it began."""
+
+    @property
+    def tls(self) -> LoadedTls | None:
+        """What TLS is spoken with; None: it is not."""
+
+    def move(self, host: str | None) -> None:
+        """A trusted proxy has said where it really comes from. Raises `TurnedAway`: there are too many from there."""
+
+
+async def arrive(session: Arriving, raw: trio.abc.Stream, due: float) -> trio.abc.Stream | None:
     """Do what comes before the request, and note in the session who it is.
 
     Args:
@@ -56,12 +81,12 @@ async def arrive(session: Session, raw: trio.abc.Stream, due: float) -> trio.abc
                 if address is not None:
                     _move(session, session.peer.behind(address, proxies))
             step = "tls"
-            if session.hub.tls is not None and raw.socket.family != AF_UNIX:
-                return await _secure(session, raw, session.hub.tls)
+            if session.tls is not None and raw.socket.family != AF_UNIX:
+                return await _secure(session, raw, session.tls)
     except trio.TooSlowError:
-        _turn_away(session, step, "not done in time")
+        session.turned_away(step, "not done in time")
     except (BadProxyHeader, trio.BrokenResourceError) as error:
-        _turn_away(session, step, str(error.__cause__ or error))
+        session.turned_away(step, str(error.__cause__ or error))
     except TurnedAway:
         pass  # `Door` has counted and logged it
     else:
@@ -69,14 +94,14 @@ async def arrive(session: Session, raw: trio.abc.Stream, due: float) -> trio.abc
     return None
 
 
-def _move(session: Session, peer: Peer) -> None:
+def _move(session: Arriving, peer: Peer) -> None:
     """A trusted proxy has said for whom it speaks: limits on addresses hold for that one. Raises `TurnedAway`."""
     if peer is not session.peer:
         session.peer = peer
-        session.hub.door.move(session, peer.numeric)
+        session.move(peer.numeric)
 
 
-async def _secure(session: Session, raw: trio.SocketStream, tls: LoadedTls) -> trio.abc.Stream:
+async def _secure(session: Arriving, raw: trio.SocketStream, tls: LoadedTls) -> trio.abc.Stream:
     # As browsers do: the end of the stream will do, without TLS's own good-bye.
     stream = trio.SSLStream(raw, tls.context, server_side=True, https_compatible=True)
     try:
@@ -84,14 +109,19 @@ async def _secure(session: Session, raw: trio.SocketStream, tls: LoadedTls) -> t
     except trio.BrokenResourceError as error:
         if getattr(error.__cause__, "reason", "") != "HTTP_REQUEST":
             raise
-        _turn_away(session, "tls", "plain HTTP")
+        session.turned_away("tls", "plain HTTP")
         raise Refused(HTTPStatus.BAD_REQUEST, "TLS is spoken here: connect with wss:// (or https://)") from None
     session.peer = attrs.evolve(session.peer, secure=True, certificate=certificate_of(stream))
     return stream
 
 
-def look_over(session: Session, opening: Opening) -> None:
+def look_over(session: Arriving, opening: Opening, *, ambient: bool) -> None:
     """Note for whom a trusted proxy speaks, and see from where the page comes.
+
+    Args:
+        session: Whose request it is.
+        opening: The request.
+        ambient: See `why_refused`.
 
     Raises:
         Refused: From nowhere that may.
@@ -100,7 +130,7 @@ def look_over(session: Session, opening: Opening) -> None:
         _move(session, speaking_for(session.peer, opening.forwarded_for, session.config))
     except TurnedAway:
         raise Refused(HTTPStatus.TOO_MANY_REQUESTS, "too many connections from there", ("Retry-After", "1")) from None
-    if not may_page(session, opening.origin, opening.host, ambient=_is_ambient(session, opening)):
+    if not may_page(session, opening.origin, opening.host, ambient=ambient):
         raise Refused(HTTPStatus.FORBIDDEN, what_to_list(opening.origin))
 
 
@@ -113,25 +143,10 @@ def speaking_for(peer: Peer, forwarded: str | None, config: Config) -> Peer:
     return peer if address == peer.address else peer.behind(address, proxies)
 
 
-def may_page(asker: Asker, origin: str | None, host: str | None, *, ambient: bool) -> bool:
+def may_page(asker: Judged, origin: str | None, host: str | None, *, ambient: bool) -> bool:
     """Whether a request may be heard, by where its page comes from (see `why_refused`). If not, that is counted and
     logged, and the caller says so."""
     reason = why_refused(origin, host, asker.config, asker.peer, ambient=ambient)
     if reason is not None:
-        _turn_away(asker, "origin", reason, origin=shown(origin or ""), host=shown(host or ""))
+        asker.turned_away("origin", reason, origin=shown(origin or ""), host=shown(host or ""))
     return reason is None
-
-
-def _is_ambient(session: Session, opening: Opening) -> bool:
-    authenticator = session.hub.authenticator
-    if authenticator is None:
-        return True
-    if opening.authorization is not None or opening.tokens:
-        return False
-    return authenticator.anonymous is not None or authenticator.knows(session.peer.certificate)
-
-
-def _turn_away(asker: Asker, where: str, reason: str, **facts: str) -> None:
-    counted = asker.hub.counters.turned_away
-    counted[where] = counted.get(where, 0) + 1
-    asker.hub.repeats.say(asker, "info", "turned away", where, where=where, reason=reason, **facts)

@@ -70,6 +70,7 @@ def _reads_files(config: Config) -> bool:
 def _apply(hub: Hub, config: Config) -> None:
     before, hub.config = hub.config, config
     hub.addresses.change(config)
+    hub.door.change(config)
     if hub.users.change(config):
         for session in hub.sessions:
             equip(session)

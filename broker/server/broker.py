@@ -22,6 +22,7 @@ from ..operations.foreign_patterns import warn_of_foreign_patterns
 from ..operations.kick import kick
 from ..operations.reload import reload, watch_expiry
 from ..operations.reports import ConnectionInfo, look_at
+from ..sessions import disconnects
 from ..sessions.authentication import change_auth
 from ..sessions.handlers import check_publishable, message_tail, settle_retain
 from ..sessions.hub import Hub
@@ -173,12 +174,22 @@ class Broker:
             return
         self._handled += 1
         session = Session(self._hub)
-        self._hub.door.enter(session, address)
+        first = self._hub.door.enter(session, address)
+        if first is not None:
+            self._turn_out(first)
         try:
             await session.run(stream, admin=admin)
         finally:
             self._handled -= 1
             self._gone.unpark_all()
+
+    def _turn_out(self, first: Session) -> None:
+        """It has not said in time who it is, and others want to come in."""
+        if first.opened_time_us:
+            first.end(disconnects.too_many_opening(self.config.drain_spread_s))
+        else:
+            self._hub.counters.connections_refused += 1
+            first.cut()
 
     async def open_stream(self) -> trio.abc.Stream:
         """A client's end of a connection in memory: speak WebSocket on it. No port is needed.

@@ -87,6 +87,16 @@ def admit(session: Session, opening: Opening) -> None:
         _accept(session, authenticator.anonymous)
 
 
+def is_ambient(session: Session, opening: Opening) -> bool:
+    """Whether a request would be heard without a token of its own: then a browser may have been talked into it."""
+    authenticator = session.hub.authenticator
+    if authenticator is None:
+        return True
+    if opening.authorization is not None or opening.tokens:
+        return False
+    return authenticator.anonymous is not None or authenticator.knows(session.peer.certificate)
+
+
 def _admit_by_certificate(session: Session, authenticator: Authenticator) -> None:
     certificate = session.peer.certificate
     assert certificate is not None
@@ -266,6 +276,13 @@ def note_unauthenticated(session: Asker, where: str, failure: AuthenticationFail
     counted = session.hub.counters.unauthenticated
     counted[where] = counted.get(where, 0) + 1
     session.hub.repeats.say(session, "warning", "authentication failed", where, where=where, reason=failure.reason)
+
+
+def note_turned_away(session: Asker, where: str, reason: str, **facts: str) -> None:
+    """Count and log that it may not come in: `proxy`, `tls` or `origin`."""
+    counted = session.hub.counters.turned_away
+    counted[where] = counted.get(where, 0) + 1
+    session.hub.repeats.say(session, "info", "turned away", where, where=where, reason=reason, **facts)
 
 
 # ------------------------------------------------------------- what it may do

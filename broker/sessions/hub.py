@@ -64,7 +64,7 @@ class Hub:
         self.limits = Limits(self.counters)
         self.addresses = Addresses(config)
         self.users = Users(config, self.limits)
-        self.door = Door(self)
+        self.door: Door[Session] = Door(config, self.addresses, self.limits, self.counters)
         self.pressure = Pressure(self)
         self.replays = trio.Semaphore(replay.AT_ONCE)
         """Slots for those that have pages of a replay put together."""

@@ -36,7 +36,7 @@ from ..telemetry.text import shown
 from ..timing.clock import wall_clock_us
 from ..timing.timers import Watched
 from . import disconnects
-from .authentication import admit, equip, look_again, note_expired
+from .authentication import admit, equip, is_ambient, look_again, note_expired, note_turned_away
 from .disconnects import Ending
 from .ingress import Ingress
 from .leftovers import end_parser
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from ..limits.users import User
     from ..settings.config import Config
     from ..settings.rules import Grant
+    from ..settings.tls import LoadedTls
     from ..topics.registry import Registry
     from ..topics.routes import Route, Topic
     from .hub import Hub
@@ -212,6 +213,19 @@ class Session(Owner, Watched):
         """The life of the broker's store."""
         return self.hub.epoch
 
+    def turned_away(self, where: str, reason: str, **facts: str) -> None:
+        """See `Arriving`."""
+        note_turned_away(self, where, reason, **facts)
+
+    @property
+    def tls(self) -> LoadedTls | None:
+        """See `Arriving`."""
+        return self.hub.tls
+
+    def move(self, host: str | None) -> None:
+        """See `Arriving`."""
+        self.hub.door.move(self, host)
+
     # -------------------------------------------------------------- its life
 
     async def run(self, raw: trio.abc.Stream, *, admin: bool = False) -> None:
@@ -321,7 +335,7 @@ class Session(Owner, Watched):
                     self._plain = opening
                     return None
                 if opening is not None:
-                    look_over(self, opening)
+                    look_over(self, opening, ambient=is_ambient(self, opening))
                     admit(self, opening)
             except Refused as refusal:
                 await self._refuse(raw, refusal)
