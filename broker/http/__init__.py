@@ -31,6 +31,7 @@ In reading order:
 * `schemas.py`: What answers and bodies look like, in JSON Schema 2020-12, which is that of OpenAPI 3.1.
 * `session_in_memory.py`: A session for a client that speaks no WebSocket: the broker's own end of a connection in
   memory.
+* `long_json.py`: Long JSON, cut into the items of its outermost array before any of it is parsed, in turns.
 """
 
 from __future__ import annotations

@@ -207,7 +207,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         answers={
             200: "All are published; the results stand in the order of the messages.",
             207: "Some are not: their results have an error.",
-            413: "The body is larger, or the batch longer, than the broker takes.",
+            413: "The body, or the JSON of a message beside its texts, is larger, or the batch longer, than may be.",
             415: _OF_A_PUBLISH[415],
         },
         consumes=(JSON, publish.LINES),

@@ -128,14 +128,14 @@ def _bad(option: str, text: str) -> HttpError:
     return HttpError("bad_option", text, {"option": option})
 
 
-def parsed(text: bytes) -> Any:
-    """JSON that came, with no text that UTF-8 could not say. Raises `HttpError` (`malformed`)."""
+def parsed(text: bytes, what: str = "this") -> Any:
+    """JSON that came, with no text that UTF-8 could not say. Raises `HttpError` (`malformed`) that says ``what``."""
     try:
-        value = json.loads(text.removeprefix(BYTE_ORDER_MARK).decode(), parse_constant=_no_constant)
+        value = json.loads(text.decode(), parse_constant=_no_constant)
         if b"\\ud" in text or b"\\uD" in text:  # perhaps half a pair of surrogates
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
-        raise HttpError("malformed", f"this is no JSON: {error}") from None
+        raise HttpError("malformed", f"{what} is no JSON: {error}") from None
     return value
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from . import schemas
 from .answers import JSON, Answer, HttpError, json_answer
 from .endpoints import Parameter
 from .history import failed
+from .long_json import AT_ONCE, items_of
 from .payloads import BYTE_ORDER_MARK, parsed, read
 
 if TYPE_CHECKING:
@@ -64,15 +65,16 @@ async def publish_one(hub: Hub, request: Request) -> Answer:
 
 async def publish_batch(hub: Hub, request: Request) -> Answer:
     """Each item by itself, in order: what one is answered with says nothing of the others."""
-    items = await _items(hub, request)
+    turn = Turn()
+    items = await _items(hub, request, turn)
     # Told while there is time to: what is published by then stays published, and whoever sent it has to know what.
     due = trio.current_effective_deadline() - min(1.0, hub.config.http_request_timeout_s / 10)
-    results, turn = [], Turn()
+    results = []
     for item in items:
         result = None
         if trio.current_time() < due:
             with trio.move_on_at(due):  # cancelled while it waits: then it is not published
-                result = await _publish_item(hub, request.caller, item)
+                result = await _publish_item(hub, request.caller, item, turn)
         results.append(result or {"error": _TOO_LATE.as_map()})
         await turn.pause()
     bad = sum(["error" in result for result in results])
@@ -93,34 +95,60 @@ def _check_number(hub: Hub, request: Request, count: int) -> None:
         raise HttpError("too_many", text, status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
 
 
-async def _items(hub: Hub, request: Request) -> list[Any]:
+async def _items(hub: Hub, request: Request, turn: Turn) -> list[Any]:
+    """All of them, parsed: of a batch that is no JSON nothing is published."""
     if request.media_type == LINES:
-        return [parsed(line) async for line in _lines(hub, request)]
-    items = parsed(request.body)
+        return await _of_lines(hub, request, turn)
+    body = request.body.removeprefix(BYTE_ORDER_MARK)
+    if len(body) > AT_ONCE:
+        return await _piecewise(body, turn, lambda count: _check_number(hub, request, count))
+    items = parsed(body)
     if not isinstance(items, list):
         raise HttpError("bad_envelope", "a batch is an array of messages")
     _check_number(hub, request, len(items))
+    await turn.pause()
     return items
 
 
-async def _lines(hub: Hub, request: Request) -> AsyncIterator[bytes]:
-    """Those that are not empty, counted as they are cut off, and not before: there may be a million."""
-    count, turn = 0, Turn()
+async def _piecewise(body: bytes, turn: Turn, count: Callable[[int], None]) -> list[Any]:
+    values = []
+    for number, item in enumerate(await items_of(body, turn, count=count), 1):
+        values.append(parsed(item, f"message {number}"))
+        await turn.pause()
+    return values
+
+
+async def _of_lines(hub: Hub, request: Request, turn: Turn) -> list[Any]:
+    """Of those that are not empty, counted as they are cut off, and not before: there may be a million."""
+    values: list[Any] = []
     for found in _line(request.body):
         if line := found.group().strip():
-            count += 1
-            _check_number(hub, request, count)
-            yield line
+            number = len(values) + 1
+            _check_number(hub, request, number)
+            values.append(await _of_line(line.removeprefix(BYTE_ORDER_MARK), number, turn))
         await turn.pause()
+    return values
 
 
-async def _publish_item(hub: Hub, caller: Caller, item: Any) -> dict[str, Any]:
+async def _of_line(line: bytes, number: int, turn: Turn) -> Any:
+    if len(line) > AT_ONCE:
+        [line] = await items_of(b"[" + line + b"]", turn, number, count=_only_one)
+    return parsed(line, f"message {number}")
+
+
+def _only_one(count: int) -> None:
+    if count > 1:
+        raise HttpError("malformed", "this is no JSON: a line has one message")
+
+
+async def _publish_item(hub: Hub, caller: Caller, item: Any, turn: Turn) -> dict[str, Any]:
     try:
         if not isinstance(item, dict) or not {"topic", "payload"} <= item.keys():
             raise HttpError("bad_envelope", "a message of a batch is a map with topic and payload")
         if unknown := next((name for name in item if name not in _OF_AN_ITEM), None):
             raise HttpError("bad_option", f"a message has no {unknown[:64]!r}", {"option": unknown[:64]})
         payload, encoding = read(item["payload"], item.get("encoding"))
+        await turn.pause()  # to write it may have taken as long as to parse it
         options = {name: value for name, value in item.items() if name not in ("topic", "payload", "encoding")}
         return await _publish(hub, caller, item["topic"], payload, encoding, options)
     except HttpError as error:

@@ -145,6 +145,20 @@ _maps = b"[" + b",".join([b"{}"] * 340_000) + b"]"
 _many_headers = {f"h{n}": "" for n in range(16_000)}
 _many_offsets = {f"kept.{n}": 0 for n in range(16_000)}
 
+_VALUES = {"ints": b"1", "floats": b"1e1", "long ints": b"9" * 4299, "empty texts": b'""', "arrays in line": b"[[[]]]"}
+
+
+def _array(value: bytes, size: int) -> bytes:
+    """As many of them as have that size together."""
+    return b"[" + b",".join([value] * (size // (len(value) + 1))) + b"]"
+
+
+def _payload(*payloads: bytes, media: str = _json) -> Callable[[int], bytes]:
+    """A batch of these, about as long as a body may be."""
+    items = b",".join([b'{"topic":"a","payload":' + payload + b"}" for payload in payloads])
+    return request("POST", "/v1/publish", items if media == _ndjson else b"[" + items + b"]", media, times=2)
+
+
 ATTACKS: tuple[Attack, ...] = (
     Attack("pings", "PING", nothing, repeated(PING)),
     Attack(
@@ -368,12 +382,13 @@ ATTACKS: tuple[Attack, ...] = (
     Attack(
         "POST a batch of empty maps", "POST /v1/publish", nothing, request("POST", "/v1/publish", _maps, _json, times=2)
     ),
-    Attack(
-        "POST a payload of empty maps",
-        "POST /v1/publish",
-        nothing,
-        request("POST", "/v1/publish", b'[{"topic":"a","payload":' + _maps + b"}]", _json, times=2),
+    Attack("POST a payload of empty maps", "POST /v1/publish", nothing, _payload(_maps)),
+    *(
+        Attack(f"POST payloads of {name}", "POST /v1/publish", nothing, _payload(*[_array(value, 128_000)] * 7))
+        for name, value in _VALUES.items()
     ),
+    Attack("POST a line of ints", "POST /v1/publish", nothing, _payload(_array(b"1", 900_000), media=_ndjson)),
+    Attack("POST a text of escapes", "POST /v1/publish", nothing, _payload(b'"' + rb"\n" * 490_000 + b'"')),
 )
 
 

@@ -3,6 +3,8 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
+from unittest.mock import Mock
 
 import attrs
 import pytest
@@ -10,6 +12,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fanwire.broker import Broker, TopicRule
+from fanwire.broker.http import payloads
 from fanwire.broker.http.answers import Answer, Outlet, Stream
 from fanwire.broker.http.conversation import MAX_CHUNKS
 from fanwire.broker.http.endpoints import Endpoint, Who
@@ -516,6 +519,55 @@ async def test_a_byte_order_mark_is_no_part_of_the_data(autojump_clock: MockCloc
             assert (await client.ask("POST", target, f"Content-Type: {media}", body=mark + body)).status == 200
 
         assert await reader.payloads(5) == [b"1", b"2", b"3", b"4", mark + b"5"]
+
+
+def _batch(media: str, *payloads: bytes) -> bytes:
+    messages = [b'{"topic": "a", "payload": ' + payload + b"}" for payload in payloads]
+    return b"\n".join(messages) if media == "application/x-ndjson" else b"[" + b", ".join(messages) + b"]"
+
+
+@pytest.mark.parametrize("media", ["application/json", "application/x-ndjson"])
+async def test_a_long_batch_is_parsed_in_pieces(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, media: str
+) -> None:
+    """None longer than what is parsed at once, but for its texts; and nothing is published unless all is JSON."""
+    parsed = Mock(side_effect=payloads.parsed)
+    monkeypatch.setattr("fanwire.broker.http.publishing.parsed", parsed)
+    text, numbers = b'"' + rb"x\"]" * 50_000 + b'"', b"[" + b"1," * 60_000 + b"1]"
+    async with serving() as broker:
+        reader = await subscribed(broker, "a")
+        client = await http(broker)
+
+        async def ask(*values: bytes) -> Any:
+            return await client.ask("POST", "/v1/publish", f"Content-Type: {media}", body=_batch(media, *values))
+
+        answer = await ask(text, numbers, numbers)
+        assert (answer.status, answer.json["published"]) == (200, 3)
+        assert await reader.payloads(3) == [text, numbers, numbers]
+        most = max(len(call.args[0]) for call in parsed.call_args_list)
+        assert (parsed.call_count, most) == (3, len(_batch("application/x-ndjson", text)))
+
+        long = b"[" + b"1," * 65_536 + b"1]"
+        answer = await ask(b"1", long)
+        assert (answer.status, answer.code) == (413, "too_large")
+        assert "message 2" in answer.json["error"]["message"]
+
+        answer = await ask(text, b"1", b"x")
+        assert (answer.status, answer.code) == (400, "malformed")
+        assert "message 3" in answer.json["error"]["message"]
+
+        alone = await client.ask("POST", "/v1/publish/a", "Content-Type: application/json", body=long)
+        assert alone.status == 200
+        assert await reader.payloads(1) == [long]
+
+
+@pytest.mark.parametrize("behind", [b",{}", b"]", b"x", b""])
+async def test_a_long_line_is_one_message(autojump_clock: MockClock, behind: bytes) -> None:
+    """Whatever it would be within an array; the last one here is."""
+    line = _batch("application/x-ndjson", b'"' + b"x" * 200_000 + b'"') + behind
+    async with serving() as broker:
+        answer = await (await http(broker)).ask("POST", "/v1/publish", "Content-Type: application/x-ndjson", body=line)
+        assert answer.status == (400 if behind else 200)
 
 
 async def test_bytes_that_are_refused_are_charged_too(autojump_clock: MockClock) -> None:
