@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from fanwire.broker.http import scraping
 from fanwire.broker.timing import turn
 
 # No test depends on how fast the machine is. In CI the same examples come every time; elsewhere new ones are sought.
@@ -19,6 +20,13 @@ settings.load_profile("ci" if os.environ.get("CI") else "here")
 def no_turn_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is done in one turn does not depend on how fast the machine is; `test_turns.py` has clocks of its own."""
     monkeypatch.setattr(turn, "clock", lambda: 1.0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def metrics_imported() -> None:
+    """Not in a thread: a clock that jumps does not wait for one. `test_http_status.py` sees to that."""
+    if not scraping._known:
+        scraping._known.append(scraping._imported())
 
 
 @pytest.fixture(autouse=True)

@@ -32,6 +32,7 @@ In reading order:
 * `session_in_memory.py`: A session for a client that speaks no WebSocket: the broker's own end of a connection in
   memory.
 * `long_json.py`: Long JSON, cut into the items of its outermost array before any of it is parsed, in turns.
+* `scraping.py`: The endpoint that Prometheus asks. What it needs is imported with the first request, and in a thread.
 """
 
 from __future__ import annotations

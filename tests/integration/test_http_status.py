@@ -1,12 +1,16 @@
 """What the broker tells of itself over HTTP, and to whom."""
 
+import threading
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import trio
 from prometheus_client.parser import text_string_to_metric_families
+from trio.testing import wait_all_tasks_blocked
 
 from fanwire.broker import Auth, Broker, Config, Role
+from fanwire.broker.http import scraping
 from fanwire.broker.http.locality import on_this_machine
 from fanwire.broker.network.peer import Peer
 from fanwire.version import __version__
@@ -44,6 +48,31 @@ async def _families(client: HttpClient) -> dict[str, dict[tuple[str, ...], float
     return {
         family.name: {(each.name, *each.labels.values()): each.value for each in family.samples} for family in families
     }
+
+
+async def test_what_metrics_need_is_imported_once_and_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event loop goes on meanwhile, and answers others; who asks for the same waits."""
+    imported, began, go_on = scraping._imported, threading.Event(), threading.Event()
+
+    def slowly() -> scraping.Exposition:
+        began.set()
+        assert go_on.wait(10)
+        return imported()
+
+    importing = Mock(side_effect=slowly)
+    monkeypatch.setattr(scraping, "_known", [])
+    monkeypatch.setattr(scraping, "_imported", importing)
+    async with serving() as broker:
+        first, second, other = [await http(broker) for _ in range(3)]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_families, first)
+            await trio.to_thread.run_sync(began.wait, 10)
+            nursery.start_soon(_families, second)
+            await wait_all_tasks_blocked()
+            assert (await other.get("/healthz")).status == 200
+            go_on.set()
+        assert (await other.get("/metrics")).status == 200
+    assert importing.call_count == 1
 
 
 async def test_prometheus_can_read_the_metrics() -> None:
