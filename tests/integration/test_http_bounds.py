@@ -532,7 +532,7 @@ async def test_a_long_batch_is_parsed_in_pieces(
 ) -> None:
     """None longer than what is parsed at once, but for its texts; and nothing is published unless all is JSON."""
     parsed = Mock(side_effect=payloads.parsed)
-    monkeypatch.setattr("fanwire.broker.http.publishing.parsed", parsed)
+    monkeypatch.setattr("fanwire.broker.http.publish.parsed", parsed)
     text, numbers = b'"' + rb"x\"]" * 50_000 + b'"', b"[" + b"1," * 60_000 + b"1]"
     async with serving() as broker:
         reader = await subscribed(broker, "a")
