@@ -7,15 +7,17 @@ each connection's own entries in line; that is worked out only when the plain su
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
 from ..timing.timers import Watched
 
 if TYPE_CHECKING:
-    from ..sessions.hub import Hub
-    from ..sessions.session import Session
+    from ..limits.refusals import Limits
+    from ..settings.config import Config
+    from ..timing.timers import Watchdog
+    from .outbox import Outbox, SlowConsumer
 
 EVERY_S = 0.5
 
@@ -23,30 +25,50 @@ EVERY_S = 0.5
 _PORTION = 20
 
 
+class Behind(Protocol):
+    """Whoever something may wait for."""
+
+    id: str
+    outbox: Outbox
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is about to go anyhow, and what waits with it."""
+
+    def too_slow(self, verdict: SlowConsumer) -> None:
+        """Disconnect it."""
+
+
 class Pressure(Watched):
     """Looks after the sum. One for each broker."""
 
-    __slots__ = ("_behind", "_hub", "_watching")
+    __slots__ = ("_behind", "_config", "_refusals", "_watchdog", "_watching")
 
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
-        self._behind: set[Session] = set()
+    def __init__(self, config: Config, watchdog: Watchdog, refusals: Limits) -> None:
+        self._config = config
+        self._watchdog = watchdog
+        self._refusals = refusals
+        self._behind: set[Behind] = set()
         self._watching = False
 
-    def add(self, session: Session) -> None:
+    def change(self, config: Config) -> None:
+        """Go by these settings from now on."""
+        self._config = config
+
+    def add(self, session: Behind) -> None:
         """Something waits for this one's socket."""
         self._behind.add(session)
         if not self._watching:
             self._watching = True
-            self._hub.watchdog.watch(self, trio.current_time() + EVERY_S)
+            self._watchdog.watch(self, trio.current_time() + EVERY_S)
 
-    def discard(self, session: Session) -> None:
+    def discard(self, session: Behind) -> None:
         """Nothing does any more."""
         self._behind.discard(session)
 
     def look(self, now: float) -> float | None:
         """See `Watched`: disconnect who has most, until the rest is within the limit."""
-        limit = self._hub.config.max_total_pending_bytes
+        limit = self._config.max_total_pending_bytes
         if not self._behind:
             self._watching = False
             return None
@@ -62,8 +84,8 @@ class Pressure(Watched):
         """What waits for all, shared or not."""
         return self._sum()
 
-    def _waiting(self) -> list[Session]:
-        return [session for session in self._behind if session.ending is None]
+    def _waiting(self) -> list[Behind]:
+        return [session for session in self._behind if not session.has_ended]
 
     def _sum(self) -> int:
         return sum([_size(session) for session in self._waiting()])
@@ -86,10 +108,10 @@ class Pressure(Watched):
                     longest[number] = part
         return int(other + sum(longest.values()))
 
-    def _disconnect(self, session: Session) -> None:
-        self._hub.limits.refuse("max_total_pending", session=session.id, queued_bytes=_size(session))
+    def _disconnect(self, session: Behind) -> None:
+        self._refusals.refuse("max_total_pending", session=session.id, queued_bytes=_size(session))
         session.too_slow(session.outbox.verdict("max_total_pending", None))
 
 
-def _size(session: Session) -> int:
+def _size(session: Behind) -> int:
     return session.outbox.all_bytes

@@ -77,8 +77,9 @@ def _apply(hub: Hub, config: Config) -> None:
     hub.store.resize(config.max_stored_bytes, config.max_stored_topics)
     if config.rules != before.rules:
         hub.registry.change_rules(config.rules)
-        hub.presence.change_rules()
         watch_expiry(hub)
+    hub.presence.change(config, hub.subscribed())
+    hub.pressure.change(config)
     known: dict[int, tuple[Config, Config]] = {}
     for session in hub.sessions:
         old = session.config

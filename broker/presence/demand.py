@@ -18,7 +18,8 @@ from fanwire.protocol.reserved import DEMAND, RESERVED
 from ..timing.turn import Turn
 
 if TYPE_CHECKING:
-    from ..sessions.hub import Hub
+    from ..delivery.fanout import Fanout
+    from ..topics.registry import Registry
 
 # Bytes of patterns in one part of a list. No pattern takes more than 257.
 PART_BYTES = 32 * 1024
@@ -33,8 +34,9 @@ _MSGPACK = b"\x01"
 class Demand:
     """Tells of it. One for each broker."""
 
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
+    def __init__(self, registry: Registry, fanout: Fanout) -> None:
+        self._registry = registry
+        self._fanout = fanout
         self._woken = trio.Event()
         self._asked = False
         self._listened = False
@@ -58,7 +60,7 @@ class Demand:
         while True:
             await self._woken.wait()
             self._woken = trio.Event()
-            if not self._hub.registry.look_up(DEMAND).routes:
+            if not self._registry.look_up(DEMAND).routes:
                 self._asked = self._listened = False
                 self._changes.clear()
                 continue
@@ -80,7 +82,7 @@ class Demand:
     async def _tell_all(self) -> None:
         """The list as it is at this moment. What changes while its parts go out is told behind the last one."""
         wanted, turn = dict[str, None](), Turn()
-        for route in list(self._hub.registry.routes.values()):  # a hundred thousand, perhaps
+        for route in list(self._registry.routes.values()):  # a hundred thousand, perhaps
             await turn.pause()
             if route.outboxes and not route.pattern.startswith(RESERVED):
                 wanted[route.pattern] = None
@@ -95,8 +97,8 @@ class Demand:
     async def _publish(self, events: list[dict[str, Any]]) -> None:
         """Publish them in one go, then let others have their turn. The topic is looked up anew: its routes change."""
         tails = [_pack(_pack(event)) + _MSGPACK for event in events]
-        topic = self._hub.registry.topic_named(DEMAND)
-        self._hub.fanout.publish_own(topic, tails)
+        topic = self._registry.topic_named(DEMAND)
+        self._fanout.publish_own(topic, tails)
         await trio.lowlevel.checkpoint()
 
 

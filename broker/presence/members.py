@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgpack
 
@@ -18,7 +18,6 @@ from ..telemetry.text import shown
 
 if TYPE_CHECKING:
     from ..delivery.subscription import Subscription
-    from ..sessions.session import Session
 
 # Members looked at for one page, up to 4 µs each, and bytes of those that are in it (and one more).
 LOOKS = 250
@@ -28,6 +27,27 @@ PAGE_BYTES = 32 * 1024
 _SLACK = 256
 
 _pack = msgpack.Packer().pack
+
+
+class Present(Protocol):
+    """One connection of a client."""
+
+    id: str
+    """The broker's name for it."""
+    client: str | None
+    """What makes it the same client after a reconnect, as it says."""
+
+    @property
+    def name(self) -> str:
+        """What it calls itself; empty: nothing."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is about to go."""
+
+    @property
+    def account_name(self) -> str | None:
+        """The user whose token it has presented; None: anonymous, or nobody asks."""
 
 
 class Member:
@@ -41,7 +61,7 @@ class Member:
         """What others know the client by; it stays the same when it comes back."""
         self.number = number
         """The later it came, the greater."""
-        self.subscriptions: dict[Subscription, Session] = {}
+        self.subscriptions: dict[Subscription, Present] = {}
         """What it has at the moment, the newest last: several if it has several connections, or is in queue groups of
         the pattern. None: it may yet come back."""
         self.present = True
@@ -50,7 +70,7 @@ class Member:
         """Whether it was when watchers were last told."""
         self._last: tuple[str, str | None] = ("", None)
 
-    def enter(self, subscription: Subscription, session: Session) -> None:
+    def enter(self, subscription: Subscription, session: Present) -> None:
         """It has subscribed."""
         self.subscriptions[subscription] = session
 
@@ -66,14 +86,14 @@ class Member:
         return self._last
 
 
-def client_of(session: Session) -> str:
+def client_of(session: Present) -> str:
     """What others know a session's client by: nothing from which one could learn how to pass for it.
 
     The same user's: a name that two users choose alike is not the same client.
     """
     if session.client is None:
         return session.id
-    user = (session.identity and session.identity.user) or ""
+    user = session.account_name or ""
     return blake2b(f"{len(user)} {user} {session.client}".encode(), digest_size=8).hexdigest()
 
 

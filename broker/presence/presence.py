@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import msgpack
@@ -26,12 +27,12 @@ from ..topics.pattern_tree import PatternTree
 from .members import Members, client_of
 
 if TYPE_CHECKING:
+    from ..delivery.fanout import Fanout
     from ..delivery.outbox import Outbox
     from ..delivery.subscription import Subscription
-    from ..sessions.hub import Hub
-    from ..sessions.session import Session
     from ..settings.config import Config
-    from .members import Member
+    from ..timing.timers import Watchdog
+    from .members import Member, Present
 
 # Members that may yet come back. Beyond that the one that has been away for longest is gone.
 MAX_AWAY = 100_000
@@ -69,9 +70,11 @@ def _about_presence(config: Config) -> tuple[TopicRule, ...]:
 class Presence(Watched):
     """One for each broker."""
 
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
-        self._rules = _about_presence(hub.config)
+    def __init__(self, config: Config, fanout: Fanout, watchdog: Watchdog) -> None:
+        self._grace_s = config.presence_grace_s
+        self._fanout = fanout
+        self._watchdog = watchdog
+        self._rules = _about_presence(config)
         self._members = Members()
         self._away: OrderedDict[Member, float] = OrderedDict()  # until when it may come back; the first ends first
         self._watches: dict[str, dict[Watch, None]] = {}  # by what they watch
@@ -84,7 +87,7 @@ class Presence(Watched):
 
     # -------------------------------------------------------------- members
 
-    def join(self, session: Session, subscription: Subscription) -> None:
+    def join(self, session: Present, subscription: Subscription) -> None:
         """A session has subscribed."""
         pattern = subscription.route.pattern
         if not self._rules or not presence_on(self._rules, pattern):
@@ -98,38 +101,47 @@ class Presence(Watched):
         member.enter(subscription, session)
         subscription.member = member
 
-    def part(self, subscription: Subscription) -> None:
-        """The contrary. Idempotent. Also nothing is told to it any more."""
+    def part(self, subscription: Subscription, *, sent_away: bool = False) -> None:
+        """It is subscribed no more: nothing is told to it any more, either. Idempotent.
+
+        Args:
+            subscription: Which.
+            sent_away: Whether the broker sends its client away; then that is not gone for the others.
+        """
         self.watch(subscription, None)
         member, subscription.member = subscription.member, None
         if member is None:
             return
         member.leave(subscription)
-        if member.subscriptions or self._hub.parting:  # who is sent away is not gone for the others
+        if member.subscriptions or sent_away:
             return
-        due = trio.current_time() + self._hub.config.presence_grace_s
+        due = trio.current_time() + self._grace_s
         self._away[member] = due
         if len(self._away) > MAX_AWAY:
             self._gone(self._away.popitem(last=False)[0])
         self._wake(due)
 
-    def change_rules(self) -> None:
-        """Go by the rules as they are now: who may no longer be seen is gone at once, also for those who watch."""
-        before, self._rules = self._rules, _about_presence(self._hub.config)
+    def change(self, config: Config, everybody: Iterable[tuple[Present, Subscription]]) -> None:
+        """Go by these settings from now on: who may no longer be seen is gone at once, also for those who watch.
+
+        Args:
+            config: The settings.
+            everybody: Who is connected, with each subscription.
+        """
+        self._grace_s = config.presence_grace_s
+        before, self._rules = self._rules, _about_presence(config)
         if self._rules == before:
             return
-        for session in self._hub.sessions:
-            if hasattr(session, "outbox"):
-                for subscription in session.outbox.subscriptions.values():
-                    self._settle(session, subscription)
+        for session, subscription in everybody:
+            self._settle(session, subscription)
         for member in [each for each in self._away if not presence_on(self._rules, each.pattern)]:
             del self._away[member]
             self._gone(member)
 
-    def _settle(self, session: Session, subscription: Subscription) -> None:
+    def _settle(self, session: Present, subscription: Subscription) -> None:
         member = subscription.member
         if member is None:
-            if session.ending is None:
+            if not session.has_ended:
                 self.join(session, subscription)
         elif not presence_on(self._rules, member.pattern):
             subscription.member = None
@@ -144,7 +156,7 @@ class Presence(Watched):
     def page(self, pattern: str, after: int) -> dict[str, Any]:
         """The answer to PRESENCE."""
         members, more = self._members.page(pattern, after)
-        return {"members": members, "next": more, "grace": self._hub.config.presence_grace_s}
+        return {"members": members, "next": more, "grace": self._grace_s}
 
     # ------------------------------------------------------------- watchers
 
@@ -216,7 +228,7 @@ class Presence(Watched):
         if watch not in self._watches.get(watch.pattern, ()) or watch.behind:
             return
         if watch.outbox.answer_bytes <= MAX_UNREAD:
-            self._hub.fanout.answer(watch.outbox, event)
+            self._fanout.answer(watch.outbox, event)
             return
         watch.behind = True
         self._behind[watch] = None
@@ -225,7 +237,7 @@ class Presence(Watched):
     # --------------------------------------------------------------- clocks
 
     def _wake(self, due: float) -> None:
-        watchdog = self._hub.watchdog
+        watchdog = self._watchdog
         if self._watch is not None:
             if self._due <= due:
                 return
@@ -257,7 +269,7 @@ class Presence(Watched):
             if watch.outbox.answer_bytes <= MAX_UNREAD // 2:
                 del self._behind[watch]
                 watch.behind = False
-                self._hub.fanout.answer(watch.outbox, encode(Lost(watch.route, None, "presence", None)))
+                self._fanout.answer(watch.outbox, encode(Lost(watch.route, None, "presence", None)))
 
 
 async def _give_way(work: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import trio
@@ -35,6 +36,7 @@ from . import disconnects
 from .authentication import authenticator_of
 
 if TYPE_CHECKING:
+    from ..delivery.subscription import Subscription
     from ..settings.config import Config
     from ..store.interface import Store
     from .session import Session
@@ -56,16 +58,16 @@ class Hub:
         self.repeats = Repeats(self.watchdog)
         self.heartbeats = Heartbeats(self.fanout, self.store, self.watchdog)
         self.closed = ClosedConnections()
-        self.episodes = Episodes(self)
+        self.episodes = Episodes(self.counters, self.registry, self.fanout, self.repeats)
         self.reports = Reports(self)
-        self.demand = Demand(self)
-        self.presence = Presence(self)
+        self.demand = Demand(self.registry, self.fanout)
+        self.presence = Presence(config, self.fanout, self.watchdog)
         self.http = HttpService(self)
         self.limits = Limits(self.counters)
         self.addresses = Addresses(config)
         self.users = Users(config, self.limits)
         self.door: Door[Session] = Door(config, self.addresses, self.limits, self.counters)
-        self.pressure = Pressure(self)
+        self.pressure = Pressure(config, self.watchdog, self.limits)
         self.replays = trio.Semaphore(replay.AT_ONCE)
         """Slots for those that have pages of a replay put together."""
         self.sessions: dict[Session, None] = {}
@@ -126,6 +128,13 @@ class Hub:
         if user is not None:
             self.users.leave(user)
         self.door.leave(session)
+
+    def subscribed(self) -> Iterator[tuple[Session, Subscription]]:
+        """Who is connected, with each subscription."""
+        for session in self.sessions:
+            if hasattr(session, "outbox"):
+                for subscription in session.outbox.subscriptions.values():
+                    yield session, subscription
 
     def statistics(self) -> BrokerStatistics:
         """A frozen copy of the figures."""

@@ -213,6 +213,11 @@ class Session(Owner, Watched):
         """The life of the broker's store."""
         return self.hub.epoch
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the connection is about to go."""
+        return self.ending is not None
+
     def turned_away(self, where: str, reason: str, **facts: str) -> None:
         """See `Arriving`."""
         note_turned_away(self, where, reason, **facts)
@@ -741,7 +746,7 @@ class Session(Owner, Watched):
 
     def _unroute(self, subscription: Subscription) -> None:
         self.hub.heartbeats.stop(subscription)
-        self.hub.presence.part(subscription)
+        self.hub.presence.part(subscription, sent_away=self.hub.parting)
         if self.outbox in subscription.route.outboxes:
             if isinstance(subscription.route, GroupRoute):
                 now, fanout = trio.current_time(), self.hub.fanout
