@@ -235,9 +235,10 @@ class View:
         told = self.told[topic]
         missing = place - expected
         if self.ask.snapshot and topic not in self.last:
-            deleted = [at for at in range(expected, place) if self.log.topics[topic][at - 1].empty]
+            entries = self.log.topics[topic]  # the message at this place may be the one that deletes
+            deleted = [at for at in range(expected, min(place, len(entries)) + 1) if entries[at - 1].empty]
             if deleted:
-                missing = place - 1 - deleted[-1]
+                missing = max(0, place - 1 - deleted[-1])
         if missing:
             assert told, f"{topic}: {missing} messages before {place} are missing, and nothing was told"
             if self.exact and self.reloads == self.log.reloads and told != math.inf:
