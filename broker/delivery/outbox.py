@@ -30,17 +30,19 @@ import trio
 from fanwire.protocol import MAX_BATCH, Lagging, encode
 from fanwire.protocol.frames import frame_header
 
+from ..timing.turn import Turn
 from ..topics.routes import Chunk, LossChunk
 from .losses import MAX_BYTES as MAX_LOSS_BYTES
 from .losses import MAX_TOTAL_BYTES as MAX_TOTAL_LOSS_BYTES
 from .losses import Losses
 from .policies import POLICIES
-from .queue import ENTRY_BYTES, Entry, Line
+from .queue import ENTRY_BYTES, PASSED, Entry, Line
 from .subscription import Subscription
 
 if TYPE_CHECKING:
     from fanwire.transport import FrameStream
 
+    from ..options.throttle import Limiter
     from ..settings.config import Config
     from ..telemetry.statistics import Counters
 
@@ -56,8 +58,13 @@ CAUGHT_UP_BELOW = 0.5
 LOOK_EVERY = 0.25
 PORTION = 100
 
-# Entries of a line that are thrown away before others get their turn: about a millisecond.
+# Entries of a line that are thrown away before others get their turn: about a millisecond. And those that are for each
+# chunk which finds no room while they wait to be thrown away.
 THROWN = 1000
+THROWN_FOR_ROOM = 250
+
+# Entries of which is told apart of what topics they are.
+TOLD_APART = 1000
 
 # Bytes of a key that `max_rate` remembers: what one takes beside its text, and what one may take on average.
 BUDGET, USUAL_BUDGET = 200, 300
@@ -102,8 +109,10 @@ class Outbox:
         "_answer_bytes",
         "_answers",
         "_asking",
+        "_closed",
         "_config",
         "_counters",
+        "_gone",
         "_idle",
         "_lagging_bytes",
         "_late_at",
@@ -157,6 +166,8 @@ class Outbox:
         self._answer_bytes = 0
         self._asking: trio.lowlevel.ParkingLot | None = None
         self._line = Line(limit)
+        self._closed: list[Limiter] = []  # with keys that are yet to be freed
+        self._gone: dict[Subscription, None] = {}  # unsubscribed, and some of what waited is yet to be thrown away
         # LOST whose place in line has been reached, and the route of each.
         self._told: deque[tuple[int, bytes]] | None = None
         self._lossy: dict[Subscription, None] | None = None  # those with a loss behind all that waits of them
@@ -233,7 +244,9 @@ class Outbox:
         # As `behind_bytes`, spelled out: this is for each chunk that waits.
         behind = self.waiting_bytes + self.held_bytes + len(self.stream.left) + self._line.length * ENTRY_BYTES + more
         if behind > self._most_bytes:
-            return self.verdict("max_pending", None)
+            if not self._throw_some(THROWN_FOR_ROOM) or self._over_bytes(more):  # of those that are gone
+                return self.verdict("max_pending", None)
+            behind = self.behind_bytes + more
         if not POLICIES[on_slow](self, subscription, chunk):
             verdict = self.verdict("queue", subscription)
             if on_slow == "unsubscribe":
@@ -408,6 +421,8 @@ class Outbox:
         Before calling this, flush what was gathered.
         """
         entries = subscription.entries
+        if len(entries) > TOLD_APART:
+            return {None}
         topics: set[str | None] = {entry.chunk.topic for entry in entries}
         if subscription.lost:
             for losses in (subscription.front, subscription.back, *[entry.lost for entry in entries]):
@@ -509,28 +524,27 @@ class Outbox:
     def forget(self, subscription: Subscription) -> None:
         """It was unsubscribed: nothing of it that waits is sent any more. Idempotent.
 
+        Of very much that waits only some is thrown away now. The rest is still in memory, and counts, until `clear`
+        comes by; nothing of it is sent.
+
         Before calling this, flush what was gathered: `pending` does not know whose bytes it holds.
         """
         if self.subscriptions.get(subscription.route.number) is not subscription:
             return
         number = subscription.route.number
         del self.subscriptions[number]
-        self._empty(subscription)
+        self._gone[subscription] = None
+        self._throw_entries(subscription, THROWN)
+        self._let_go_of(subscription)
         if self._told:
             self.count_loss_bytes(-sum([len(envelope) for route, envelope in self._told if route == number]))
             self._told = deque([told for told in self._told if told[0] != number])
         self.clear_lagging(subscription)
+        if self._gone or self._line.refill(0):
+            self.owner.need_clearing()
 
-    def _empty(self, subscription: Subscription) -> None:
-        for entry in subscription.entries:
-            self.waiting_bytes -= entry.size
-            self._forget_losses(entry.lost)
-            entry.kill()
-        dead = len(subscription.entries)
-        subscription.entries.clear()
-        if dead:
-            self._line.note_dead(dead)
-        subscription.newest.clear()
+    def _let_go_of(self, subscription: Subscription) -> None:
+        """All of a subscription goes but its entries."""
         subscription.waiting = 0
         self._forget_losses(subscription.front)
         self._forget_losses(subscription.back)
@@ -543,6 +557,72 @@ class Outbox:
             subscription.replaying.close()
         subscription.limiter = subscription.replaying = None  # both know the subscription, too, and the outbox
 
+    def _throw_entries(self, subscription: Subscription, most: int) -> int:
+        """Of one that is gone: the newest first, since the writer comes from the other side. How many were there."""
+        entries = subscription.entries
+        count = min(most, len(entries))
+        for _ in range(count):
+            self._throw(entries.pop())
+        if not entries:
+            subscription.newest.clear()
+            del self._gone[subscription]
+        if count:
+            self._line.note_dead(count)
+        return count
+
+    def _throw(self, entry: Entry) -> None:
+        self.waiting_bytes -= entry.size
+        self._forget_losses(entry.lost)
+        entry.lost = None
+        self._forget_newest(entry)
+        entry.kill()
+
+    def _throw_some(self, most: int) -> int:
+        """Of those that are gone, so many entries at most; how many it were."""
+        left = most
+        while left and self._gone:
+            left -= self._throw_entries(next(iter(self._gone)), left)
+        return most - left
+
+    async def clear(self) -> None:
+        """Throw away what waited of those that are gone, a turn at a time. Cancelled, it leaves all as it should be."""
+        turn = Turn()
+        while self._throw_some(THROWN) or self._free_keys() or self._line.refill(THROWN):
+            await turn.pause()
+
+    def note_closed(self, limiter: Limiter) -> None:
+        """It is of no use any more, and remembers very many keys."""
+        self._closed.append(limiter)
+        self.owner.need_clearing()
+
+    def _free_keys(self) -> bool:
+        """Free some of those keys; whether there were any."""
+        if not self._closed:
+            return False
+        if self._closed[-1].free(THROWN):
+            self._closed.pop()
+        return True
+
+    def _pass_over(self, entry: Entry | None) -> Entry | None:
+        """From ``entry`` on, which is the first in line, the first one of a subscription that is not gone; None: there
+        is none, or there are many that are."""
+        for _ in range(PASSED):
+            if entry is None or entry.subscription not in self._gone:
+                return entry
+            subscription = entry.subscription
+            self._line.take_first()
+            subscription.entries.popleft()
+            self._throw(entry)
+            if not subscription.entries:
+                del self._gone[subscription]
+            entry = self._line.first()
+        return None
+
+    def _first(self) -> Entry | None:
+        """The first in line that is to be sent. None while the line has a length: ask again in another step."""
+        entry = self._line.first()
+        return self._pass_over(entry) if self._gone else entry
+
     def _forget_losses(self, losses: Losses | None) -> None:
         if losses is not None:
             self.count_loss_bytes(-losses.size)
@@ -554,16 +634,17 @@ class Outbox:
         `discard` or `close`.
         """
         line = self._line
-        while line.length:
+        while self._free_keys():
+            await trio.lowlevel.checkpoint()
+        while line.first() or line.length:
             for _ in range(THROWN):
-                if (entry := line.first()) is None:
-                    return
+                if (entry := self._first()) is None:
+                    break
                 line.take_first()
                 subscription = entry.subscription
                 subscription.entries.popleft()
                 subscription.waiting -= entry.count
-                self.waiting_bytes -= entry.size
-                entry.kill()
+                self._throw(entry)
             await trio.lowlevel.checkpoint()
 
     def discard(self) -> None:
@@ -584,9 +665,13 @@ class Outbox:
         self._answers.clear()
         self._told = None
         self._let_ask()
-        for subscription in self.subscriptions.values():
-            self._empty(subscription)
+        for subscription in [*self.subscriptions.values(), *self._gone]:
+            self._gone[subscription] = None
+            self._throw_entries(subscription, len(subscription.entries))
+            self._let_go_of(subscription)
             self.clear_lagging(subscription)
+        while self._free_keys():
+            pass
         self._answer_bytes = self.waiting_bytes = 0
         self.count_loss_bytes(-self.loss_bytes)
         self._line = Line(self._config.max_pending_bytes)
@@ -631,11 +716,11 @@ class Outbox:
         return None
 
     def _anything(self) -> bool:
-        return bool(self._answers or self._line.first() or self._told or self._lossy)
+        return bool(self._answers or self._first() or self._line.length or self._told or self._lossy)
 
     def _deadline(self) -> float:
         stall, age = self._config.stall_timeout_s, self._config.max_age_s
-        if not self.stream.left and (first := self._line.first()):
+        if not self.stream.left and (first := self._first()):
             self._oldest = first.chunk.born
         return min(
             self._moved + stall if stall is not None else math.inf,
@@ -698,16 +783,21 @@ class Outbox:
         self._answer_bytes -= size
         self.waiting_bytes -= size
         self._let_ask()
-        first = self._line.first()  # who is overtaken does not get younger
+        first = self._first()  # who is overtaken does not get younger
         self._oldest = first.chunk.born if first else trio.current_time()
         return body
 
     def _next_messages(self, most: int) -> bytes:
         parts: list[bytes] = []
         size = 0
+        line, gone = self._line, self._gone
         while True:
-            entry = self._line.first()
+            entry = line.first()
+            if gone:
+                entry = self._pass_over(entry)
             if entry is None:
+                if line.length:
+                    return b"".join(parts)  # many are dead in front: they are passed over in more than one step
                 self._tell_all()
             elif entry.lost is not None or entry.subscription.front is not None:
                 self._tell_before(entry)
@@ -792,6 +882,10 @@ class Owner:
 
     def need_writer(self) -> None:
         """Something waits for the socket: see to it that `Outbox.write_out` runs."""
+        raise NotImplementedError
+
+    def need_clearing(self) -> None:
+        """Something of subscriptions or limiters that are gone is still in memory: let `Outbox.clear` run."""
         raise NotImplementedError
 
     def too_slow(self, verdict: SlowConsumer) -> None:

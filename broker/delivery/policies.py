@@ -28,6 +28,9 @@ Policy: TypeAlias = Callable[["Outbox", "Subscription", "Chunk"], bool]
 # more wait than may, and nobody has to wait for hundreds of thousands to be dropped at once.
 SHED = 4
 
+# Messages or keys dropped at once, beyond as many as come: there are more only where ``queue`` has become much smaller.
+MOST_DROPPED = 250
+
 
 def disconnect(outbox: Outbox, subscription: Subscription, chunk: Chunk) -> bool:
     """Nothing is dropped: there is room for all of the chunk, or the subscriber is too slow."""
@@ -90,11 +93,13 @@ def conflate(outbox: Outbox, subscription: Subscription, chunk: Chunk) -> bool:
 def make_room(outbox: Outbox, subscription: Subscription, count: int, reason: str) -> None:
     """Drop the oldest messages that wait of a subscription, so that ``count`` more fit (or none wait).
 
-    Of one that was not counted before it was late there may be very many: then some of them.
+    Of one that was not counted before it was late, or may have fewer than before, there may be very many: then some.
     """
     excess = subscription.waiting + count - subscription.queue
     if subscription.grace_s is not None:
         excess = min(excess, SHED * count)
+    elif excess > count + MOST_DROPPED:
+        excess = count + MOST_DROPPED
     while excess > 0 and subscription.entries:
         oldest = subscription.entries[0]
         dropped = min(excess, oldest.count)

@@ -2,6 +2,9 @@
 
 A trio channel can neither be peeked into nor have anything taken out of its middle. So what is dropped while it waits
 is only marked as dead, and skipped when it comes out; a line in which most are dead is refilled with the living.
+
+Nothing here takes long, however many have died: what is done is done some at a time. While the line is refilled there
+are two channels: of those that were looked at and live, and behind them of those that were not.
 """
 
 from __future__ import annotations
@@ -21,6 +24,12 @@ ENTRY_BYTES = 128
 
 # Dead entries that are left alone: refilling for a few would cost more than skipping them.
 _FEW = 64
+
+# Of a line that is refilled, so many are looked at with each death: more than may die before the next refill begins.
+MOVED = 2 * _FEW
+
+# The dead in front that are passed over at once: some hundred microseconds.
+PASSED = 500
 
 
 class Entry:
@@ -61,7 +70,7 @@ class Entry:
 class Line:
     """Entries, oldest first."""
 
-    __slots__ = ("_capacity", "_dead", "_head", "_receive", "_send", "length")
+    __slots__ = ("_capacity", "_dead", "_head", "_living", "_moved", "_receive", "_send", "length")
 
     def __init__(self, max_bytes: int | None) -> None:
         """``max_bytes``: memory that its entries may take, `ENTRY_BYTES` each. Who puts them in counts that."""
@@ -69,30 +78,65 @@ class Line:
         # Opened when the socket first lags: most never do, and a channel takes 2 KiB.
         self._send: trio.MemorySendChannel[Entry] | None = None
         self._receive: trio.MemoryReceiveChannel[Entry] | None = None
+        # While the line is refilled: the channel of those that were looked at, which are in front, and how many are in.
+        self._living: tuple[trio.MemorySendChannel[Entry], trio.MemoryReceiveChannel[Entry]] | None = None
+        self._moved = 0
         self._head: Entry | None = None  # taken out of the channel already, because somebody wanted to look at it
         self.length = 0
-        """Entries in the channel, dead or not."""
-        self._dead = 0  # of those
+        """Entries in the channels, dead or not."""
+        self._dead = 0  # of those, and of the head
 
     def put(self, entry: Entry) -> None:
         """Add an entry at the end."""
         if self._send is None:
             self._send, self._receive = trio.open_memory_channel[Entry](self._capacity)
+        elif self._living is not None and self.length >= self._capacity:
+            raise trio.WouldBlock  # each of the two has room for all
         self._send.send_nowait(entry)
         self.length += 1
 
     def first(self) -> Entry | None:
-        """The first in line that is not dead."""
-        while self._head is None or not self._head.count:
-            if self._head is not None:
-                self._head = None
-                self._dead -= 1
-            if not self.length:
-                return None
+        """The first in line that is not dead. None while ``length`` is not 0: many are dead in front, ask again."""
+        head = self._head
+        if head is not None:
+            if head.count:
+                return head
+            self._head = None
+            self._dead -= 1
+        if not self.length:
+            return None
+        self.length -= 1
+        if self._moved:
+            assert self._living is not None
+            self._moved -= 1
+            entry = self._living[1].receive_nowait()
+        else:
             assert self._receive is not None
-            self._head = self._receive.receive_nowait()
-            self.length -= 1
-        return self._head
+            entry = self._receive.receive_nowait()
+        if entry.count:
+            self._head = entry
+            return entry
+        self._dead -= 1
+        return self._pass_dead()
+
+    def _pass_dead(self) -> Entry | None:
+        for _ in range(min(self.length, PASSED)):
+            entry = self._next()
+            if entry.count:
+                self._head = entry
+                return entry
+            self._dead -= 1
+        return None
+
+    def _next(self) -> Entry:
+        self.length -= 1
+        receive = self._receive
+        if self._moved:
+            assert self._living is not None
+            self._moved -= 1
+            receive = self._living[1]
+        assert receive is not None
+        return receive.receive_nowait()
 
     def take_first(self) -> None:
         """Remove what `first` has returned."""
@@ -102,18 +146,30 @@ class Line:
         """So many entries have died. Those in front are skipped; when too many are left the line is refilled."""
         self._dead += count
         self.first()
-        if self._dead > _FEW and self._dead * 2 > self.length:
-            self._refill()
+        if self._living is not None or (self._dead > _FEW and self._dead * 2 > self.length):
+            self.refill(MOVED)
 
-    def _refill(self) -> None:
-        """Costs about 2 µs for each that is in it: at most twice as many as have died since the last time."""
-        self.first()
-        assert self._send is not None
+    def refill(self, most: int) -> bool:
+        """Go on to drop the dead, if there are too many, by looking at ``most`` entries; whether there is more to do.
+
+        All refills together look at no more than twice as many as have died, and as many as were put in meanwhile.
+        """
+        if self._living is None:
+            if self._dead <= _FEW or self._dead * 2 <= self.length:
+                return False
+            self._living = trio.open_memory_channel[Entry](self._capacity)
         assert self._receive is not None
-        for _ in range(self.length):
-            entry = self._receive.receive_nowait()
+        send, receive = self._living[0].send_nowait, self._receive.receive_nowait
+        for _ in range(min(most, self.length - self._moved)):
+            entry = receive()
             if entry.count:
-                self._send.send_nowait(entry)
+                send(entry)
+                self._moved += 1
             else:
                 self.length -= 1
-        self._dead = 0
+                self._dead -= 1
+        if self._moved < self.length:
+            return True
+        self._send, self._receive = self._living
+        self._living, self._moved = None, 0
+        return self._dead > _FEW and self._dead * 2 > self.length

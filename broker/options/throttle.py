@@ -12,8 +12,8 @@ from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
 from ..delivery.losses import MAX_TOPICS
-from ..delivery.outbox import BUDGET
-from ..delivery.policies import SHED
+from ..delivery.outbox import BUDGET, TOLD_APART
+from ..delivery.policies import MOST_DROPPED, SHED
 from ..delivery.queue import ENTRY_BYTES
 from ..timing.timers import Watched
 
@@ -115,6 +115,7 @@ class Limiter(Watched):
         excess = len(self._held) + 1 - self._subscription.queue
         if self._subscription.grace_s is not None:
             excess = min(excess, SHED) if self._outbox.crowded else 0
+        excess = min(excess, MOST_DROPPED)
         for _ in range(excess):
             self._lose_oldest()
 
@@ -180,6 +181,8 @@ class Limiter(Watched):
 
     def unsent(self) -> set[str | None]:
         """Topics of which something is held, or lost and not told yet; None among them: maybe any."""
+        if len(self._held) > TOLD_APART:
+            return {None}
         topics: set[str | None] = {chunk.topic for chunk in self._held.values()}
         return topics | self._losses.topics() if self._losses is not None else topics
 
@@ -218,17 +221,26 @@ class Limiter(Watched):
         self.close()
 
     def close(self) -> None:
-        """Nobody wants what is held. Idempotent; `offer` does nothing any more."""
+        """Nobody wants what is held. Idempotent; `offer` does nothing any more.
+
+        Very many keys are freed later, by the outbox: until then what was held counts as held."""
+        if self._closed:
+            return
         self._closed = True
-        outbox = self._outbox
-        outbox.held_bytes -= sum([len(held.data) + ENTRY_BYTES for held in self._held.values()])
-        outbox.forget_budgets(len(self._recent), self._budget_bytes)
-        self._budget_bytes = 0
         self._subscription.held = 0
-        self._held.clear()
-        self._recent.clear()
-        self._sent.clear()
         self._forget_losses()
         if self._watch is not None:
             self._watchdog.forget(self._watch)
             self._watch = None
+        if not self.free(PORTION):
+            self._outbox.note_closed(self)
+
+    def free(self, most: int) -> bool:
+        """Free so many keys of one that is closed; whether none is left."""
+        sent, held, outbox = self._sent, self._held, self._outbox
+        for _ in range(min(most, len(sent))):
+            _, key = sent.popleft()
+            self._forget(key)
+            if (chunk := held.pop(key, None)) is not None:  # all that are held were sent before
+                outbox.held_bytes -= len(chunk.data) + ENTRY_BYTES
+        return not sent

@@ -77,6 +77,7 @@ class Session(Owner, Watched):
 
     __slots__ = (
         "_active",
+        "_clearing",
         "_connection",
         "_heard",
         "_ingress",
@@ -178,6 +179,7 @@ class Session(Owner, Watched):
         self._writer: trio.CancelScope | None = None
         self.writing: trio.Event | None = None
         """While the outbox is being written out: set when that ends."""
+        self._clearing = False  # whether a task throws away what waited of subscriptions that are gone
         self._watch: int | None = None
         self._welcome_due = 0.0
         self._ping_due = 0.0
@@ -251,6 +253,8 @@ class Session(Owner, Watched):
                     self._failed(error)
                 finally:
                     self._stop()
+                if hasattr(self, "outbox"):
+                    await self.outbox.throw_away()  # however it has ended: all at once it would take too long
                 nursery.cancel_scope.cancel()
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
@@ -314,7 +318,6 @@ class Session(Owner, Watched):
             await self.stream.aclose()
         else:
             await self._part(connection, self.ending)
-        await self.outbox.throw_away()
 
     @property
     def unknown(self) -> bool:
@@ -539,6 +542,18 @@ class Session(Owner, Watched):
             self.writing = trio.Event()
             self.hub.pressure.add(self)
             self._nursery.start_soon(self._write)
+
+    def need_clearing(self) -> None:
+        """See `Owner`. Where nobody starts tasks any more, `throw_away` and `close` do it."""
+        if not self._clearing and self._nursery is not None:
+            self._clearing = True
+            self._nursery.start_soon(self._clear)
+
+    async def _clear(self) -> None:
+        try:
+            await self.outbox.clear()
+        finally:
+            self._clearing = False
 
     def too_slow(self, verdict: SlowConsumer) -> None:
         """See `Owner`."""

@@ -113,6 +113,11 @@ def slow(**options: Any) -> Callable[[int], list[list[Envelope]]]:
     return lambda scale: [[[SUBSCRIBE, n + 1, f"s.{n % 7}.{n}.>", options] for n in range(min(scale, 1000))]]
 
 
+def one_of(pattern: str, **options: Any) -> Callable[[int], list[list[Envelope]]]:
+    """The attacker has one subscription, on one of the broker's first routes."""
+    return lambda _scale: [[[SUBSCRIBE, 1, pattern, options]]]
+
+
 # -------------------------------------------------------------------------------- hits
 
 
@@ -142,6 +147,7 @@ def _batch(topic: str, count: int = 1000) -> bytes:
 _ndjson = "application/x-ndjson"
 _json = "application/json"
 _maps = b"[" + b",".join([b"{}"] * 340_000) + b"]"
+_unsubscribed = [[UNSUBSCRIBE, n, n] for n in range(1, 10)]
 _many_headers = {f"h{n}": "" for n in range(16_000)}
 _many_offsets = {f"kept.{n}": 0 for n in range(16_000)}
 
@@ -260,6 +266,24 @@ ATTACKS: tuple[Attack, ...] = (
             for n in range(scale)
             for each in ([SUBSCRIBE, 2 * n + 1, f"{_binary(n)}{'.a' * 109}.no"], [UNSUBSCRIBE, 2 * n + 2, n + 1])
         ],
+    ),
+    Attack(
+        "a subscription with a long queue, unsubscribed",
+        "UNSUBSCRIBE",
+        one_of("s.>", queue=100_000, on_slow="drop_newest"),
+        lambda scale: [*([PUBLISH, 0, f"s.{n % 2}", b""] for n in range(32 * scale)), *_unsubscribed],
+    ),
+    Attack(
+        "a subscription with a long queue of keys, unsubscribed",
+        "UNSUBSCRIBE",
+        one_of("s.>", queue=100_000, on_slow="conflate"),
+        lambda scale: [*([PUBLISH, 0, f"s.{n}", b""] for n in range(32 * scale)), *_unsubscribed],
+    ),
+    Attack(
+        "max_rate with very many keys, unsubscribed",
+        "UNSUBSCRIBE, SUBSCRIBE.max_rate",
+        one_of("s.>", max_rate=0.001),
+        lambda scale: [*([PUBLISH, 0, f"s.{n % (16 * scale)}", b""] for n in range(32 * scale)), *_unsubscribed],
     ),
     Attack(
         "the options of subscriptions changed",

@@ -15,9 +15,10 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fanwire.broker import Broker
+from fanwire.broker import Broker, Config
+from fanwire.broker.delivery.outbox import THROWN
 from fanwire.broker.http.endpoint_table import ENDPOINTS
 from fanwire.broker.sessions.handlers import _HANDLERS
 from fanwire.broker.timing import turn
@@ -134,3 +135,28 @@ async def test_no_step_takes_many_times_a_turn(attack: Attack, work: Work, autoj
 
     assert work.calls > 0
     assert work.most <= MOST, f"{work.most} calls in one step of {work.busiest}"
+
+
+@pytest.mark.parametrize("ends", [False, True])
+async def test_after_the_answer_nothing_of_a_long_queue_comes(ends: bool, autojump_clock: MockClock) -> None:
+    """Of the many that waited none, though they are thrown away later; and the broker is rid of them in any case."""
+    quiet: dict[str, Any] = {"listen": False, "ping_interval_s": None, "stall_timeout_s": None, "max_age_s": None}
+    async with Broker(Config(**quiet)).serving() as broker:
+        client = await _ready(broker, [[2, 1, "s.>", {"queue": 100_000, "on_slow": "drop_newest"}]])
+        publisher = await _ready(broker, [[4, n, f"s.{n % 2}", b"x" * 50] for n in range(1, 8 * THROWN)])
+        [outbox] = [each.outbox for each in broker._hub.sessions if each.outbox.subscriptions]
+        [subscription] = outbox.subscriptions.values()
+        assert len(subscription.entries) > 2 * THROWN
+        await client.send_frame(packed([[3, 2, subscription.route.number]]))
+        await wait_all_tasks_blocked()
+        assert not subscription.entries
+        assert outbox.waiting_bytes == outbox.answer_bytes > 0
+        if not ends:
+            while not isinstance(await client.next(), Ok):
+                pass
+            await client.send_frame(packed([[7, 3]]))
+            assert await client.next() == Ok(3)
+        await client.stream.aclose()
+        await publisher.stream.aclose()
+        await wait_all_tasks_blocked()
+        assert not broker._hub.sessions

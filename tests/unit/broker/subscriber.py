@@ -31,6 +31,7 @@ class Subscriber(Owner):
         self.outbox = Outbox(self, self.stream, Config(**{**QUIET, **settings}), self.counters)
         self.reader = RawClient(theirs)
         self.wanted_writer = 0
+        self.wanted_clearing = 0
         self.verdicts: list[SlowConsumer] = []
         self.lost = 0
         self.news: list[str] = []
@@ -39,6 +40,10 @@ class Subscriber(Owner):
     def need_writer(self) -> None:
         """See `Owner`."""
         self.wanted_writer += 1
+
+    def need_clearing(self) -> None:
+        """See `Owner`."""
+        self.wanted_clearing += 1
 
     def too_slow(self, verdict: SlowConsumer) -> None:
         """See `Owner`."""

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fanwire.broker.delivery.outbox import USUAL_BUDGET
+from fanwire.broker.delivery.policies import MOST_DROPPED
 from fanwire.broker.delivery.subscription import Subscription
-from fanwire.broker.options.throttle import SLACK
+from fanwire.broker.options.throttle import PORTION, SLACK
 from fanwire.protocol import Lost, Message, decode_from_broker
 from tests.unit.broker.subscriber import Engine, Subscriber
 
@@ -310,3 +311,46 @@ async def test_long_keys_count_as_several(autojump_clock: MockClock) -> None:
         limiter.close()
 
         assert (outbox.budgets, outbox.budget_bytes) == (0, 0)
+
+
+async def test_very_many_keys_are_freed_some_at_a_time(autojump_clock: MockClock) -> None:
+    """Nothing of one that is closed is sent; what is in memory still counts until it is freed."""
+    async with _scene("t.>", max_rate=0.001, queue=100_000) as scene:
+        for payload in (b"1", b"2"):
+            for number in range(5 * PORTION):
+                scene.engine.publish(f"t.{number}", payload)
+            await wait_all_tasks_blocked()
+        outbox, limiter = scene.subscriber.outbox, scene.subscription.limiter
+        assert limiter is not None
+        assert (scene.subscription.held, outbox.budgets) == (5 * PORTION, 5 * PORTION)
+        before = outbox.held_bytes
+        limiter.close()
+        assert (scene.subscription.held, outbox.budgets) == (0, 4 * PORTION)
+        assert before / 2 < outbox.held_bytes < before
+        assert scene.subscriber.wanted_clearing == 1
+        for left in range(3, -1, -1):
+            limiter.free(PORTION)
+            assert outbox.budgets == left * PORTION
+        assert (outbox.held_bytes, outbox.budget_bytes) == (0, 0)
+        await trio.sleep(2000)
+
+    assert b"2" not in scene.what
+
+
+async def test_a_queue_that_becomes_much_smaller_is_emptied_some_at_a_time(autojump_clock: MockClock) -> None:
+    """Each key that comes drops some of those that are held, until no more are held than may be."""
+    async with _scene("t.>", max_rate=0.001, queue=1000) as scene:
+        for payload in (b"1", b"2"):
+            for number in range(1000):
+                scene.engine.publish(f"t.{number}", payload)
+        scene.engine.publish("t.x", b"1")
+        scene.subscription.queue = 10
+        held = [scene.subscription.held]
+        for number in range(1001, 1011):
+            scene.engine.publish(f"t.{number}", b"1")
+            scene.engine.publish(f"t.{number}", b"2")
+            held.append(scene.subscription.held)
+
+    assert all(before - after < MOST_DROPPED for before, after in pairwise(held))
+    assert held[-1] == 10
+    assert scene.subscription.lost + held[-1] == 1010

@@ -7,7 +7,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanwire.broker.delivery.queue import ENTRY_BYTES, Entry, Line
+from fanwire.broker.delivery.queue import ENTRY_BYTES, MOVED, PASSED, Entry, Line
 from fanwire.broker.delivery.subscription import Subscription
 from fanwire.broker.topics.routes import Chunk, Route
 from fanwire.protocol import Message, encode
@@ -120,3 +120,52 @@ def test_as_a_plain_list(doings: list[str]) -> None:
                 del living[0]
 
     assert _rest(line) == living
+
+
+def test_no_call_looks_at_very_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many die at once, in front or behind: the rest is looked at later, and order and number stay."""
+    looked = 0
+    receive = trio.MemoryReceiveChannel.receive_nowait
+
+    def counted(channel: trio.MemoryReceiveChannel[Entry]) -> Entry:
+        nonlocal looked
+        looked += 1
+        return receive(channel)
+
+    monkeypatch.setattr(trio.MemoryReceiveChannel, "receive_nowait", counted)
+    line, entries = Line(None), [_entry(b"x") for _ in range(20 * PASSED)]
+    for entry in entries:
+        line.put(entry)
+    _kill(line, *(entry for number, entry in enumerate(entries) if number < 5 * PASSED or number % 3))
+    assert looked <= PASSED + MOVED + 1
+    found, living = list[Entry](), [entry for entry in entries if entry.count]
+    while line.length or line.first():
+        looked = 0
+        if (first := line.first()) is not None:
+            found.append(first)
+            line.take_first()
+        assert looked <= PASSED + 1
+        looked = 0
+        line.refill(MOVED)
+        assert looked <= MOVED
+
+    assert found == living
+
+
+def test_a_line_that_is_refilled_is_bounded_like_any_other() -> None:
+    """Its two channels together hold no more than one may."""
+    line, entries = Line(400 * ENTRY_BYTES), [_entry(b"x") for _ in range(401)]
+    for entry in entries:
+        line.put(entry)
+    _kill(line, *entries[1:250])
+    assert line.refill(0), "it is being refilled"
+    room = 401 - line.length
+    assert room > 0
+    for _ in range(room):
+        line.put(_entry(b"y"))
+    with pytest.raises(trio.WouldBlock):
+        line.put(_entry(b"z"))
+    while line.refill(MOVED):
+        pass
+
+    assert len(_rest(line)) == 401 - 249 + room

@@ -12,9 +12,11 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from fanwire.broker.delivery.outbox import PORTION, THROWN, Outbox, SlowConsumer
 from fanwire.broker.delivery.queue import ENTRY_BYTES
 from fanwire.broker.delivery.subscription import Subscription
-from fanwire.broker.topics.routes import Chunk, Route
+from fanwire.broker.timing import turn
+from fanwire.broker.topics.routes import Chunk, KeyedChunk, Route
 from fanwire.protocol import MAX_BATCH, Ok, encode
 from fanwire.protocol.codec import decode_from_broker
+from fanwire.protocol.envelopes import Lagging as LaggingEnvelope
 from fanwire.protocol.envelopes import Message
 from tests.unit.broker.subscriber import Subscriber
 
@@ -381,3 +383,92 @@ async def test_what_is_thrown_away_goes_some_at_a_time(autojump_clock: MockClock
     assert (one.waiting, other.waiting, lagging.outbox.waiting_bytes) == (0, 0, lagging.outbox.answer_bytes)
     lagging.outbox.discard()
     assert lagging.outbox.behind_bytes == len(lagging.subscriber.stream.left)
+
+
+def _counted(outbox: Outbox, *subscriptions: Subscription) -> None:
+    """What the outbox counts is what its entries are."""
+    entries = [entry for each in (*subscriptions, *outbox._gone) for entry in each.entries]
+    assert outbox.waiting_bytes - outbox.answer_bytes == sum(entry.size for entry in entries)
+    assert outbox.loss_bytes == sum(entry.lost.size for entry in entries if entry.lost is not None)
+
+
+async def test_very_many_are_forgotten_some_at_a_time(autojump_clock: MockClock) -> None:
+    """No step throws away more than some; what is counted is right all the time; others keep what waits of them."""
+    lagging = Lagging()
+    one, other = lagging.subscribe(100_000), lagging.subscribe(10, 2)
+    lagging.outbox.queue_pending([_chunk(other)])
+    lagging.outbox.queue_pending([_chunk(one) for _ in range(20 * THROWN)])
+    lagging.outbox.queue_pending([_chunk(other, size=11)])
+    lagging.outbox.forget(one)
+    left = [len(one.entries)]
+    assert left == [19 * THROWN]
+    assert lagging.subscriber.wanted_clearing == 1
+    assert one.waiting == 0
+
+    async def look() -> None:
+        while lagging.outbox._gone or lagging.outbox._line.length > 100:
+            _counted(lagging.outbox, other)
+            left.append(len(one.entries))
+            await trio.lowlevel.checkpoint()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(turn, "clock", lambda: 0.002 * -len(one.entries) / THROWN)  # a thousand take 2 ms
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(look)
+            nursery.start_soon(lagging.outbox.clear)
+
+    assert all(before - after <= 2 * 4 * THROWN for before, after in pairwise(left)), "at most two turns between looks"
+    assert len(set(left)) > 3
+    _counted(lagging.outbox, other)
+    assert lagging.outbox._line.length <= 66
+    assert b"".join(await lagging.frames()).endswith(_chunk(other).data + _chunk(other, size=11).data)
+
+
+@pytest.mark.parametrize("policy", ["drop_newest", "conflate"])
+async def test_nothing_of_those_that_are_gone_is_sent(policy: str, autojump_clock: MockClock) -> None:
+    """Also when the socket takes everything before they are thrown away: neither messages nor what was lost."""
+    lagging = Lagging()
+    gone, other = lagging.subscribe(3 * THROWN, 1, policy), lagging.subscribe(10, 2)
+    chunks = [KeyedChunk(gone.route, "a", _chunk(gone).data, 0.0, f"{n}") for n in range(4 * THROWN)]
+    lagging.outbox.queue_pending([*chunks, _chunk(other)])
+    lagging.outbox.forget(gone)
+    assert len(gone.entries) == 2 * THROWN
+    lagging.outbox.subscriptions[1] = again = Subscription(gone.route, 10)
+    lagging.outbox.queue_pending([_chunk(again, size=12)])
+    envelopes = [each for frame in await lagging.frames() for each in decode_from_broker(frame)]
+    messages = [each for each in envelopes if not isinstance(each, LaggingEnvelope)]
+
+    assert messages == [*decode_from_broker(_chunk(other).data), *decode_from_broker(_chunk(again, size=12).data)]
+    assert (lagging.outbox.waiting_bytes, lagging.outbox.loss_bytes, lagging.outbox._line.length) == (0, 0, 0)
+    assert not lagging.outbox._gone
+    assert not gone.newest
+
+
+async def test_who_stops_forgetting_in_the_middle_leaves_all_counted(autojump_clock: MockClock) -> None:
+    """The session ends: what is left is thrown away with the rest."""
+    lagging = Lagging()
+    one, other = lagging.subscribe(100_000), lagging.subscribe(100_000, 2)
+    lagging.outbox.queue_pending([_chunk(each) for each in (one, other) for _ in range(5 * THROWN)])
+    lagging.outbox.forget(one)
+    with pytest.MonkeyPatch.context() as patch, trio.CancelScope() as scope:
+        patch.setattr(turn, "clock", lambda: float(-len(one.entries)))
+        scope.cancel()
+        await lagging.outbox.clear()
+    assert one.entries
+    _counted(lagging.outbox, other)
+    await lagging.outbox.throw_away()
+    assert (len(one.entries), len(other.entries), other.waiting) == (0, 0, 0)
+    lagging.outbox.discard()
+
+    assert lagging.outbox.behind_bytes == len(lagging.subscriber.stream.left)
+
+
+async def test_those_that_are_gone_make_room(autojump_clock: MockClock) -> None:
+    """Nobody is disconnected for bytes of a subscription that is no more."""
+    lagging = Lagging(max_pending_bytes=400_000)
+    gone, other = lagging.subscribe(100_000), lagging.subscribe(100_000, 2)
+    lagging.outbox.queue_pending([_chunk(gone, size=60) for _ in range(2 * THROWN - 200)])
+    lagging.outbox.forget(gone)
+    assert gone.entries
+
+    assert lagging.outbox.queue_pending([_chunk(other, size=1000) for _ in range(200)]) == []

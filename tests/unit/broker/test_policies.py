@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fanwire.broker.delivery.policies import SHED
+from fanwire.broker.delivery.policies import MOST_DROPPED, SHED
 from fanwire.broker.delivery.queue import ENTRY_BYTES
 from fanwire.protocol import Message, decode_from_broker, encode
 from tests.unit.broker.stuck import Stuck
@@ -343,3 +345,21 @@ async def test_what_is_asked_for_afterwards_counts_at_once(on_slow: str, autojum
 
     assert len(verdicts) == (on_slow in ("disconnect", "unsubscribe"))
     assert subscription.waiting == {"drop_newest": 10, "disconnect": 10, "unsubscribe": 0}.get(on_slow, 3)
+
+
+async def test_a_queue_that_becomes_much_smaller_loses_some_at_a_time(autojump_clock: MockClock) -> None:
+    """Each message that comes drops some of those that wait, until no more wait than may."""
+    stuck = Stuck()
+    subscription = stuck.subscribe("a", 1000, "drop_oldest")
+    for number in range(1000):
+        stuck.publish("a", f"{number}")
+    subscription.queue = 10
+    waiting = [subscription.waiting]
+    for number in range(1000, 1010):
+        stuck.publish("a", f"{number}")
+        waiting.append(subscription.waiting)
+
+    assert all(before - after <= MOST_DROPPED for before, after in pairwise(waiting))
+    assert waiting[-1] == 10
+    assert subscription.lost == 1000
+    assert [each for each in await stuck.story() if each.startswith("a ")] == [f"a {n}" for n in range(1000, 1010)]
