@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from ..operations import reports
 from ..operations.listings import as_maps
 from ..operations.reports import connections_now
 from .answers import Answer, json_answer
@@ -21,7 +22,7 @@ SORT = Parameter("sort", "who comes first: who is furthest behind, or who came f
 
 async def stats(hub: Hub, _request: Request) -> Answer:
     """What `$sys.stats` says."""
-    return json_answer(hub.reports.stats())
+    return json_answer(reports.stats(hub))
 
 
 async def connections(hub: Hub, request: Request) -> Answer:

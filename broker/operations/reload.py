@@ -13,7 +13,7 @@ import trio
 
 from ..network.certificate_expiry import tell_end
 from ..sessions.authentication import authenticator_of, equip, go_by
-from ..settings.config import Config
+from ..settings.config import Config, for_those_there
 from ..settings.tls import load
 from ..store.expiry import Expiry
 from .foreign_patterns import warn_of_foreign_patterns
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
 # With a lower limit there may be much to evict: so many runs of publishes before others get their turn, 2 µs each.
 EVICTED_AT_ONCE = 500
-
-# What changes for who is connected.
-_FOR_ALL = ("rules", "queue", "max_subscriptions")
 
 
 async def reload(hub: Hub, config: Config) -> tuple[str, ...]:
@@ -86,11 +83,6 @@ def _apply(hub: Hub, config: Config) -> None:
         if id(old) not in known:
             known[id(old)] = old, for_those_there(old, config)  # kept, so that no other one gets its id
         session.config = known[id(old)][1]
-
-
-def for_those_there(old: Config, new: Config) -> Config:
-    """Of the new settings what counts for a connection that began with other ones."""
-    return attrs.evolve(old, **{name: getattr(new, name) for name in _FOR_ALL})
 
 
 def watch_expiry(hub: Hub) -> None:

@@ -134,7 +134,6 @@ class Reports:
         self._wanted_by_newcomers: set[str] = set()
         self._last: dict[str, float] = {}
         """When each was published."""
-        self._began = 0.0
 
     def wanted(self, pattern: str) -> None:
         """Somebody has subscribed to a pattern that begins with ``$sys``."""
@@ -145,7 +144,6 @@ class Reports:
 
     async def run(self) -> None:
         """Runs until cancelled; belongs to the broker."""
-        self._began = trio.current_time()
         while True:
             with trio.CancelScope(deadline=min(self._due(name) for name in (STATS, CONNECTIONS))):
                 await self._wanted.wait()
@@ -166,7 +164,7 @@ class Reports:
         """One of each that is due."""
         now = trio.current_time()
         if self._due(STATS) <= now:
-            self._publish(STATS, self.stats(), now)
+            self._publish(STATS, stats(self._hub), now)
         if self._due(CONNECTIONS) <= now:
             self._publish(CONNECTIONS, await self._connections(), now)
 
@@ -175,13 +173,6 @@ class Reports:
         self._wanted_by_newcomers.discard(name)
         tail = _pack(_pack(report)) + _MSGPACK
         self._hub.fanout.publish_own(self._hub.registry.topic_named(name), [tail])
-
-    def stats(self) -> dict[str, Any]:
-        """What `$sys.stats` says, now."""
-        uptime_s = round(trio.current_time() - self._began, 3)
-        interval_s = self._hub.config.report_interval_s
-        figures = attrs.asdict(self._hub.statistics())
-        return {**figures, "uptime_s": uptime_s, "interval_s": interval_s, "version": __version__}
 
     async def _connections(self) -> dict[str, Any]:
         total, lagging, listed = await connections_now(self._hub, MOST_LISTED)
@@ -192,6 +183,17 @@ class Reports:
             "connections": [attrs.asdict(each) for each in listed],
             "closed": [attrs.asdict(each) for each in closed],
         }
+
+
+def stats(hub: Hub) -> dict[str, Any]:
+    """What `$sys.stats` says, now."""
+    uptime_s = round(trio.current_time() - hub.began, 3)
+    return {
+        **attrs.asdict(hub.statistics()),
+        "uptime_s": uptime_s,
+        "interval_s": hub.config.report_interval_s,
+        "version": __version__,
+    }
 
 
 async def connections_now(hub: Hub, most: int, *, by_age: bool = False) -> tuple[int, int, list[ConnectionInfo]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,10 @@ from ..telemetry.text import shown
 from ..timing.timers import Watched
 
 if TYPE_CHECKING:
-    from ..sessions.hub import Hub
+    from ..delivery.fanout import Fanout
     from ..telemetry.statistics import Counters
+    from ..timing.timers import Watchdog
+    from ..topics.routes import Route
     from .queue_groups import GroupRoute
 
 # Bytes that all groups together remember: what waits for a member, and what members have not finished. Beyond that
@@ -29,49 +32,53 @@ MOST_TOLD = 20
 
 
 class GroupWatch(Watched):
-    """One for each registry."""
+    """One for each broker."""
 
-    __slots__ = ("_busy", "_hub", "_lost", "_watching", "kept")
+    __slots__ = ("_busy", "_fanout", "_lost", "_release", "_watchdog", "_watching", "counters", "kept")
 
     def __init__(self) -> None:
-        self._hub: Hub | None = None
+        self._watchdog: Watchdog | None = None
+        self.counters: Counters | None = None
+        """The broker's."""
         self._watching = False
         self._busy: dict[GroupRoute, None] = {}
         self._lost: dict[tuple[str, str], int] = {}
         self.kept = 0
         """Bytes that groups remember."""
 
-    def begin(self, hub: Hub) -> None:
-        """From now on look after groups, by the clock of this broker."""
-        self._hub = hub
+    def begin(self, counters: Counters, fanout: Fanout, watchdog: Watchdog, release: Callable[[Route], None]) -> None:
+        """From now on look after groups.
+
+        Args:
+            counters: The broker's.
+            fanout: Where members are written to.
+            watchdog: The broker's clock.
+            release: Forgets a route if nobody is left on it.
+        """
+        self.counters, self._fanout, self._watchdog, self._release = counters, fanout, watchdog, release
 
     @property
     def full(self) -> bool:
         """Whether no more should be remembered."""
         return self.kept >= MOST_KEPT
 
-    @property
-    def counters(self) -> Counters | None:
-        """The broker's."""
-        return None if self._hub is None else self._hub.counters
-
     def add(self, route: GroupRoute) -> None:
         """Look after a group until its `GroupRoute.look` says that this is not needed any more."""
-        if self._hub is None:
+        if self._watchdog is None:
             return
         self._busy[route] = None
         self._watch()
 
     def _watch(self) -> None:
-        if not self._watching and self._hub is not None:
+        if not self._watching and self._watchdog is not None:
             self._watching = True
-            self._hub.watchdog.watch(self, trio.current_time() + EVERY_S)
+            self._watchdog.watch(self, trio.current_time() + EVERY_S)
 
     def lose(self, route: GroupRoute, count: int) -> None:
         """Messages of the group are lost: nobody is left who could have them."""
-        if self._hub is None or not count:
+        if self.counters is None or not count:
             return
-        lost = self._hub.counters.lost
+        lost = self.counters.lost
         lost["group"] = lost.get("group", 0) + count
         key = shown(route.pattern), shown(route.group or "")
         if key not in self._lost and len(self._lost) >= MOST_TOLD:
@@ -81,14 +88,13 @@ class GroupWatch(Watched):
 
     def look(self, now: float) -> float | None:
         """See `Watched`."""
-        assert self._hub is not None
         for route in list(islice(self._busy, PORTION)):
             del self._busy[route]
-            if route.look(now, self._hub.fanout):
+            if route.look(now, self._fanout):
                 self._busy[route] = None  # behind the others
             else:
                 route.watched = False
-                self._hub.registry.release(route)
+                self._release(route)
         lost, self._lost = self._lost, {}
         for (pattern, group), count in lost.items():
             log.warning("queue group lost messages", pattern=pattern, group=group, count=count)

@@ -21,7 +21,7 @@ from ..operations.drain import send_away
 from ..operations.foreign_patterns import warn_of_foreign_patterns
 from ..operations.kick import kick
 from ..operations.reload import reload, watch_expiry
-from ..operations.reports import ConnectionInfo, look_at
+from ..operations.reports import ConnectionInfo, Reports, look_at
 from ..sessions import disconnects
 from ..sessions.authentication import change_auth
 from ..sessions.handlers import check_publishable, message_tail, settle_retain
@@ -59,6 +59,8 @@ class Broker:
         self.config = config or Config()
         check_host(self.config)
         self._hub = Hub(self.config)
+        self._reports = Reports(self._hub)
+        self._hub.on_asked.append(self._reports.wanted)
         self._connections: trio.Nursery | None = None
         self._accepting: trio.CancelScope | None = None
         self._handled = 0
@@ -118,12 +120,13 @@ class Broker:
             log.info("starting", version=__version__)
             warn_of(self.config, listeners.addresses)
             warn_of_foreign_patterns(self.config)
+            self._hub.began = trio.current_time()
             async with trio.open_nursery() as nursery:
                 watch_expiry(self._hub)
                 watch_certificate(lambda: self._hub.tls, self._hub.watchdog)
                 nursery.start_soon(self._hub.fanout.run)
                 nursery.start_soon(self._hub.watchdog.run)
-                nursery.start_soon(self._hub.reports.run)
+                nursery.start_soon(self._reports.run)
                 nursery.start_soon(self._hub.demand.run)
                 nursery.start_soon(self._hub.presence.run)
                 async with trio.open_nursery() as self._connections:

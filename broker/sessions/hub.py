@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -18,12 +19,13 @@ from ..limits.addresses import Addresses
 from ..limits.refusals import Limits
 from ..limits.users import Users
 from ..network.admission import Door
-from ..operations.reload import for_those_there
-from ..operations.reports import Reports
 from ..options import replay
+from ..options.group_watch import GroupWatch
 from ..options.heartbeats import Heartbeats
+from ..options.queue_groups import GroupRoute
 from ..presence.demand import Demand
 from ..presence.presence import Presence
+from ..settings.config import for_those_there
 from ..settings.tls import load
 from ..store.memory import MemoryStore
 from ..telemetry.bounded_log import Repeats
@@ -49,17 +51,21 @@ class Hub:
         self.config = config
         self.counters = Counters()
         self.store: Store = MemoryStore(secrets.token_hex(8), config.max_stored_bytes, config.max_stored_topics)
-        self.registry = Registry(config.rules, self.store)
-        self.registry.groups.begin(self)
+        self.groups = GroupWatch()
+        self.registry = Registry(config.rules, self.store, partial(GroupRoute, watch=self.groups))
         self.authenticator = authenticator_of(config.auth)
         self.tls = load(config.tls)
         self.fanout = Fanout(self.counters)
         self.watchdog = Watchdog()
+        self.groups.begin(self.counters, self.fanout, self.watchdog, self.registry.release)
         self.repeats = Repeats(self.watchdog)
         self.heartbeats = Heartbeats(self.fanout, self.store, self.watchdog)
         self.closed = ClosedConnections()
         self.episodes = Episodes(self.counters, self.registry, self.fanout, self.repeats)
-        self.reports = Reports(self)
+        self.on_asked: list[Callable[[str], None]] = []
+        """Told of each pattern that begins with ``$sys`` and is subscribed to."""
+        self.began = 0.0
+        """When the broker began to serve, on trio's clock."""
         self.demand = Demand(self.registry, self.fanout)
         self.presence = Presence(config, self.fanout, self.watchdog)
         self.http = HttpService(self)

@@ -674,7 +674,8 @@ class Session(Owner, Watched):
         self.hub.presence.join(self, subscription)
         self.hub.subscriptions += 1
         if tells_of_the_broker(route.pattern):
-            self.hub.reports.wanted(route.pattern)
+            for tell in self.hub.on_asked:
+                tell(route.pattern)
             self.hub.demand.asked(route.pattern)
         if self.registry.subscribers(route.pattern, 2) == 1:
             self.hub.demand.changed(route.pattern, True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -20,6 +20,9 @@ from .origins import check_allowed
 from .rule_text import read_rule
 from .rules import TopicRule
 from .tls import Tls
+
+if TYPE_CHECKING:
+    pass
 
 RESTART = {"restart": True}
 """Metadata of a field that cannot change while a broker runs."""
@@ -299,3 +302,12 @@ class Config:
     def asks_for_certificates(self) -> bool:
         """Whether clients may show certificates."""
         return self.tls is not None and self.tls.client_certs != "none"
+
+
+# What changes for who is connected.
+_FOR_ALL = ("rules", "queue", "max_subscriptions")
+
+
+def for_those_there(old: Config, new: Config) -> Config:
+    """Of the new settings what counts for a connection that began with other ones."""
+    return attrs.evolve(old, **{name: getattr(new, name) for name in _FOR_ALL})

@@ -7,6 +7,7 @@ tokens (`pattern_tree`). Nothing here calls back; nothing is called while a publ
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeAlias
 
 import msgpack
@@ -16,8 +17,6 @@ from fanwire.protocol.errors import LocalProtocolError
 from fanwire.protocol.fastpath import Heads
 from fanwire.protocol.reserved import OWN, is_inbox, is_watch
 
-from ..options.group_watch import GroupWatch
-from ..options.queue_groups import GroupRoute
 from ..settings.rules import Keeping, TopicRule, keeping, publisher_wait
 from ..store.interface import Kept, Store
 from ..store.memory import MemoryStore
@@ -50,17 +49,32 @@ Routes: TypeAlias = dict[str | None, Route]
 """Those of one pattern, by queue group; None: without one."""
 
 
+GroupRoutes: TypeAlias = Callable[[int, str, bool, str], Route]
+
+
+def _no_group(number: int, pattern: str, wildcard: bool, group: str) -> Route:
+    raise ValueError(f"{pattern}: there are no queue groups here, so there is no {group!r}")
+
+
 class Registry:
     """Patterns, routes, and the topics they match."""
 
-    def __init__(self, rules: tuple[TopicRule, ...] = (), store: Store | None = None) -> None:
-        """``rules``: the operator's. ``store``: what topics remember; without one they remember nothing."""
+    def __init__(
+        self, rules: tuple[TopicRule, ...] = (), store: Store | None = None, group_route: GroupRoutes | None = None
+    ) -> None:
+        """Nothing is subscribed to yet.
+
+        Args:
+            rules: The operator's.
+            store: What topics remember; without one they remember nothing.
+            group_route: Makes the route of a queue group, from a number, a pattern, whether that is a wildcard, and the
+                group; without it there are no groups.
+        """
+        self._group_route = group_route or _no_group
         self.store: Store = store or MemoryStore("", 0, 0)
         self._rules = rules
         self.publishers_wait = any(rule.publisher_wait_s is not None for rule in rules)
         """Whether a publish may have to wait for subscribers on some topic."""
-        self.groups = GroupWatch()
-        """What all queue groups share."""
         self.routes: dict[int, Route] = {}
         self._by_pattern: dict[str, Routes] = {}
         self._wildcards: PatternTree[Routes] = PatternTree()
@@ -148,7 +162,7 @@ class Registry:
         if group is None:
             route = Route(number, pattern, wildcard)
         else:
-            route = GroupRoute(number, pattern, wildcard, group, self.groups)
+            route = self._group_route(number, pattern, wildcard, group)
         self.routes[number] = routes[group] = route
         if len(routes) == 1:
             self._by_pattern[pattern] = routes

@@ -158,7 +158,7 @@ async def test_what_a_member_had_goes_to_others_when_it_ends(autojump_clock: Moc
         assert second.jobs == _jobs(1, 3, 2, 4, 5, 6, 7)
         assert second.again == _jobs(2, 4, 5)
         assert broker.statistics().lost == {}
-        assert broker._hub.registry.groups.kept == 0
+        assert broker._hub.groups.kept == 0
 
 
 @pytest.mark.parametrize("key", [None, "k"])
@@ -305,7 +305,7 @@ async def test_what_waits_for_nobody_is_lost(autojump_clock: MockClock) -> None:
 
         assert broker.statistics().lost == {"group": 10}
         assert broker.statistics().routes == 0
-        assert broker._hub.registry.groups.kept == 0
+        assert broker._hub.groups.kept == 0
         assert await publisher.ask(Publish(7, "jobs", b"x", options=PublishOptions(reply_to="a"))) == Error(
             7, "no_responders", "nobody is subscribed to jobs"
         )

@@ -186,7 +186,7 @@ async def _work(steps: list[Step]) -> None:
             pass
         published = await crowd.end()
 
-        groups, lost = broker._hub.registry.groups, broker.statistics().lost.get("group", 0)
+        groups, lost = broker._hub.groups, broker.statistics().lost.get("group", 0)
         first, again = crowd.heard_by_group(), crowd.heard_by_group(again=True)
         for once, more in zip(first, again, strict=True):
             assert not once or max(once.values()) == 1, "who had it for the second time was told"

@@ -10,6 +10,7 @@ from fanwire.broker import Config
 from fanwire.broker.delivery.fanout import Fanout
 from fanwire.broker.delivery.outbox import Outbox, Owner, SlowConsumer
 from fanwire.broker.delivery.subscription import Subscription
+from fanwire.broker.options.queue_groups import GroupRoute
 from fanwire.broker.options.throttle import Limiter
 from fanwire.broker.telemetry.statistics import Counters
 from fanwire.broker.timing.timers import Watchdog
@@ -73,7 +74,7 @@ class Engine:
 
     def __init__(self) -> None:
         self.counters = Counters()
-        self.registry = Registry()
+        self.registry = Registry(group_route=GroupRoute)
         self.fanout = Fanout(self.counters)
         self.watchdog = Watchdog()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fanwire.broker.options.hands import GOOD_S, LEAST, MOST, MOST_BYTES, Hand, Held
+from fanwire.broker.options.queue_groups import GroupRoute
 from fanwire.broker.topics.registry import Registry
 from fanwire.broker.topics.routes import Chunk
 
@@ -14,7 +15,7 @@ def _hand() -> Hand:
 
 
 def _chunk(count: int = 1) -> Chunk:
-    return Chunk(Registry().route("a", "g"), "a", b"x" * 10 * count, count, 0.0)
+    return Chunk(Registry(group_route=GroupRoute).route("a", "g"), "a", b"x" * 10 * count, count, 0.0)
 
 
 def _give(hand: Hand, count: int, now: float = 0.0, size: int = 10) -> None:
