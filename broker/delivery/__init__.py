@@ -13,4 +13,6 @@ In reading order:
 * `total_pending.py`: `max_total_pending_bytes`: what waits for all connections together.
 * `slow_events.py`: Episodes of slowness: from more than 75 % of one of the four measures to less than 50 % of all, or
   to the end. Counted, logged once, and published on ``$sys.slow`` (docs/operations.md).
+* `hands.py`: What one member of a queue group has been given and has not finished, as far as its client says (BACKLOG,
+  ``taken``).
 """

@@ -42,9 +42,9 @@ from .subscription import Subscription
 if TYPE_CHECKING:
     from fanwire.transport import FrameStream
 
-    from ..options.throttle import Limiter
     from ..settings.config import Config
     from ..telemetry.statistics import Counters
+    from .subscription import Throttling
 
 # A queue of one message passes 75 % with each message that waits, and falls below 50 % with each one sent. It is warned
 # once a second at most, and so are the operators.
@@ -166,7 +166,7 @@ class Outbox:
         self._answer_bytes = 0
         self._asking: trio.lowlevel.ParkingLot | None = None
         self._line = Line(limit)
-        self._closed: list[Limiter] = []  # with keys that are yet to be freed
+        self._closed: list[Throttling] = []  # with keys that are yet to be freed
         self._gone: dict[Subscription, None] = {}  # unsubscribed, and some of what waited is yet to be thrown away
         # LOST whose place in line has been reached, and the route of each.
         self._told: deque[tuple[int, bytes]] | None = None
@@ -590,7 +590,7 @@ class Outbox:
         while self._throw_some(THROWN) or self._free_keys() or self._line.refill(THROWN):
             await turn.pause()
 
-    def note_closed(self, limiter: Limiter) -> None:
+    def note_closed(self, limiter: Throttling) -> None:
         """It is of no use any more, and remembers very many keys."""
         self._closed.append(limiter)
         self.owner.need_clearing()

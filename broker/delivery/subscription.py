@@ -4,19 +4,38 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from ..options.hands import Hand
+from ..topics.routes import Taker
+from .hands import Hand
 
 if TYPE_CHECKING:
-    from ..options.heartbeats import Heartbeat
-    from ..options.replay import Replaying
-    from ..options.throttle import Limiter
-    from ..presence.members import Member
-    from ..presence.presence import Watch
     from ..topics.routes import ConflationKey, Route
     from .losses import Losses
     from .queue import Entry
+
+
+class Holder(Taker, Protocol):
+    """Stands between what is published and a subscription's outbox."""
+
+    def close(self) -> None:
+        """Nobody wants what it holds. Idempotent."""
+
+
+class Throttling(Holder, Protocol):
+    """Lets through so many messages a second."""
+
+    def change(self, max_rate: float, now: float) -> None:
+        """Another rate from now on, also for what is held."""
+
+    def open(self, now: float) -> None:
+        """No limit any more: all that is held goes."""
+
+    def unsent(self) -> set[str | None]:
+        """Topics of which something is held, or lost and not told yet; None among them: maybe any."""
+
+    def free(self, most: int) -> bool:
+        """It is closed: free so many of its keys; whether all of them are free now."""
 
 
 class Subscription:
@@ -31,14 +50,12 @@ class Subscription:
         "front",
         "grace_s",
         "hand",
-        "heartbeat",
         "held",
         "lagging",
         "lagging_since",
         "limiter",
         "lost",
         "max_rate",
-        "member",
         "newest",
         "on_slow",
         "queue",
@@ -48,7 +65,6 @@ class Subscription:
         "waiting",
         "warned",
         "warned_at",
-        "watch",
     )
 
     def __init__(
@@ -70,16 +86,10 @@ class Subscription:
         self.max_rate = max_rate
         self.echo = echo
         """Whether it gets what its own connection publishes."""
-        self.limiter: Limiter | None = None
+        self.limiter: Throttling | None = None
         """While there is a `max_rate`."""
-        self.replaying: Replaying | None = None
+        self.replaying: Holder | None = None
         """Until it is live."""
-        self.heartbeat: Heartbeat | None = None
-        """While it wants to be told of silence."""
-        self.member: Member | None = None
-        """What others are told of it, where they are."""
-        self.watch: Watch | None = None
-        """While it wants to be told who is subscribed."""
         self.waiting = 0
         """Messages in the line; conflating: keys."""
         self.held = 0

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from ..timing.turn import Turn
 from .answers import HttpError
 
-AT_ONCE = 128 * 1024
+AT_ONCE = 64 * 1024
 """What is parsed in one go, in bytes: the smallest values take some 5 ms then, and to write them takes as long. Within
 texts a byte costs next to nothing, so of what is longer only the rest counts, for each item."""
 

@@ -6,8 +6,6 @@ In reading order:
 * `queue_groups.py`: Queue groups: each message goes to one member of the group, the one with the least to do.
 * `group_watch.py`: What all queue groups share: a bound on what they remember, a clock for members that stall, and news
   of losses.
-* `hands.py`: What one member of a queue group has been given and has not finished, as far as its client says (BACKLOG,
-  ``taken``).
 * `replay.py`: Beginning a subscription with what its topics remember: snapshot, replay, and then live without a seam.
 * `last_published.py`: When something was last published on each topic of a route, for those who want to be told of
   silence.

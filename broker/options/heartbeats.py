@@ -191,11 +191,13 @@ class Heartbeats(Watched):
         self._heap: list[tuple[float, int, Heartbeat]] = []
         self._numbers = itertools.count()
         self._alive = 0
+        self._of: dict[Subscription, Heartbeat] = {}
 
     def set(self, subscription: Subscription, outbox: Outbox, interval: float | None, now: float) -> None:
         """From ``now`` on a subscription has this heartbeat, or none. One that it has already goes on as it is."""
-        if subscription.heartbeat is not None:
-            if subscription.heartbeat.interval == interval:
+        before = self._of.get(subscription)
+        if before is not None:
+            if before.interval == interval:
                 return
             self.stop(subscription)
         if interval is None:
@@ -205,14 +207,14 @@ class Heartbeats(Watched):
             route.watch(Pulse(route, self.store, self._room))
         assert route.pulse is not None
         route.pulse.watchers += 1
-        subscription.heartbeat = Heartbeat(self, subscription, outbox, route.pulse, interval, now)
+        heartbeat = self._of[subscription] = Heartbeat(self, subscription, outbox, route.pulse, interval, now)
         self._alive += 1
-        self._push(subscription.heartbeat, now if route.wildcard else now + interval)
+        self._push(heartbeat, now if route.wildcard else now + interval)
         self._wake()
 
     def stop(self, subscription: Subscription) -> None:
-        """The contrary. Idempotent."""
-        heartbeat, subscription.heartbeat = subscription.heartbeat, None
+        """A subscription has no heartbeat any more. Idempotent."""
+        heartbeat = self._of.pop(subscription, None)
         if heartbeat is None:
             return
         pulse = heartbeat.pulse

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from fanwire.protocol import Lost, encode
 
+from ..delivery.hands import LEAST, MOST_BYTES, NOTHING, OVERHEAD, Held
 from ..delivery.losses import Losses
 from ..topics.routes import Append, Chunk, LossChunk, Route
 from .group_watch import MOST_KEPT, GroupWatch
-from .hands import LEAST, MOST_BYTES, NOTHING, OVERHEAD, Held
 
 if TYPE_CHECKING:
     from ..delivery.fanout import Fanout

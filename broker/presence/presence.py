@@ -76,6 +76,8 @@ class Presence(Watched):
         self._watchdog = watchdog
         self._rules = _about_presence(config)
         self._members = Members()
+        self._member_of: dict[Subscription, Member] = {}
+        self._watch_of: dict[Subscription, Watch] = {}
         self._away: OrderedDict[Member, float] = OrderedDict()  # until when it may come back; the first ends first
         self._watches: dict[str, dict[Watch, None]] = {}  # by what they watch
         self._wildcards: PatternTree[str] = PatternTree()
@@ -99,7 +101,7 @@ class Presence(Watched):
             self._note(member)
         self._away.pop(member, None)
         member.enter(subscription, session)
-        subscription.member = member
+        self._member_of[subscription] = member
 
     def part(self, subscription: Subscription, *, sent_away: bool = False) -> None:
         """It is subscribed no more: nothing is told to it any more, either. Idempotent.
@@ -109,7 +111,7 @@ class Presence(Watched):
             sent_away: Whether the broker sends its client away; then that is not gone for the others.
         """
         self.watch(subscription, None)
-        member, subscription.member = subscription.member, None
+        member = self._member_of.pop(subscription, None)
         if member is None:
             return
         member.leave(subscription)
@@ -139,12 +141,12 @@ class Presence(Watched):
             self._gone(member)
 
     def _settle(self, session: Present, subscription: Subscription) -> None:
-        member = subscription.member
+        member = self._member_of.get(subscription)
         if member is None:
             if not session.has_ended:
                 self.join(session, subscription)
         elif not presence_on(self._rules, member.pattern):
-            subscription.member = None
+            del self._member_of[subscription]
             member.leave(subscription)
             if not member.subscriptions:
                 self._gone(member)
@@ -162,18 +164,18 @@ class Presence(Watched):
 
     def watch(self, subscription: Subscription, outbox: Outbox | None) -> None:
         """From now on a subscription is told, or (None) is not."""
-        watch = subscription.watch
+        watch = self._watch_of.get(subscription)
         if (watch is None) == (outbox is None):
             return
         if outbox is not None:
-            subscription.watch = watch = Watch(subscription, outbox)
+            watch = self._watch_of[subscription] = Watch(subscription, outbox)
             if watch.pattern not in self._watches:
                 self._watches[watch.pattern] = {}
                 if is_wildcard(watch.pattern):
                     self._wildcards.add(watch.pattern, watch.pattern)
             self._watches[watch.pattern][watch] = None
         elif watch is not None:
-            subscription.watch = None
+            del self._watch_of[subscription]
             watches = self._watches[watch.pattern]
             del watches[watch]
             self._behind.pop(watch, None)

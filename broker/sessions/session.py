@@ -692,8 +692,9 @@ class Session(Owner, Watched):
 
         assert self._nursery is not None
         hub = self.hub
-        subscription.replaying = Replaying(wish, subscription, self.outbox, hub.fanout, hub.store, hub.replays, live)
-        self._nursery.start_soon(self._replay, subscription.replaying)
+        replaying = Replaying(wish, subscription, self.outbox, hub.fanout, hub.store, hub.replays, live)
+        subscription.replaying = replaying
+        self._nursery.start_soon(self._replay, replaying)
 
     async def _replay(self, replaying: Replaying) -> None:
         try:

@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fanwire.broker import Broker
-from fanwire.broker.options.hands import LEAST, MOST
+from fanwire.broker.delivery.hands import LEAST, MOST
 from fanwire.broker.options.queue_groups import LINGER_S, MOST_TIMES, STALL_S
 from fanwire.protocol import (
     Backlog,

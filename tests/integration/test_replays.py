@@ -262,7 +262,7 @@ async def test_a_replay_takes_little_of_one_turn(autojump_clock: MockClock, monk
         (session,) = broker._hub.sessions
         (subscription,) = session.outbox.subscriptions.values()
         replaying = subscription.replaying
-        assert replaying is not None
+        assert isinstance(replaying, Replaying)
         replaying._due = 1 << 30
         pages: list[int] = []
         monkeypatch.setattr(broker._hub.fanout, "answer", lambda _outbox, data: pages.append(len(data)))

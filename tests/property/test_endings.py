@@ -16,6 +16,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from fanwire.broker import TopicRule
 from fanwire.broker.delivery.outbox import Outbox
+from fanwire.broker.options.throttle import Limiter
 from fanwire.broker.sessions.session import Session
 from fanwire.protocol import (
     Backlog,
@@ -393,7 +394,8 @@ class Endings(RuleBasedStateMachine):
             assert route.lagging == sum(each.lagging for each in ours)
             assert set(route.outboxes.values()) == set(ours)
             assert all(outbox in outboxes for outbox in route.direct)
-        assert hub.heartbeats._alive == sum(each.heartbeat is not None for each in subscriptions)
+        assert hub.heartbeats._alive == len(hub.heartbeats._of)
+        assert {*hub.heartbeats._of, *hub.presence._member_of, *hub.presence._watch_of} <= set(subscriptions)
         assert hub.door.opening == len(hub.door._opening)
         assert all(not each.welcomed for each in hub.door._opening)
         for outbox in outboxes:
@@ -434,10 +436,11 @@ def _check_outbox(outbox: Outbox) -> None:
     for subscription in subscriptions:
         assert subscription.waiting == sum(each.count for each in subscription.entries)
     places = [place for each in subscriptions for place in (each.front, each.back)] + [each.lost for each in entries]
-    places += [each.limiter._losses for each in subscriptions if each.limiter is not None]
+    limiters = [each.limiter for each in subscriptions if isinstance(each.limiter, Limiter)]
+    assert len(limiters) == sum(each.limiter is not None for each in subscriptions)
+    places += [limiter._losses for limiter in limiters]
     told = sum(len(envelope) for _, envelope in outbox._told or ())
     assert outbox.loss_bytes == told + sum(place.size for place in places if place is not None)
-    limiters = [each.limiter for each in subscriptions if each.limiter is not None]
     assert outbox.budgets == sum(len(each._recent) for each in limiters)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from fanwire.broker import Broker
-from fanwire.broker.options.hands import LEAST
+from fanwire.broker.delivery.hands import LEAST
 from fanwire.broker.options.queue_groups import STALL_S
 from fanwire.protocol import (
     Backlog,

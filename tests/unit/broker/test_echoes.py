@@ -6,6 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from fanwire.broker.options.throttle import Limiter
 from tests.unit.broker.subscriber import Engine, Subscriber
 from tests.unit.broker.test_groups import _numbers
 
@@ -93,7 +94,7 @@ async def test_a_rate_does_not_bring_it_back(autojump_clock: MockClock) -> None:
     ]  # fmt: skip
     assert _numbers(one) == [1]
     await trio.sleep(2)
-    assert subscription.limiter is not None
+    assert isinstance(subscription.limiter, Limiter)
     subscription.limiter.look(trio.current_time())
 
     assert _numbers(one) == [1, 3]

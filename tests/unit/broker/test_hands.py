@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fanwire.broker.options.hands import GOOD_S, LEAST, MOST, MOST_BYTES, Hand, Held
+from fanwire.broker.delivery.hands import GOOD_S, LEAST, MOST, MOST_BYTES, Hand, Held
 from fanwire.broker.options.queue_groups import GroupRoute
 from fanwire.broker.topics.registry import Registry
 from fanwire.broker.topics.routes import Chunk

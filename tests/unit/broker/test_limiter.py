@@ -15,7 +15,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from fanwire.broker.delivery.outbox import USUAL_BUDGET
 from fanwire.broker.delivery.policies import MOST_DROPPED
 from fanwire.broker.delivery.subscription import Subscription
-from fanwire.broker.options.throttle import PORTION, SLACK
+from fanwire.broker.options.throttle import PORTION, SLACK, Limiter
 from fanwire.protocol import Lost, Message, decode_from_broker
 from tests.unit.broker.subscriber import Engine, Subscriber
 
@@ -122,7 +122,7 @@ async def test_a_loss_stands_between_what_came_before_and_after_it(autojump_cloc
     subscription.queue = 10
     engine.publish("a.x", b"3")
     limiter = subscription.limiter
-    assert limiter is not None
+    assert isinstance(limiter, Limiter)
     for _ in range(2):
         await trio.sleep(1)
         limiter.look(trio.current_time())
@@ -153,7 +153,7 @@ async def test_how_long_it_was_held_is_no_slowness(autojump_clock: MockClock) ->
     engine, subscriber = Engine(), Subscriber(1000, max_age_s=30.0)
     subscription = engine.subscribe(subscriber, "a", 10, "conflate", 1 / 60)
     limiter = subscription.limiter
-    assert limiter is not None
+    assert isinstance(limiter, Limiter)
     for payload in (b"1", b"2"):
         engine.publish("a", payload)
     engine.fanout.flush(subscriber.outbox)
@@ -185,7 +185,7 @@ async def test_a_change_counts_for_what_is_held(autojump_clock: MockClock) -> No
     """Quicker and slower; without a rate all goes at once."""
     async with _scene(max_rate=0.1) as scene:
         limiter = scene.subscription.limiter
-        assert limiter is not None
+        assert isinstance(limiter, Limiter)
         scene.engine.publish("a", b"1")
         scene.engine.publish("a", b"2")
         limiter.change(1.0, trio.current_time())
@@ -205,7 +205,7 @@ async def test_closed_it_holds_nothing(autojump_clock: MockClock) -> None:
     """Nothing is watched, counted or taken any more."""
     async with _scene() as scene:
         limiter = scene.subscription.limiter
-        assert limiter is not None
+        assert isinstance(limiter, Limiter)
         scene.engine.publish("a", b"1")
         scene.engine.publish("a", b"2")
         limiter.close()
@@ -306,7 +306,7 @@ async def test_long_keys_count_as_several(autojump_clock: MockClock) -> None:
             assert outbox.budget_bytes <= most * USUAL_BUDGET
         assert 0 < outbox.budgets < most
         limiter = scene.subscription.limiter
-        assert limiter is not None
+        assert isinstance(limiter, Limiter)
 
         limiter.close()
 
@@ -321,7 +321,7 @@ async def test_very_many_keys_are_freed_some_at_a_time(autojump_clock: MockClock
                 scene.engine.publish(f"t.{number}", payload)
             await wait_all_tasks_blocked()
         outbox, limiter = scene.subscriber.outbox, scene.subscription.limiter
-        assert limiter is not None
+        assert isinstance(limiter, Limiter)
         assert (scene.subscription.held, outbox.budgets) == (5 * PORTION, 5 * PORTION)
         before = outbox.held_bytes
         limiter.close()
