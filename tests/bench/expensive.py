@@ -14,6 +14,7 @@ import attrs
 import msgpack
 
 from fanwire.broker import Config, TopicRule
+from fanwire.broker.http.long_json import AT_ONCE
 
 RULES = (
     TopicRule(pattern="kept.>", history=10_000, retain=True),
@@ -408,7 +409,9 @@ ATTACKS: tuple[Attack, ...] = (
     ),
     Attack("POST a payload of empty maps", "POST /v1/publish", nothing, _payload(_maps)),
     *(
-        Attack(f"POST payloads of {name}", "POST /v1/publish", nothing, _payload(*[_array(value, 128_000)] * 7))
+        Attack(
+            f"POST payloads of {name}", "POST /v1/publish", nothing, _payload(*[_array(value, AT_ONCE - 3_000)] * 14)
+        )
         for name, value in _VALUES.items()
     ),
     Attack("POST a line of ints", "POST /v1/publish", nothing, _payload(_array(b"1", 900_000), media=_ndjson)),

@@ -16,6 +16,7 @@ from fanwire.broker.http import payloads
 from fanwire.broker.http.answers import Answer, Outlet, Stream
 from fanwire.broker.http.conversation import MAX_CHUNKS
 from fanwire.broker.http.endpoints import Endpoint, Who
+from fanwire.broker.http.long_json import AT_ONCE
 from fanwire.transport import memory_stream_pair
 
 from .http_client import HttpClient, http, serving
