@@ -11,21 +11,42 @@ from ..telemetry.log import Speaker
 from ..timing.clock import time_stamp
 
 if TYPE_CHECKING:
+    from ..auth.authenticator import Authenticator
     from ..auth.identity import Identity
     from ..auth.permissions import Permissions
+    from ..delivery.fanout import Fanout
     from ..limits.addresses import Address
     from ..limits.publish_meter import Meter
+    from ..limits.refusals import Limits
     from ..network.peer import Peer
-    from ..sessions.hub import Hub
     from ..settings.config import Config
+    from ..store.interface import Store
+    from ..telemetry.bounded_log import Repeats
+    from ..telemetry.statistics import Counters
     from ..topics.registry import Registry
     from ..topics.routes import Topic
+
+
+class Shared(Protocol):
+    """What all who ask have in common: the broker's."""
+
+    config: Config
+    registry: Registry
+    store: Store
+    fanout: Fanout
+    counters: Counters
+    limits: Limits
+    repeats: Repeats
+    authenticator: Authenticator | None
 
 
 class Asker(Speaker, Protocol):
     """Who asks."""
 
-    hub: Hub
+    @property
+    def hub(self) -> Shared:
+        """The broker's."""
+
     peer: Peer
     """Who is at the other end, or for whom that one speaks."""
     identity: Identity | None
@@ -61,7 +82,7 @@ class Asker(Speaker, Protocol):
         """Publish one message; the number of subscriptions reached. See `Fanout.publish`."""
 
 
-def publish_one(hub: Hub, topic: Topic, elements: int, tail: bytes, key: str | None, retain: bool | None) -> int:
+def publish_one(hub: Shared, topic: Topic, elements: int, tail: bytes, key: str | None, retain: bool | None) -> int:
     """Publish one message that did not come over the fast road; see `Fanout.publish`."""
     fanout = hub.fanout
     reached = fanout.publish(topic, elements, [tail], time_stamp(), trio.current_time(), key, retain)
@@ -70,7 +91,7 @@ def publish_one(hub: Hub, topic: Topic, elements: int, tail: bytes, key: str | N
     return reached
 
 
-async def wait_for_subscribers(hub: Hub, name: str, over: Callable[[], bool] = lambda: False) -> None:
+async def wait_for_subscribers(hub: Shared, name: str, over: Callable[[], bool] = lambda: False) -> None:
     """Wait as long as the operator has publishers of a topic wait for those who lag.
 
     Args:
