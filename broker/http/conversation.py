@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -62,12 +62,15 @@ class Conversation:
         peer: Peer,
         *,
         full: bool,
-        admin: bool = False,
+        admin: bool,
+        on_hand_over: Callable[[Conversation], None],
     ) -> None:
         """``full``: the broker has no room for more clients; status is told all the same, and nothing else.
 
-        ``admin``: it came to the operators' own port.
+        ``admin``: it came to the operators' own port. ``on_hand_over``: a session that is attached to it counts in its
+        place from now on.
         """
+        self._on_hand_over = on_hand_over
         self._hub = hub
         self.stream = stream
         self._received = bytearray(received)
@@ -282,7 +285,7 @@ class Conversation:
 
     def hand_over(self) -> None:
         """See `Outlet`."""
-        self._hub.http.hand_over(self)
+        self._on_hand_over(self)
 
     def _named(self, reply: Reply) -> dict[str, str]:
         """Its headers, and the request's name, so that it can be found in the log."""

@@ -53,8 +53,9 @@ class HttpService:
             endpoints = ENDPOINTS if admin or self._hub.config.admin_port is None else FOR_CLIENTS
         peer = peer or peer_of(stream, proxies_of(self._hub.config.trusted_proxies))
         conversation = Conversation(
-            self._hub, stream, received, address, endpoints, peer, full=self._hub.full, admin=admin
-        )
+            self._hub, stream, received, address, endpoints, peer,
+            full=self._hub.full, admin=admin, on_hand_over=self._conversations.discard,
+        )  # fmt: skip
         self._conversations.add(conversation)
         try:
             await conversation.run()
@@ -64,10 +65,6 @@ class HttpService:
             self._hub.repeats.say(conversation.caller, "error", "connection failed", exc_info=group)
         finally:
             self._conversations.discard(conversation)
-
-    def hand_over(self, conversation: Conversation) -> None:
-        """A session has been attached to it, and counts in its place."""
-        self._conversations.discard(conversation)
 
     def drain(self) -> None:
         """Nobody is kept waiting for another request; what is under way is answered."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..delivery.subscription import Subscription
     from ..store.interface import Store
     from ..timing.timers import Watchdog
+    from ..topics.routes import Route
     from .last_published import Seen
 
 _pack = msgpack.Packer().pack
@@ -192,6 +193,7 @@ class Heartbeats(Watched):
         self._numbers = itertools.count()
         self._alive = 0
         self._of: dict[Subscription, Heartbeat] = {}
+        self._pulse_of: dict[Route, Pulse] = {}
 
     def set(self, subscription: Subscription, outbox: Outbox, interval: float | None, now: float) -> None:
         """From ``now`` on a subscription has this heartbeat, or none. One that it has already goes on as it is."""
@@ -203,11 +205,12 @@ class Heartbeats(Watched):
         if interval is None:
             return
         route = subscription.route
-        if route.pulse is None:
-            route.watch(Pulse(route, self.store, self._room))
-        assert route.pulse is not None
-        route.pulse.watchers += 1
-        heartbeat = self._of[subscription] = Heartbeat(self, subscription, outbox, route.pulse, interval, now)
+        pulse = self._pulse_of.get(route)
+        if pulse is None:
+            pulse = self._pulse_of[route] = Pulse(route, self.store, self._room)
+            route.watch(pulse)
+        pulse.watchers += 1
+        heartbeat = self._of[subscription] = Heartbeat(self, subscription, outbox, pulse, interval, now)
         self._alive += 1
         self._push(heartbeat, now if route.wildcard else now + interval)
         self._wake()
@@ -222,6 +225,7 @@ class Heartbeats(Watched):
         pulse.watchers -= 1
         if not pulse.watchers:
             pulse.close()
+            del self._pulse_of[subscription.route]
             subscription.route.watch(None)
         self._alive -= 1
         if len(self._heap) > 2 * self._alive + _SLACK:

@@ -12,6 +12,7 @@ from fanwire.protocol import Encoding, PublishOptions, check_topic
 from fanwire.transport import memory_stream_pair
 from fanwire.version import __version__
 
+from ..http import HttpService
 from ..network.accept import accept_connections
 from ..network.admission import TurnedAway
 from ..network.certificate_expiry import watch_certificate
@@ -58,7 +59,7 @@ class Broker:
         """
         self.config = config or Config()
         check_host(self.config)
-        self._hub = Hub(self.config)
+        self._hub = Hub(self.config, HttpService)
         self._reports = Reports(self._hub)
         self._hub.on_asked.append(self._reports.wanted)
         self._connections: trio.Nursery | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
@@ -14,7 +14,6 @@ from fanwire.protocol.masking import fastest_mask
 from ..delivery.fanout import Fanout
 from ..delivery.slow_events import Episodes
 from ..delivery.total_pending import Pressure
-from ..http import HttpService
 from ..limits.addresses import Addresses
 from ..limits.refusals import Limits
 from ..limits.users import Users
@@ -39,15 +38,40 @@ from .authentication import authenticator_of
 
 if TYPE_CHECKING:
     from ..delivery.subscription import Subscription
+    from ..limits.addresses import Address
+    from ..network.peer import Peer
     from ..settings.config import Config
     from ..store.interface import Store
     from .session import Session
 
 
+class PlainHttp(Protocol):
+    """Serves connections that want no WebSocket."""
+
+    @property
+    def connections(self) -> int:
+        """How many there are, without those that a session is attached to."""
+
+    async def serve(
+        self,
+        stream: trio.abc.Stream,
+        received: bytes = b"",
+        address: Address | None = None,
+        *,
+        admin: bool = False,
+        peer: Peer | None = None,
+    ) -> None:
+        """Serve one connection to its end. Whatever happens, only that ends; the caller closes the stream."""
+
+    def drain(self) -> None:
+        """Nobody is kept waiting for another request; what is under way is answered."""
+
+
 class Hub:
     """One for each broker."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, http: Callable[[Hub], PlainHttp]) -> None:
+        """``http``: makes what serves requests that want no WebSocket."""
         self.config = config
         self.counters = Counters()
         self.store: Store = MemoryStore(secrets.token_hex(8), config.max_stored_bytes, config.max_stored_topics)
@@ -68,7 +92,7 @@ class Hub:
         """When the broker began to serve, on trio's clock."""
         self.demand = Demand(self.registry, self.fanout)
         self.presence = Presence(config, self.fanout, self.watchdog)
-        self.http = HttpService(self)
+        self.http = http(self)
         self.limits = Limits(self.counters)
         self.addresses = Addresses(config)
         self.users = Users(config, self.limits)

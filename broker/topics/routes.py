@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from ..delivery.fanout import Fanout
     from ..delivery.outbox import Outbox
     from ..delivery.subscription import Subscription
-    from ..options.last_published import Pulse
     from ..store.interface import Kept, Run, Stored
 
 Append: TypeAlias = Callable[[bytes], None]
@@ -224,7 +223,7 @@ class Route:
         """Those who get what is published as it comes. A dict: a set takes one in without asking for hashes."""
         self.takers: list[Taker] = []
         """Of those who get it at a rate of their own, or later, or not what they published themselves. And `pulse`."""
-        self.pulse: Pulse | None = None
+        self.pulse: Taker | None = None
         """While somebody wants to be told of silence."""
         self.gathered_in = -1
         """The sweep that `direct` are noted for already."""
@@ -246,7 +245,7 @@ class Route:
         del self.outboxes[outbox]
         self._forget_lists()
 
-    def watch(self, pulse: Pulse | None) -> None:
+    def watch(self, pulse: Taker | None) -> None:
         """Have it told of what is published from now on."""
         self.pulse = pulse
         self._forget_lists()

@@ -12,7 +12,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fanwire.broker import Broker, TopicRule
-from fanwire.broker.http import payloads
+from fanwire.broker.http import HttpService, payloads
 from fanwire.broker.http.answers import Answer, Outlet, Stream
 from fanwire.broker.http.conversation import MAX_CHUNKS
 from fanwire.broker.http.endpoints import Endpoint, Who
@@ -291,7 +291,9 @@ async def _beside(broker: Broker, *endpoints: Endpoint) -> AsyncIterator[HttpCli
     ours, theirs = memory_stream_pair()
 
     async def serve() -> None:
-        await broker._hub.http.serve(theirs, endpoints=endpoints)
+        service = broker._hub.http
+        assert isinstance(service, HttpService)
+        await service.serve(theirs, endpoints=endpoints)
         await theirs.aclose()
 
     async with trio.open_nursery() as nursery:

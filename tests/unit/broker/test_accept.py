@@ -11,12 +11,13 @@ import trio
 from trio.testing import MockClock
 
 from fanwire.broker import Config
+from fanwire.broker.http import HttpService
 from fanwire.broker.limits.addresses import Address
 from fanwire.broker.network.accept import accept_connections
 from fanwire.broker.sessions.hub import Hub
 from fanwire.transport import memory_stream_pair
 
-DOOR = Hub(Config()).door
+DOOR = Hub(Config(), HttpService).door
 
 
 class Listener:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanwire.broker import Config, TopicRule
+from fanwire.broker.http import HttpService
 from fanwire.broker.http.answers import Answer, HttpError, as_json
 from fanwire.broker.http.caller import Caller
 from fanwire.broker.http.endpoint_table import ENDPOINTS
@@ -159,7 +160,7 @@ def test_whatever_a_batch_holds_each_item_is_answered(items: list[Any]) -> None:
     body = json.dumps(items).encode()
 
     async def post() -> Answer:
-        hub = Hub(Config(listen=False, rules=(TopicRule(pattern="a", history=3),)))
+        hub = Hub(Config(listen=False, rules=(TopicRule(pattern="a", history=3),)), HttpService)
         request = Request(_batch, Caller(hub, Peer(), local=True), {}, {}, {"content-type": "application/json"}, body)
         return await publish_batch(hub, request)
 
