@@ -15,4 +15,5 @@ In reading order:
   to the end. Counted, logged once, and published on ``$sys.slow`` (docs/operations.md).
 * `hands.py`: What one member of a queue group has been given and has not finished, as far as its client says (BACKLOG,
   ``taken``).
+* `routes.py`: Routes, topics and the registry, as they are here: with outboxes and subscriptions in them.
 """

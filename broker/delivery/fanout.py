@@ -19,8 +19,9 @@ from fanwire.protocol.frames import frame_header
 from ..telemetry.statistics import Counters
 from ..timing import turn
 from ..timing.clock import time_stamp
-from ..topics.routes import Chunk, Route, Taker, Topic
+from ..topics.routes import Chunk, Taker
 from .outbox import Outbox
+from .routes import Route, Topic
 
 # Subscribers written to between two looks at the clock: 32 × 5 µs. Few of them when much is gathered: each may need a
 # frame of its own, which is a copy of all that it gets.
@@ -135,8 +136,6 @@ class Fanout:
         self._hurried = 0.0
         self._swept = trio.lowlevel.ParkingLot()
         self._caught_up = trio.lowlevel.ParkingLot()
-        self.source: Outbox | None = None
-        """Whose publishes are being given out: of a connection, while it does so. For those who want no echo."""
 
     # ------------------------------------------------------------- gathering
 
@@ -149,6 +148,7 @@ class Fanout:
         now: float,
         key: str | None = None,
         retain: bool | None = None,
+        source: Outbox | None = None,
     ) -> int:
         """Give one run of publishes to all who subscribed. Never blocks, never fails.
 
@@ -160,6 +160,7 @@ class Fanout:
             now: The time on trio's clock.
             key: See `Route.chunks`.
             retain: See `Kept.take`.
+            source: Of the connection that publishes, if one does: for those who want no echo.
 
         Returns:
             The number of subscriptions reached.
@@ -168,7 +169,7 @@ class Fanout:
         first = 0 if kept is None else kept.take(elements, tails, stamp, retain)
         routes = topic.routes
         if len(routes) > self._many:
-            return self._spread(Spread(topic, elements, tails, stamp, now, key, first, self.source))
+            return self._spread(Spread(topic, elements, tails, stamp, now, key, first, source))
         for route in routes:
             appends = route.appends()
             reached += len(appends)
@@ -184,9 +185,9 @@ class Fanout:
                 self._dirty.update(route.direct)
             if route.takers:
                 if len(route.takers) > MANY_TAKERS:
-                    spread = Spread(topic, elements, tails, stamp, now, key, first, self.source)
+                    spread = Spread(topic, elements, tails, stamp, now, key, first, source)
                     return self._spread_to_takers(spread, route, chunks, reached)
-                reached += self._offer(route, chunks, now)
+                reached += self._offer(route, chunks, now, source)
         counters, count = self._counters, len(tails)
         counters.published += count
         if reached:
@@ -206,14 +207,14 @@ class Fanout:
         self._counters.published -= len(tails)
         self._counters.delivered -= len(tails) * reached
 
-    def _offer(self, route: Route, chunks: list[Chunk], now: float) -> int:
+    def _offer(self, route: Route, chunks: list[Chunk], now: float, source: Outbox | None) -> int:
         """The same to those who do not just get what comes, and to the pulse; how many more it reaches."""
         takers, reached = route.takers, 0
         if not route.direct:
             self._forget_chunks(chunks)
         for taker in takers:
             for chunk in chunks:
-                each = taker.offer(chunk, now, self)
+                each = taker.offer(chunk, now, source)
             reached += each
         self._wake()  # perhaps nobody has got it after all: what was noted of it goes with the next sweep
         return reached
@@ -267,7 +268,6 @@ class Fanout:
 
     def _advance(self, spread: Spread, ends: float) -> bool:
         """Give a publish to more of its routes, until a time or until enough is gathered; whether it is finished."""
-        source, self.source = self.source, spread.source
         before = spread.reached
         try:
             while not spread.finished:
@@ -277,7 +277,6 @@ class Fanout:
                 if self._gathered > MAX_GATHERED or turn.clock() >= ends:
                     break
         finally:
-            self.source = source
             self._counters.delivered += (spread.reached - before) * len(spread.tails)
             if self._dirty:
                 self._wake()
@@ -316,7 +315,7 @@ class Fanout:
         for _ in range(min(TAKERS, len(takers))):
             taker, each = takers.pop(), 0
             for chunk in spread.chunks:
-                each = taker.offer(chunk, spread.now, self)
+                each = taker.offer(chunk, spread.now, spread.source)
             spread.reached += each
         if not takers:
             spread.chunks = []

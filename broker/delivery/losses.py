@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fanwire.protocol import Lost, encode
 
 from ..topics.routes import ConflationKey, LossChunk, Route
@@ -61,7 +63,7 @@ class Losses:
         """LOST for each topic."""
         return [encode(Lost(route, count, reason, topic)) for (topic, reason), count in self._counts.items()]
 
-    def chunks(self, route: Route, now: float, keys: frozenset[ConflationKey]) -> list[LossChunk]:
+    def chunks(self, route: Route[Any, Any], now: float, keys: frozenset[ConflationKey]) -> list[LossChunk]:
         """The same, to be gathered among messages; ``keys``: of which they were."""
         return [
             LossChunk(route, topic, encode(Lost(route.number, count, reason, topic)), count, reason, now, keys)

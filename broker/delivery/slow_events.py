@@ -16,9 +16,9 @@ from ..telemetry.text import shown
 if TYPE_CHECKING:
     from ..telemetry.bounded_log import Repeats
     from ..telemetry.statistics import Counters
-    from ..topics.registry import Registry
     from .fanout import Fanout
     from .outbox import Outbox, SlowConsumer
+    from .routes import Registry
     from .subscription import Subscription
 
 _pack = msgpack.Packer().pack
@@ -78,10 +78,7 @@ class Episodes:
         topic = self._registry.topic_named(SLOW)
         if topic.routes:
             tail = _pack(_pack({"event": event, **facts})) + _MSGPACK
-            fanout = self._fanout
-            source, fanout.source = fanout.source, None  # it is the broker who says so, whoever publishes just now
-            fanout.publish_own(topic, [tail])
-            fanout.source = source
+            self._fanout.publish_own(topic, [tail])
 
 
 def _logged(facts: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..topics.routes import Taker
 from .hands import Hand
@@ -69,7 +69,7 @@ class Subscription:
 
     def __init__(
         self,
-        route: Route,
+        route: Route[Any, Any],
         queue: int,
         on_slow: str = "disconnect",
         max_rate: float | None = None,
@@ -125,6 +125,11 @@ class Subscription:
     def age_s(self, now: float) -> float:
         """Age of the oldest message in line at ``now`` (trio's clock), in seconds; 0 when none is."""
         return now - self.entries[0].chunk.born if self.entries else 0.0
+
+    @property
+    def taker(self) -> Holder | None:
+        """Who stands before the outbox, if somebody does."""
+        return self.replaying or self.limiter
 
     @property
     def client_lags(self) -> bool:

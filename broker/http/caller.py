@@ -31,12 +31,11 @@ from .locality import forwarded, names_this_machine
 
 if TYPE_CHECKING:
     from ..auth.permissions import Permissions
+    from ..delivery.routes import Registry, Topic
     from ..limits.addresses import Address
     from ..network.peer import Peer
     from ..sessions.hub import Hub
     from ..settings.config import Config
-    from ..topics.registry import Registry
-    from ..topics.routes import Topic
 
 
 class Caller:

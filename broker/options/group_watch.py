@@ -14,9 +14,9 @@ from ..timing.timers import Watched
 
 if TYPE_CHECKING:
     from ..delivery.fanout import Fanout
+    from ..delivery.routes import Route
     from ..telemetry.statistics import Counters
     from ..timing.timers import Watchdog
-    from ..topics.routes import Route
     from .queue_groups import GroupRoute
 
 # Bytes that all groups together remember: what waits for a member, and what members have not finished. Beyond that

@@ -24,10 +24,10 @@ from .last_published import MAX_WATCHED, Pulse, Room
 if TYPE_CHECKING:
     from ..delivery.fanout import Fanout
     from ..delivery.outbox import Outbox
+    from ..delivery.routes import Route
     from ..delivery.subscription import Subscription
     from ..store.interface import Store
     from ..timing.timers import Watchdog
-    from ..topics.routes import Route
     from .last_published import Seen
 
 _pack = msgpack.Packer().pack

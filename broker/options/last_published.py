@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from fanwire.protocol import matches
 
 if TYPE_CHECKING:
-    from ..delivery.fanout import Fanout
+    from ..delivery.routes import Route
     from ..store.interface import Store
-    from ..topics.routes import Chunk, Route
+    from ..topics.routes import Chunk, Inlet
 
 # Topics watched through wildcard patterns, of all patterns together: about 250 bytes each, so 25 MiB. (A pattern
 # without wildcard has one topic; how many of those there are, the limits on connections and subscriptions say.)
@@ -63,7 +63,7 @@ class Pulse:
         if not route.wildcard:
             self._add(route.pattern, _KNOWN_BEFORE)
 
-    def offer(self, chunk: Chunk, now: float, fanout: Fanout) -> int:
+    def offer(self, chunk: Chunk, now: float, source: Inlet | None) -> int:
         """See `Taker`: something was published. Never blocks, never fails, reaches nobody."""
         seen = self._by_name.get(chunk.topic)
         if seen is None:

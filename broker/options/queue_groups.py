@@ -21,7 +21,8 @@ from fanwire.protocol import Lost, encode
 
 from ..delivery.hands import LEAST, MOST_BYTES, NOTHING, OVERHEAD, Held
 from ..delivery.losses import Losses
-from ..topics.routes import Append, Chunk, LossChunk, Route
+from ..delivery.routes import Route
+from ..topics.routes import Append, Chunk, Inlet, LossChunk
 from .group_watch import MOST_KEPT, GroupWatch
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ class GroupRoute(Route):
     __slots__ = (
         "_capacity",
         "_crowded",
+        "_fanout",
+        "_fanout",
         "_given",
         "_members",
         "_most",
@@ -79,13 +82,16 @@ class GroupRoute(Route):
         "watched",
     )
 
-    def __init__(self, number: int, pattern: str, wildcard: bool, group: str, watch: GroupWatch | None = None) -> None:
+    def __init__(
+        self, number: int, pattern: str, wildcard: bool, group: str, fanout: Fanout, watch: GroupWatch | None = None
+    ) -> None:
         super().__init__(number, pattern, wildcard)
         self.group = group
         self.waiting = 0
         """Messages in the group's own queue: no member has room for them."""
         self.watched = False
         """Whether the clock looks after it."""
+        self._fanout = fanout
         self._watch = watch or GroupWatch()
         self._members: list[Member] = []
         self._capacity = 0  # messages of which three quarters are many: what may wait for each member
@@ -129,8 +135,9 @@ class GroupRoute(Route):
 
     # -------------------------------------------------------------- choosing
 
-    def offer(self, chunk: Chunk, now: float, fanout: Fanout) -> int:
+    def offer(self, chunk: Chunk, now: float, source: Inlet | None) -> int:
         """See `Taker`: the whole group counts as one subscription."""
+        fanout = self._fanout
         if self._sweeps != fanout.sweeps:
             self._sweeps = fanout.sweeps
             self._given.clear()
@@ -138,7 +145,7 @@ class GroupRoute(Route):
         members = self._members
         if not members:
             return 0
-        if self._silent and (source := fanout.source) is not None:
+        if self._silent and source is not None:
             members = [each for each in members if each[0] is not source or each[1].echo]
             if len(members) < len(self._members):
                 # For these members only, so it does not wait with what is for all.
@@ -314,7 +321,7 @@ class GroupRoute(Route):
                 self.watched = True
                 self._watch.add(self)
         if subscription.limiter is not None:
-            subscription.limiter.offer(chunk, now, fanout)
+            subscription.limiter.offer(chunk, now, None)
         else:
             fanout.give(outbox, chunk)
 

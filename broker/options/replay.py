@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
     from ..delivery.fanout import Fanout
     from ..delivery.outbox import Outbox
+    from ..delivery.routes import Route
     from ..delivery.subscription import Subscription
     from ..store.interface import Kept, Store, Stored
-    from ..topics.routes import Chunk, Route
+    from ..topics.routes import Chunk, Inlet
 
 # Of one page: so many topics are looked at, at a third of a microsecond each, and so many bytes put together, at about
 # one a message. Between pages the loop goes round so many times: of what others wait for the pages are a small part.
@@ -216,7 +217,7 @@ class Replaying:
 
     # ------------------------------------------------------------- publishes
 
-    def offer(self, chunk: Chunk, now: float, fanout: Fanout) -> int:
+    def offer(self, chunk: Chunk, now: float, source: Inlet | None) -> int:
         """See `Taker` (it is remembered already, where it is at all). Never blocks, never fails.
 
         Whoever wants no echo gets it all the same: what is remembered does not know its publisher.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..delivery.outbox import Outbox
     from ..delivery.subscription import Subscription
     from ..timing.timers import Watchdog
-    from ..topics.routes import Chunk, ConflationKey
+    from ..topics.routes import Chunk, ConflationKey, Inlet
 
 # What is due within so many seconds goes out together: a subscriber of ten thousand symbols would otherwise be written
 # to ten thousand times a second. Nothing goes early; what is held comes so much later at most.
@@ -73,10 +73,10 @@ class Limiter(Watched):
         self._losses: Losses | None = None
         self._lost: set[ConflationKey] = set()  # keys of those losses: nothing newer may go in front of them
 
-    def offer(self, chunk: Chunk, now: float, fanout: Fanout) -> int:
+    def offer(self, chunk: Chunk, now: float, source: Inlet | None) -> int:
         """See `Taker`: its newest message goes at once, or is held. Never blocks, never fails."""
         subscription, outbox = self._subscription, self._outbox
-        if fanout.source is outbox and not subscription.echo:
+        if source is outbox and not subscription.echo:
             return 0
         if not self._closed:
             self._take(chunk, now)

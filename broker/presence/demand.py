@@ -19,7 +19,7 @@ from ..timing.turn import Turn
 
 if TYPE_CHECKING:
     from ..delivery.fanout import Fanout
-    from ..topics.registry import Registry
+    from ..delivery.routes import Registry
 
 # Bytes of patterns in one part of a list. No pattern takes more than 257.
 PART_BYTES = 32 * 1024

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from ..auth.identity import Identity
     from ..auth.permissions import Permissions
     from ..delivery.fanout import Fanout
+    from ..delivery.outbox import Outbox
+    from ..delivery.routes import Registry, Topic
     from ..limits.addresses import Address
     from ..limits.publish_meter import Meter
     from ..limits.refusals import Limits
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
     from ..store.interface import Store
     from ..telemetry.bounded_log import Repeats
     from ..telemetry.statistics import Counters
-    from ..topics.registry import Registry
-    from ..topics.routes import Topic
 
 
 class Shared(Protocol):
@@ -82,10 +82,18 @@ class Asker(Speaker, Protocol):
         """Publish one message; the number of subscriptions reached. See `Fanout.publish`."""
 
 
-def publish_one(hub: Shared, topic: Topic, elements: int, tail: bytes, key: str | None, retain: bool | None) -> int:
+def publish_one(
+    hub: Shared,
+    topic: Topic,
+    elements: int,
+    tail: bytes,
+    key: str | None,
+    retain: bool | None,
+    source: Outbox | None = None,
+) -> int:
     """Publish one message that did not come over the fast road; see `Fanout.publish`."""
     fanout = hub.fanout
-    reached = fanout.publish(topic, elements, [tail], time_stamp(), trio.current_time(), key, retain)
+    reached = fanout.publish(topic, elements, [tail], time_stamp(), trio.current_time(), key, retain, source)
     if topic.publisher_wait_s is not None:  # the next one must know who lags
         fanout.flush(*(outbox for route in topic.routes for outbox in route.outboxes))
     return reached

@@ -44,11 +44,10 @@ from ..timing.clock import wall_clock_us
 from .authentication import RENEWAL_INTERVAL_S, hello, may, too_soon
 
 if TYPE_CHECKING:
+    from ..delivery.routes import Registry, Route, Topic
     from ..limits.publish_meter import Meter
     from ..requests.asker import Asker
     from ..store.interface import Kept
-    from ..topics.registry import Registry
-    from ..topics.routes import Route, Topic
     from .session import Session
 
 _pack = msgpack.Packer().pack

@@ -12,6 +12,7 @@ import trio
 from fanwire.protocol.masking import fastest_mask
 
 from ..delivery.fanout import Fanout
+from ..delivery.routes import Registry
 from ..delivery.slow_events import Episodes
 from ..delivery.total_pending import Pressure
 from ..limits.addresses import Addresses
@@ -32,7 +33,6 @@ from ..telemetry.closed import ClosedConnections
 from ..telemetry.loop_lag import LoopLag
 from ..telemetry.statistics import DEPTHS, BrokerStatistics, Counters
 from ..timing.timers import Watchdog
-from ..topics.registry import Registry
 from . import disconnects
 from .authentication import authenticator_of
 
@@ -74,12 +74,12 @@ class Hub:
         """``http``: makes what serves requests that want no WebSocket."""
         self.config = config
         self.counters = Counters()
+        self.fanout = Fanout(self.counters)
         self.store: Store = MemoryStore(secrets.token_hex(8), config.max_stored_bytes, config.max_stored_topics)
         self.groups = GroupWatch()
-        self.registry = Registry(config.rules, self.store, partial(GroupRoute, watch=self.groups))
+        self.registry = Registry(config.rules, self.store, partial(GroupRoute, fanout=self.fanout, watch=self.groups))
         self.authenticator = authenticator_of(config.auth)
         self.tls = load(config.tls)
-        self.fanout = Fanout(self.counters)
         self.watchdog = Watchdog()
         self.groups.begin(self.counters, self.fanout, self.watchdog, self.registry.release)
         self.repeats = Repeats(self.watchdog)

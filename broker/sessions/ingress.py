@@ -31,10 +31,9 @@ from .authentication import may
 from .handlers import forbidden, handle
 
 if TYPE_CHECKING:
+    from ..delivery.routes import Registry, Topic
     from ..limits.publish_meter import Meter
     from ..limits.token_bucket import Bucket
-    from ..topics.registry import Registry
-    from ..topics.routes import Topic
     from .session import Session
 
 _pack = msgpack.Packer().pack
@@ -321,18 +320,14 @@ class Ingress:
             again: Whether that was in an earlier turn: the registry may have others for these topics by now.
         """
         fanout = self._session.hub.fanout
-        fanout.source = self._session.outbox
         stamp, now = time_stamp(), trio.current_time()
-        try:
-            for start in range(0, len(runs), RUNS):
-                if start and (self._is_late() or (fanout.full and self._has_filled())):
-                    self._runs = runs[start:]
-                    _close(self._runs)
-                    return False
-                some = runs[start : start + RUNS]
-                self._publish_all(self._fresh(some) if again else some, fanout.publish, stamp, now)
-        finally:
-            fanout.source = None
+        for start in range(0, len(runs), RUNS):
+            if start and (self._is_late() or (fanout.full and self._has_filled())):
+                self._runs = runs[start:]
+                _close(self._runs)
+                return False
+            some = runs[start : start + RUNS]
+            self._publish_all(self._fresh(some) if again else some, fanout.publish, stamp, now)
         self._runs = []
         return True
 
@@ -347,7 +342,7 @@ class Ingress:
     def _publish_all(self, runs: list[Run[Topic]], publish: Callable[..., int], stamp: bytes, now: float) -> None:
         permissions = self._session.permissions
         publishable = None if permissions is None else permissions.publishable
-        meter = self._session.meter
+        meter, source = self._session.meter, self._session.outbox
         for topic, wide, tails, requests in runs:
             topic.tails = None
             if not tails:
@@ -360,7 +355,7 @@ class Ingress:
                     self._refuse_too_fast(debt, requests)
                     continue
                 meter.acknowledged += len(requests)
-            reached = publish(topic, 7 if wide else 6, tails, stamp, now)
+            reached = publish(topic, 7 if wide else 6, tails, stamp, now, None, None, source)
             if requests:
                 kept = topic.kept
                 first = kept.head + 1 - len(tails) if kept is not None and kept.has_history else None

@@ -47,14 +47,13 @@ if TYPE_CHECKING:
     from ..auth.authenticator import Authenticator
     from ..auth.identity import Identity
     from ..auth.permissions import Permissions
+    from ..delivery.routes import Registry, Route, Topic
     from ..limits.addresses import Address
     from ..limits.publish_meter import Meter
     from ..limits.users import User
     from ..settings.config import Config
     from ..settings.rules import Grant
     from ..settings.tls import LoadedTls
-    from ..topics.registry import Registry
-    from ..topics.routes import Route, Topic
     from .hub import Hub
 
 _pack = msgpack.Packer().pack
@@ -643,12 +642,7 @@ class Session(Owner, Watched):
         self, topic: Topic, elements: int, tail: bytes, key: str | None = None, retain: bool | None = None
     ) -> int:
         """Publish what came over the slow road; see `Fanout.publish`."""
-        fanout = self.hub.fanout
-        fanout.source = self.outbox
-        try:
-            return publish_one(self.hub, topic, elements, tail, key, retain)
-        finally:
-            fanout.source = None
+        return publish_one(self.hub, topic, elements, tail, key, retain, self.outbox)
 
     def join(
         self, route: Route, given: Grant, wish: Wish | None = None, *, echo: bool = True, acknowledges: bool = False

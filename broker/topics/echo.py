@@ -10,9 +10,7 @@ from collections.abc import Set
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..delivery.fanout import Fanout
-    from ..delivery.outbox import Outbox
-    from .routes import Chunk
+    from .routes import Chunk, Inlet
 
 
 class Echoes:
@@ -20,13 +18,12 @@ class Echoes:
 
     __slots__ = ("_silent",)
 
-    def __init__(self, silent: Set[Outbox]) -> None:
+    def __init__(self, silent: Set[Inlet]) -> None:
         """``silent``: those who want none."""
         self._silent = silent
 
-    def offer(self, chunk: Chunk, now: float, fanout: Fanout) -> int:
+    def offer(self, chunk: Chunk, now: float, source: Inlet | None) -> int:
         """See `Taker`. Called before all others, as often as something was appended just now."""
-        source = fanout.source
         if source is None or source not in self._silent:
             return 0
         source.pending.pop()

@@ -8,7 +8,7 @@ tokens (`pattern_tree`). Nothing here calls back; nothing is called while a publ
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Generic, TypeAlias
 
 import msgpack
 
@@ -22,7 +22,7 @@ from ..store.interface import Kept, Store
 from ..store.memory import MemoryStore
 from .deferred_free import Retired
 from .pattern_tree import PatternTree
-from .routes import Route, Topic
+from .routes import In, Route, Sub, Topic
 
 # Topics remembered with their matching routes. Beyond that all are forgotten and looked up again: publishers can name
 # topics without end. About 500 bytes each, so 64 MiB.
@@ -45,22 +45,25 @@ STALE = -1
 # forms that msgpack has could have twenty for each topic.
 MAX_HEADS = 2 * MAX_TOPICS
 
-Routes: TypeAlias = dict[str | None, Route]
+Routes: TypeAlias = dict[str | None, Route[In, Sub]]
 """Those of one pattern, by queue group; None: without one."""
 
 
-GroupRoutes: TypeAlias = Callable[[int, str, bool, str], Route]
+GroupRoutes: TypeAlias = Callable[[int, str, bool, str], Route[In, Sub]]
 
 
-def _no_group(number: int, pattern: str, wildcard: bool, group: str) -> Route:
+def _no_group(number: int, pattern: str, wildcard: bool, group: str) -> Route[In, Sub]:
     raise ValueError(f"{pattern}: there are no queue groups here, so there is no {group!r}")
 
 
-class Registry:
+class Registry(Generic[In, Sub]):
     """Patterns, routes, and the topics they match."""
 
     def __init__(
-        self, rules: tuple[TopicRule, ...] = (), store: Store | None = None, group_route: GroupRoutes | None = None
+        self,
+        rules: tuple[TopicRule, ...] = (),
+        store: Store | None = None,
+        group_route: GroupRoutes[In, Sub] | None = None,
     ) -> None:
         """Nothing is subscribed to yet.
 
@@ -75,18 +78,18 @@ class Registry:
         self._rules = rules
         self.publishers_wait = any(rule.publisher_wait_s is not None for rule in rules)
         """Whether a publish may have to wait for subscribers on some topic."""
-        self.routes: dict[int, Route] = {}
-        self._by_pattern: dict[str, Routes] = {}
-        self._wildcards: PatternTree[Routes] = PatternTree()
-        self.heads: Heads[Topic] = {}
+        self.routes: dict[int, Route[In, Sub]] = {}
+        self._by_pattern: dict[str, Routes[In, Sub]] = {}
+        self._wildcards: PatternTree[Routes[In, Sub]] = PatternTree()
+        self.heads: Heads[Topic[In, Sub]] = {}
         """For `take_publishes`. Only fresh topics are in it: there is another one when wildcard patterns change."""
         self.work = 0
         """How often a topic had to be matched with the patterns: what took longer than a look-up."""
         self._retired = Retired()
-        self._shared: dict[tuple[int, ...], list[Route]] = {}  # lists of routes, by the wildcards that matched
+        self._shared: dict[tuple[int, ...], list[Route[In, Sub]]] = {}  # lists of routes, by the wildcards that matched
         self._listed = 0  # in lists made since all topics were forgotten
-        self._topics: dict[bytes, Topic] = {}
-        self._by_name: dict[str, Topic] = {}
+        self._topics: dict[bytes, Topic[In, Sub]] = {}
+        self._by_name: dict[str, Topic[In, Sub]] = {}
         self._version = 0
         self._numbers = 0
 
@@ -100,7 +103,7 @@ class Registry:
         self._begin_anew()
         self.store.change(lambda name: keeping(rules, name))
 
-    def topic(self, packed: bytes) -> Topic:
+    def topic(self, packed: bytes) -> Topic[In, Sub]:
         """The topic of a msgpack-encoded name, with its routes up to date.
 
         Raises:
@@ -115,11 +118,11 @@ class Registry:
             self._retired.free_some()
         return topic
 
-    def keeping(self, topic: Topic) -> Keeping:
+    def keeping(self, topic: Topic[In, Sub]) -> Keeping:
         """What the operator says that the topic remembers."""
         return keeping(self._rules, topic.name) if topic.kept is None else topic.kept.keeping
 
-    def keep(self, topic: Topic) -> Kept:
+    def keep(self, topic: Topic[In, Sub]) -> Kept:
         """Have the topic remember its last value, because a publisher asks for that.
 
         Raises:
@@ -129,11 +132,11 @@ class Registry:
             topic.kept = self.store.topic(topic.name, self.keeping(topic))
         return topic.kept
 
-    def topic_named(self, name: str) -> Topic:
+    def topic_named(self, name: str) -> Topic[In, Sub]:
         """As `topic`, by name."""
         return self.topic(msgpack.packb(check_topic(name)))
 
-    def look_up(self, name: str) -> Topic:
+    def look_up(self, name: str) -> Topic[In, Sub]:
         """A topic with its routes up to date, for those who only look: nothing is remembered of it, nothing refused.
 
         Args:
@@ -151,7 +154,7 @@ class Registry:
         """Topics that were published on, as far as they are remembered; in no order."""
         return list(self._by_name)
 
-    def route(self, pattern: str, group: str | None = None) -> Route:
+    def route(self, pattern: str, group: str | None = None) -> Route[In, Sub]:
         """The route of a (valid) pattern and a queue group, made if there is none. Call `release` when a subscriber
         leaves it."""
         routes = self._by_pattern.get(pattern, {})
@@ -181,7 +184,7 @@ class Registry:
                 break
         return count
 
-    def release(self, route: Route) -> None:
+    def release(self, route: Route[In, Sub]) -> None:
         """Forget the route if nobody is left on it, and nothing waits for somebody to come back."""
         if route.outboxes or route.lingers or self.routes.get(route.number) is not route:
             return
@@ -195,7 +198,7 @@ class Registry:
             self._listed += GONE
         self._changed(route)
 
-    def _changed(self, route: Route) -> None:
+    def _changed(self, route: Route[In, Sub]) -> None:
         if is_inbox(route.pattern) or is_watch(route.pattern):
             return  # no topic that it matches is remembered
         if route.wildcard:
@@ -209,7 +212,7 @@ class Registry:
                 topic.fresh = STALE
                 self._forget_heads()
 
-    def _renew(self, packed: bytes) -> Topic:
+    def _renew(self, packed: bytes) -> Topic[In, Sub]:
         """Match a topic with the patterns as they are now."""
         if self._listed > MAX_LISTED:
             self._begin_anew()
@@ -218,14 +221,14 @@ class Registry:
             self._refresh(topic)
         return topic
 
-    def _learn(self, packed: bytes) -> Topic:
+    def _learn(self, packed: bytes) -> Topic[In, Sub]:
         try:
             name = packed[1 + (packed[0] == 0xD9) :].decode()
         except UnicodeDecodeError:
             raise LocalProtocolError("topic is not valid UTF-8", code="bad_topic") from None
         check_topic(name)
         if is_inbox(name):  # each reply has a topic of its own: to remember those would push out all others
-            topic = Topic(name, publisher_wait(self._rules, name))
+            topic: Topic[In, Sub] = Topic(name, publisher_wait(self._rules, name))
             topic.passing = True
             return topic
         kept = self._kept(name)
@@ -253,7 +256,7 @@ class Registry:
             return self.store.find(name)
         return self.store.topic(name, wanted, always=name in OWN)
 
-    def _refresh(self, topic: Topic) -> None:
+    def _refresh(self, topic: Topic[In, Sub]) -> None:
         self.work += 1
         wildcards = self._wildcards.match(topic.name)
         routes = _listed(wildcards) if topic.passing else self._shared_by(wildcards)
@@ -264,7 +267,7 @@ class Registry:
         topic.in_order = bool(wildcards)
         topic.fresh = self._version
 
-    def _shared_by(self, wildcards: list[Routes]) -> list[Route]:
+    def _shared_by(self, wildcards: list[Routes[In, Sub]]) -> list[Route[In, Sub]]:
         """One list for all topics that the same wildcards match: a pattern may have very many routes, of its groups."""
         key = tuple(map(id, wildcards))
         routes = self._shared.get(key)
@@ -274,5 +277,5 @@ class Registry:
         return routes
 
 
-def _listed(patterns: list[Routes]) -> list[Route]:
+def _listed(patterns: list[Routes[In, Sub]]) -> list[Route[In, Sub]]:
     return [route for routes in patterns for route in routes.values()]

@@ -10,7 +10,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
 import msgpack
 
@@ -21,9 +21,6 @@ from ..store.interface import EMPTY_BIN
 from .echo import Echoes
 
 if TYPE_CHECKING:
-    from ..delivery.fanout import Fanout
-    from ..delivery.outbox import Outbox
-    from ..delivery.subscription import Subscription
     from ..store.interface import Kept, Run, Stored
 
 Append: TypeAlias = Callable[[bytes], None]
@@ -71,7 +68,7 @@ class Chunk:
     _ends: array[int]
     _newest: Chunk
 
-    def __init__(self, route: Route, topic: str, data: bytes, count: int, born: float) -> None:
+    def __init__(self, route: Route[Any, Any], topic: str, data: bytes, count: int, born: float) -> None:
         self.route = route
         self.topic = topic
         self.data = data
@@ -126,7 +123,7 @@ class KeyedChunk(Chunk):
 
     __slots__ = ("message_key",)
 
-    def __init__(self, route: Route, topic: str, data: bytes, born: float, message_key: str) -> None:
+    def __init__(self, route: Route[Any, Any], topic: str, data: bytes, born: float, message_key: str) -> None:
         super().__init__(route, topic, data, 1, born)
         self.message_key = message_key
 
@@ -146,7 +143,7 @@ class LossChunk(Chunk):
 
     def __init__(
         self,
-        route: Route,
+        route: Route[Any, Any],
         topic: str | None,
         data: bytes,
         lost: int,
@@ -161,7 +158,30 @@ class LossChunk(Chunk):
         """Of which messages were lost: nothing newer of them may go in front of it."""
 
 
-class Topic(Gathering):
+class Inlet(Protocol):
+    """A connection's way out, as far as a publish goes."""
+
+    pending: list[bytes]
+    """What is published to it is appended here."""
+
+
+class Listener(Protocol):
+    """A subscription, as far as a publish looks at it."""
+
+    @property
+    def echo(self) -> bool:
+        """Whether it gets what its own connection publishes."""
+
+    @property
+    def taker(self) -> Taker | None:
+        """Who stands before its connection's way out, if somebody does."""
+
+
+In = TypeVar("In", bound=Inlet)
+Sub = TypeVar("Sub", bound=Listener)
+
+
+class Topic(Gathering, Generic[In, Sub]):
     """A topic's name and the routes that match it. `Registry` owns these and keeps them fresh."""
 
     __slots__ = ("fresh", "kept", "name", "packed", "publisher_wait_s", "routes")
@@ -174,7 +194,7 @@ class Topic(Gathering):
         self.publisher_wait_s = publisher_wait_s
         """How long a publish may wait while a subscriber lags; None: not at all."""
         self.packed: bytes = _pack(name)
-        self.routes: list[Route] = []
+        self.routes: list[Route[In, Sub]] = []
         self.fresh = -1
         """The registry's version that `routes` belongs to."""
 
@@ -188,11 +208,20 @@ class Topic(Gathering):
 class Taker(Protocol):
     """Stands between a publish and subscribers who do not just get what comes."""
 
-    def offer(self, chunk: Chunk, now: float, fanout: Fanout) -> int:
-        """Take what was published; return how many subscriptions it reaches (beside those in `Route.direct`)."""
+    def offer(self, chunk: Chunk, now: float, source: Inlet | None) -> int:
+        """Take what was published.
+
+        Args:
+            chunk: What that is.
+            now: The time on trio's clock.
+            source: The way out of the connection that has published it, if one has.
+
+        Returns:
+            How many subscriptions it reaches, beside those in `Route.direct`.
+        """
 
 
-class Route:
+class Route(Generic[In, Sub]):
     """Everybody who subscribed to one pattern; with a queue group: see `GroupRoute`."""
 
     __slots__ = (
@@ -218,8 +247,8 @@ class Route:
         self.number = number
         self.pattern = pattern
         self.wildcard = wildcard
-        self.outboxes: dict[Outbox, Subscription] = {}
-        self.direct: dict[Outbox, Subscription] = {}
+        self.outboxes: dict[In, Sub] = {}
+        self.direct: dict[In, Sub] = {}
         """Those who get what is published as it comes. A dict: a set takes one in without asking for hashes."""
         self.takers: list[Taker] = []
         """Of those who get it at a rate of their own, or later, or not what they published themselves. And `pulse`."""
@@ -234,13 +263,13 @@ class Route:
         self._prefix: bytes = _MESSAGE + _pack(number)
         self._start = self._start_of(_PLAIN_ELEMENTS)
 
-    def add(self, outbox: Outbox, subscription: Subscription) -> None:
+    def add(self, outbox: In, subscription: Sub) -> None:
         """From now on messages go to this outbox too; if they did, it may have got (or lost) a limiter."""
         self.outboxes[outbox] = subscription
         self._silent = self._silent or not subscription.echo
         self._forget_lists()
 
-    def remove(self, outbox: Outbox) -> None:
+    def remove(self, outbox: In) -> None:
         """The contrary; what waits in the outbox is the outbox's business."""
         del self.outboxes[outbox]
         self._forget_lists()
@@ -266,19 +295,19 @@ class Route:
         """How many subscribers a publisher is told to be lagging."""
         return self.lagging
 
-    def audience(self, source: Outbox | None) -> int:
+    def audience(self, source: In | None) -> int:
         """How many subscriptions a publish reaches that comes from ``source``."""
         mine = None if source is None else self.outboxes.get(source)
         return len(self.outboxes) - (mine is not None and not mine.echo)
 
-    def note_lost(self, subscription: Subscription, count: int) -> None:
+    def note_lost(self, subscription: Sub, count: int) -> None:
         """Messages were dropped that had been gathered for a subscription."""
 
     def appends(self) -> list[Append]:
         """``pending.append`` of each outbox in `direct`, bound once: the loop over a thousand subscribers runs over
         these. Brings `direct` and `takers` up to date."""
         if self._appends is None:
-            between = {outbox: each.replaying or each.limiter for outbox, each in self.outboxes.items()}
+            between = {outbox: each.taker for outbox, each in self.outboxes.items()}
             takers: list[Taker] = [each for each in between.values() if each is not None]
             self.direct = self.outboxes
             if takers:
@@ -293,7 +322,7 @@ class Route:
 
     def chunks(
         self,
-        topic: Topic,
+        topic: Topic[In, Sub],
         elements: int,
         tails: list[bytes],
         stamp: bytes,

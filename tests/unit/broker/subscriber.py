@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import trio
@@ -9,12 +10,12 @@ import trio
 from fanwire.broker import Config
 from fanwire.broker.delivery.fanout import Fanout
 from fanwire.broker.delivery.outbox import Outbox, Owner, SlowConsumer
+from fanwire.broker.delivery.routes import Registry
 from fanwire.broker.delivery.subscription import Subscription
 from fanwire.broker.options.queue_groups import GroupRoute
 from fanwire.broker.options.throttle import Limiter
 from fanwire.broker.telemetry.statistics import Counters
 from fanwire.broker.timing.timers import Watchdog
-from fanwire.broker.topics.registry import Registry
 from fanwire.protocol.fastpath import take_publishes
 from fanwire.transport import FrameStream, memory_stream_pair
 from tests.integration.raw import RawClient
@@ -74,8 +75,8 @@ class Engine:
 
     def __init__(self) -> None:
         self.counters = Counters()
-        self.registry = Registry(group_route=GroupRoute)
         self.fanout = Fanout(self.counters)
+        self.registry = Registry(group_route=partial(GroupRoute, fanout=self.fanout))
         self.watchdog = Watchdog()
 
     def subscribe(
@@ -99,10 +100,11 @@ class Engine:
         subscription.route.add(outbox, subscription)
         return subscription
 
-    def publish(self, topic: str, *payloads: bytes, key: str | None = None) -> int:
+    def publish(self, topic: str, *payloads: bytes, key: str | None = None, source: Outbox | None = None) -> int:
         """One run of publishes to one topic; the subscriptions reached. With a key: one publish."""
         tails = [_tail(payload) for payload in payloads]
-        return self.fanout.publish(self.registry.topic_named(topic), 6, tails, bytes(8), trio.current_time(), key)
+        entry = self.registry.topic_named(topic)
+        return self.fanout.publish(entry, 6, tails, bytes(8), trio.current_time(), key, source=source)
 
     def take(self, message: bytes) -> None:
         """One WebSocket message of publishes, as a session takes it in."""

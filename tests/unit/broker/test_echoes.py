@@ -12,11 +12,8 @@ from tests.unit.broker.test_groups import _numbers
 
 
 def _published_by(engine: Engine, source: Subscriber | None, *numbers: int) -> int:
-    engine.fanout.source = source.outbox if source else None
-    try:
-        return engine.publish("a", *[bytes((number,)) for number in numbers])
-    finally:
-        engine.fanout.source = None
+    payloads = [bytes((number,)) for number in numbers]
+    return engine.publish("a", *payloads, source=source.outbox if source else None)
 
 
 async def test_only_the_publisher_goes_without(autojump_clock: MockClock) -> None:
@@ -49,8 +46,7 @@ async def test_a_long_run_is_taken_back_whole(autojump_clock: MockClock) -> None
     engine.subscribe(one, "a", echo=False)
     engine.subscribe(other, "a")
     engine.publish("a", b"\x07")
-    engine.fanout.source = one.outbox
-    engine.publish("a", *[b"\x01" * 40_000] * 3)
+    engine.publish("a", *[b"\x01" * 40_000] * 3, source=one.outbox)
 
     assert len(other.outbox.pending) == 4
     assert _numbers(one) == [7]

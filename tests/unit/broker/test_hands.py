@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from fanwire.broker.delivery.fanout import Fanout
 from fanwire.broker.delivery.hands import GOOD_S, LEAST, MOST, MOST_BYTES, Hand, Held
+from fanwire.broker.delivery.routes import Registry
 from fanwire.broker.options.queue_groups import GroupRoute
-from fanwire.broker.topics.registry import Registry
+from fanwire.broker.telemetry.statistics import Counters
 from fanwire.broker.topics.routes import Chunk
 
 
@@ -15,7 +19,13 @@ def _hand() -> Hand:
 
 
 def _chunk(count: int = 1) -> Chunk:
-    return Chunk(Registry(group_route=GroupRoute).route("a", "g"), "a", b"x" * 10 * count, count, 0.0)
+    return Chunk(
+        Registry(group_route=partial(GroupRoute, fanout=Fanout(Counters()))).route("a", "g"),
+        "a",
+        b"x" * 10 * count,
+        count,
+        0.0,
+    )
 
 
 def _give(hand: Hand, count: int, now: float = 0.0, size: int = 10) -> None:

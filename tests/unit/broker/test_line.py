@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanwire.broker.delivery.queue import ENTRY_BYTES, MOVED, PASSED, Entry, Line
+from fanwire.broker.delivery.routes import Route
 from fanwire.broker.delivery.subscription import Subscription
-from fanwire.broker.topics.routes import Chunk, Route
+from fanwire.broker.topics.routes import Chunk
 from fanwire.protocol import Message, encode
 
 ROUTE = Route(1, "a", wildcard=False)

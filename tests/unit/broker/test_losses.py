@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fanwire.broker.delivery.losses import MAX_TOPICS, Losses
-from fanwire.broker.topics.routes import Route
+from fanwire.broker.delivery.routes import Route
 from fanwire.protocol import Lost, decode_from_broker
 
 

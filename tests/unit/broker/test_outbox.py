@@ -11,9 +11,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fanwire.broker.delivery.outbox import PORTION, THROWN, Outbox, SlowConsumer
 from fanwire.broker.delivery.queue import ENTRY_BYTES
+from fanwire.broker.delivery.routes import Route
 from fanwire.broker.delivery.subscription import Subscription
 from fanwire.broker.timing import turn
-from fanwire.broker.topics.routes import Chunk, KeyedChunk, Route
+from fanwire.broker.topics.routes import Chunk, KeyedChunk
 from fanwire.protocol import MAX_BATCH, Ok, encode
 from fanwire.protocol.codec import decode_from_broker
 from fanwire.protocol.envelopes import Lagging as LaggingEnvelope

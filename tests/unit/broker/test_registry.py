@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
+from functools import partial
 from unittest.mock import Mock
 
 import msgpack
@@ -12,12 +13,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
+from fanwire.broker.delivery.fanout import Fanout
 from fanwire.broker.delivery.outbox import Outbox
+from fanwire.broker.delivery.routes import Registry, Route, Topic
 from fanwire.broker.delivery.subscription import Subscription
 from fanwire.broker.options.queue_groups import GroupRoute
+from fanwire.broker.telemetry.statistics import Counters
 from fanwire.broker.topics import registry as registry_module
-from fanwire.broker.topics.registry import Registry
-from fanwire.broker.topics.routes import Route, Topic
 from fanwire.protocol import LocalProtocolError, encode, is_wildcard, matches
 from fanwire.protocol.envelopes import Publish
 from fanwire.protocol.fastpath import Run, take_publishes
@@ -196,7 +198,7 @@ TestChurn.settings = settings(max_examples=60, stateful_step_count=40, deadline=
 
 def test_topics_that_the_same_wildcards_match_share_their_list_of_routes() -> None:
     """A pattern of a thousand queue groups costs a topic nothing, however many topics it matches."""
-    registry = Registry(group_route=GroupRoute)
+    registry = Registry(group_route=partial(GroupRoute, fanout=Fanout(Counters())))
     routes = [registry.route("a.>", f"g{number}") for number in range(1000)]
     lists = {id(registry.topic_named(f"a.{number}").routes) for number in range(100)}
 
@@ -222,7 +224,7 @@ def test_topics_do_not_keep_routes_that_are_gone_for_ever(monkeypatch: pytest.Mo
 def test_lists_of_routes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Topics with subscribers of their own have lists of their own: of these, too, only so many are remembered."""
     monkeypatch.setattr(registry_module, "MAX_LISTED", 100)
-    registry = Registry(group_route=GroupRoute)
+    registry = Registry(group_route=partial(GroupRoute, fanout=Fanout(Counters())))
     wide = [registry.route(">", f"g{number}") for number in range(10)]
     for number in range(50):
         own = registry.route(f"t.{number}")
@@ -242,7 +244,7 @@ def test_inboxes_that_come_and_go_never_get_the_routes_of_others() -> None:
 
 def test_groups_that_come_and_go_do_not_make_a_long_list_anew_each_time() -> None:
     """A topic of very many groups is matched again with its next publish, once; nobody on it is missed or kept."""
-    registry = Registry(group_route=GroupRoute)
+    registry = Registry(group_route=partial(GroupRoute, fanout=Fanout(Counters())))
     outbox = _outbox()
     registry.topic_named("a")
     routes = [registry.route("a", f"g{number}") for number in range(500)]

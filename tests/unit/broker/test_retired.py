@@ -1,7 +1,7 @@
 """Large dicts are freed a little at a time, and what waits to be freed stays bounded."""
 
+from fanwire.broker.delivery.routes import Registry
 from fanwire.broker.topics.deferred_free import PORTION, Retired
-from fanwire.broker.topics.registry import Registry
 
 
 def test_a_few_entries_at_a_time() -> None:

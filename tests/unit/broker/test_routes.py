@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanwire.broker.topics.routes import Route, Topic
+from fanwire.broker.delivery.routes import Route, Topic
 from fanwire.protocol import MAX_BATCH, Encoding, Message, decode_from_broker, encode
 
 STAMP = (1_700_000_000_000_000).to_bytes(8, "big")
