@@ -11,7 +11,7 @@ What is put in line, and what is dropped when there are too many, each subscript
 
 Nothing here closes anything. Whoever is too slow is reported as a `SlowConsumer` verdict; the session acts on it.
 Memory of one outbox: at most ``max_pending_bytes``, in which each entry of the line counts `ENTRY_BYTES` beside its
-messages; plus what one sweep gathered.
+messages, and each key that is conflated what it takes; plus what one sweep gathered.
 
 Someone lags before that is too much: when one of the four measures is past 75 % of its limit. Two of them are times,
 and pass while nothing is published: the writer task looks at them.
@@ -31,12 +31,12 @@ from fanwire.protocol import MAX_BATCH, Lagging, encode
 from fanwire.protocol.frames import frame_header
 
 from ..timing.turn import Turn
-from ..topics.routes import Chunk, LossChunk
+from ..topics.routes import Chunk, ConflationKey, LossChunk
 from .losses import MAX_BYTES as MAX_LOSS_BYTES
 from .losses import MAX_TOTAL_BYTES as MAX_TOTAL_LOSS_BYTES
 from .losses import Losses
 from .policies import POLICIES
-from .queue import ENTRY_BYTES, PASSED, Entry, Line
+from .queue import ENTRY_BYTES, OWN_KEY_BYTES, PASSED, Entry, Line, size_of_key
 from .subscription import Subscription
 
 if TYPE_CHECKING:
@@ -62,6 +62,9 @@ PORTION = 100
 # chunk which finds no room while they wait to be thrown away.
 THROWN = 1000
 THROWN_FOR_ROOM = 250
+
+# Bytes that one more key takes at most, with its entry, beside its message.
+_MOST_OF_A_KEY = ENTRY_BYTES + OWN_KEY_BYTES + 255
 
 # Entries of which is told apart of what topics they are.
 TOLD_APART = 1000
@@ -102,6 +105,21 @@ class SlowConsumer:
         }
 
 
+class _OldKeys:
+    """Keys by which nothing is conflated any more, freed some at a time."""
+
+    def __init__(self, outbox: Outbox, keys: dict[ConflationKey, Entry]) -> None:
+        self._outbox = outbox
+        self._keys = keys
+
+    def free(self, most: int) -> bool:
+        """Free so many; whether none is left."""
+        keys = self._keys
+        for _ in range(min(most, len(keys))):
+            self._outbox.key_bytes -= size_of_key(keys.popitem()[0])
+        return not keys
+
+
 class Outbox:
     """What waits for one connection. Owned by its session; the registry and `fanout` know only this."""
 
@@ -127,6 +145,7 @@ class Outbox:
         "budgets",
         "conflating",
         "held_bytes",
+        "key_bytes",
         "leaving",
         "loss_bytes",
         "most_waited",
@@ -151,6 +170,8 @@ class Outbox:
         """In the lanes; what is half written comes on top."""
         self.held_bytes = 0
         """Held back by `max_rate`."""
+        self.key_bytes = 0
+        """Of the keys that are conflated, of all subscriptions: what they take beside their entries."""
         self.budgets = self.budget_bytes = 0
         """Keys that `max_rate` remembers having sent, of all subscriptions, and the memory for them."""
         self.loss_bytes = 0
@@ -166,7 +187,7 @@ class Outbox:
         self._answer_bytes = 0
         self._asking: trio.lowlevel.ParkingLot | None = None
         self._line = Line(limit)
-        self._closed: list[Throttling] = []  # with keys that are yet to be freed
+        self._closed: list[Throttling | _OldKeys] = []  # with keys that are yet to be freed
         self._gone: dict[Subscription, None] = {}  # unsubscribed, and some of what waited is yet to be thrown away
         # LOST whose place in line has been reached, and the route of each.
         self._told: deque[tuple[int, bytes]] | None = None
@@ -237,12 +258,14 @@ class Outbox:
         if isinstance(chunk, LossChunk):
             self._lose_behind(subscription, chunk.topic or None, chunk.lost, chunk.reason)
             for key in chunk.keys:  # what waits of them is in front of the loss, and stays as it is
-                subscription.newest.pop(key, None)
+                if subscription.newest.pop(key, None) is not None:
+                    self.key_bytes -= size_of_key(key)
             return None
         on_slow = subscription.on_slow
         more = 0 if on_slow == "conflate" else len(chunk.data) + ENTRY_BYTES
         # As `behind_bytes`, spelled out: this is for each chunk that waits.
-        behind = self.waiting_bytes + self.held_bytes + len(self.stream.left) + self._line.length * ENTRY_BYTES + more
+        waiting = self.waiting_bytes + self.held_bytes + len(self.stream.left)
+        behind = waiting + self._line.length * ENTRY_BYTES + self.key_bytes + more
         if behind > self._most_bytes:
             if not self._throw_some(THROWN_FOR_ROOM) or self._over_bytes(more):  # of those that are gone
                 return self.verdict("max_pending", None)
@@ -261,7 +284,7 @@ class Outbox:
             or chunk.born > self._late_at
         ):
             self._begin_to_lag(subscription, tell_client=True)
-        if not more and behind + len(chunk.data) + ENTRY_BYTES > self._most_bytes and self._over_bytes(0):
+        if not more and behind + len(chunk.data) + _MOST_OF_A_KEY > self._most_bytes and self._over_bytes(0):
             return self.verdict("max_pending", None)
         return None
 
@@ -273,7 +296,12 @@ class Outbox:
         """What `max_pending` bounds: what waits, is held or half written, and the entries of the line. And what losses
         that are yet to be told take beyond their own bound: even without topics there are too many places, then."""
         many = self.loss_bytes - MAX_LOSS_BYTES if self.loss_bytes > MAX_LOSS_BYTES else 0
-        return self.waiting_bytes + self.held_bytes + len(self.stream.left) + self._line.length * ENTRY_BYTES + many
+        return self.waiting_bytes + self.held_bytes + len(self.stream.left) + self._lined_bytes + many
+
+    @property
+    def _lined_bytes(self) -> int:
+        """What the entries of the line take beside their messages, and the keys of some."""
+        return self._line.length * ENTRY_BYTES + self.key_bytes
 
     @property
     def all_bytes(self) -> int:
@@ -283,7 +311,7 @@ class Outbox:
     @property
     def own_bytes(self) -> int:
         """What of them is in memory for this connection alone: messages are shared with whoever else waits for them."""
-        return ENTRY_BYTES * self._line.length + self.loss_bytes
+        return self._lined_bytes + self.loss_bytes
 
     @property
     def crowded(self) -> bool:
@@ -324,6 +352,12 @@ class Outbox:
         subscription.entries.append(entry)
         subscription.waiting += entry.count
         self.waiting_bytes += entry.size
+
+    def put_key(self, entry: Entry, key: ConflationKey) -> None:
+        """Put an entry at the end of the line; what is newer of its key goes in its place."""
+        entry.subscription.newest[key] = entry
+        self.key_bytes += size_of_key(key)
+        self.put(entry)
 
     def replace(self, entry: Entry, newest: Chunk) -> None:
         """Something newer goes in the place of what waits."""
@@ -409,11 +443,13 @@ class Outbox:
         subscription.replaced += count
         self._counters.replaced += count
 
-    @staticmethod
-    def _forget_newest(entry: Entry) -> None:
+    def _forget_newest(self, entry: Entry) -> None:
         newest = entry.subscription.newest
-        if newest and newest.get(entry.chunk.key) is entry:
-            del newest[entry.chunk.key]
+        if newest and newest.get(key := entry.chunk.key) is entry:
+            del newest[key]
+            self.key_bytes -= size_of_key(key)
+            if not newest:
+                newest.clear()  # it would keep room for as many as it ever had
 
     def unsent(self, subscription: Subscription) -> set[str | None]:
         """Topics of which messages wait or are held, or a loss is not told yet; None among them: maybe any.
@@ -594,6 +630,14 @@ class Outbox:
         """It is of no use any more, and remembers very many keys."""
         self._closed.append(limiter)
         self.owner.need_clearing()
+
+    def forget_keys(self, subscription: Subscription) -> None:
+        """Nothing newer goes in the place of what waits of it. Very many keys are freed later, and count until then."""
+        if subscription.newest:
+            keys, subscription.newest = _OldKeys(self, subscription.newest), {}
+            if not keys.free(THROWN):
+                self._closed.append(keys)
+                self.owner.need_clearing()
 
     def _free_keys(self) -> bool:
         """Free some of those keys; whether there were any."""

@@ -79,14 +79,14 @@ def conflate(outbox: Outbox, subscription: Subscription, chunk: Chunk) -> bool:
     """Of each key only the newest waits, in the place of the first. More keys than may wait: the oldest is lost."""
     outbox.count_replaced(subscription, chunk.count - 1)
     newest = chunk.newest()
-    entry = subscription.newest.get(newest.key)
+    key = newest.key
+    entry = subscription.newest.get(key)
     if entry is not None:
         outbox.replace(entry, newest)
         return True
     if subscription.waiting >= subscription.queue and _counts(outbox, subscription, chunk):
         make_room(outbox, subscription, 1, "keys")
-    subscription.newest[newest.key] = entry = Entry(subscription, newest)
-    outbox.put(entry)
+    outbox.put_key(Entry(subscription, newest), key)
     return True
 
 

@@ -701,7 +701,7 @@ class Session(Owner, Watched):
         """Other options from now on; what is queued stays. Before calling this, flush what was gathered."""
         assert self.ending is None, "nobody would ever take it off the route"
         if subscription.on_slow != given.on_slow:
-            subscription.newest.clear()  # what waits is in nobody's way, and stays as it is
+            self.outbox.forget_keys(subscription)  # what waits is in nobody's way, and stays as it is
         subscription.queue, subscription.on_slow, subscription.max_rate = given.queue, given.on_slow, given.max_rate
         subscription.grace_s = given.queue_grace
         self.outbox.note_change(subscription)
