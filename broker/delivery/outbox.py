@@ -58,9 +58,11 @@ CAUGHT_UP_BELOW = 0.5
 LOOK_EVERY = 0.25
 PORTION = 100
 
-# Entries of a line that are thrown away before others get their turn: about a millisecond. And those that are for each
-# chunk which finds no room while they wait to be thrown away.
-THROWN = 1000
+# Entries that are thrown away between two looks at the clock: less than a millisecond. Of a subscription that is
+# forgotten, at once: most have few, and a sweep may forget a thousand. And for each chunk that finds little room while
+# some wait to be thrown away.
+THROWN = 250
+THROWN_AT_ONCE = 20
 THROWN_FOR_ROOM = 250
 
 # Bytes that one more key takes at most, with its entry, beside its message.
@@ -255,7 +257,8 @@ class Outbox:
         subscription = self.subscriptions.get(chunk.route.number)
         if subscription is None:
             return None  # unsubscribed since
-        if isinstance(chunk, LossChunk):
+        if not chunk.count:
+            assert isinstance(chunk, LossChunk)
             self._lose_behind(subscription, chunk.topic or None, chunk.lost, chunk.reason)
             for key in chunk.keys:  # what waits of them is in front of the loss, and stays as it is
                 if subscription.newest.pop(key, None) is not None:
@@ -264,8 +267,8 @@ class Outbox:
         on_slow = subscription.on_slow
         more = 0 if on_slow == "conflate" else len(chunk.data) + ENTRY_BYTES
         # As `behind_bytes`, spelled out: this is for each chunk that waits.
-        waiting = self.waiting_bytes + self.held_bytes + len(self.stream.left)
-        behind = waiting + self._line.length * ENTRY_BYTES + self.key_bytes + more
+        kept = self.held_bytes + self.key_bytes + len(self.stream.left) + more
+        behind = self.waiting_bytes + self._line.length * ENTRY_BYTES + kept
         if behind > self._most_bytes:
             if not self._throw_some(THROWN_FOR_ROOM) or self._over_bytes(more):  # of those that are gone
                 return self.verdict("max_pending", None)
@@ -317,6 +320,10 @@ class Outbox:
     def crowded(self) -> bool:
         """Whether `behind_bytes` are past 75 % of what they may be."""
         return self.behind_bytes > self._lagging_bytes
+
+    def is_crowded(self) -> bool:
+        """The same, for who would have somebody pay for it: what is thrown away in any case makes room first."""
+        return self.crowded and (not self._throw_some(THROWN_FOR_ROOM) or self.crowded)
 
     def check_bytes(self) -> None:
         """More is held: is that too much?"""
@@ -570,7 +577,7 @@ class Outbox:
         number = subscription.route.number
         del self.subscriptions[number]
         self._gone[subscription] = None
-        self._throw_entries(subscription, THROWN)
+        self._throw_entries(subscription, THROWN_AT_ONCE)
         self._let_go_of(subscription)
         if self._told:
             self.count_loss_bytes(-sum([len(envelope) for route, envelope in self._told if route == number]))
@@ -648,22 +655,25 @@ class Outbox:
         return True
 
     def _pass_over(self, entry: Entry | None) -> Entry | None:
-        """From ``entry`` on, which is the first in line, the first one of a subscription that is not gone; None: there
-        is none, or there are many that are."""
-        for _ in range(PASSED):
-            if entry is None or entry.subscription not in self._gone:
-                return entry
+        """From ``entry`` on, which is the first in line, the first one of a subscription that is not gone. None: there
+        is none, or more are to be passed over than may be in this step."""
+        line = self._line
+        while entry is not None and entry.subscription in self._gone:
+            if not line.may_pass:
+                return None
+            line.may_pass -= 1
             subscription = entry.subscription
-            self._line.take_first()
+            line.head = None
             subscription.entries.popleft()
             self._throw(entry)
             if not subscription.entries:
                 del self._gone[subscription]
-            entry = self._line.first()
-        return None
+            entry = line.first()
+        return entry
 
     def _first(self) -> Entry | None:
         """The first in line that is to be sent. None while the line has a length: ask again in another step."""
+        self._line.may_pass = PASSED
         entry = self._line.first()
         return self._pass_over(entry) if self._gone else entry
 
@@ -684,7 +694,7 @@ class Outbox:
             for _ in range(THROWN):
                 if (entry := self._first()) is None:
                     break
-                line.take_first()
+                line.head = None
                 subscription = entry.subscription
                 subscription.entries.popleft()
                 subscription.waiting -= entry.count
@@ -764,8 +774,11 @@ class Outbox:
 
     def _deadline(self) -> float:
         stall, age = self._config.stall_timeout_s, self._config.max_age_s
-        if not self.stream.left and (first := self._first()):
-            self._oldest = first.chunk.born
+        if not self.stream.left:
+            if first := self._first():
+                self._oldest = first.chunk.born
+            elif self._line.length:
+                self._oldest = trio.current_time()  # those in front are gone; who stands behind them is not known yet
         return min(
             self._moved + stall if stall is not None else math.inf,
             self._oldest + age if age is not None else math.inf,
@@ -835,6 +848,7 @@ class Outbox:
         parts: list[bytes] = []
         size = 0
         line, gone = self._line, self._gone
+        line.may_pass = PASSED
         while True:
             entry = line.first()
             if gone:
@@ -856,11 +870,12 @@ class Outbox:
             if not parts:
                 self._oldest = entry.chunk.born
             size += entry.size
-            parts.append(entry.data())
+            chunk = entry.chunk
+            parts.append(chunk.data if entry.count == chunk.count else entry.data())
             self._take(entry)
 
     def _take(self, entry: Entry) -> None:
-        self._line.take_first()
+        self._line.head = None
         subscription = entry.subscription
         subscription.entries.popleft()
         self.waiting_bytes -= entry.size

@@ -115,7 +115,7 @@ def _late(subscription: Subscription, chunk: Chunk) -> bool:
 
 def _counts(outbox: Outbox, subscription: Subscription, chunk: Chunk) -> bool:
     """Whether ``queue`` counts: the subscription is late, or the connection would soon be disconnected for bytes."""
-    return _late(subscription, chunk) or outbox.crowded
+    return _late(subscription, chunk) or outbox.is_crowded()
 
 
 POLICIES: dict[str, Policy] = {

@@ -30,10 +30,11 @@ KEY_BYTES, OWN_KEY_BYTES = 100, 280
 # Dead entries that are left alone: refilling for a few would cost more than skipping them.
 _FEW = 64
 
-# Of a line that is refilled, so many are looked at with each death: more than may die before the next refill begins.
-MOVED = 2 * _FEW
+# For each that dies, so many dead ones in front may be passed over, and so many of a line that is refilled are looked
+# at: more than may die before the next refill begins.
+_PASSED_EACH, MOVED_EACH = 4, 8
 
-# The dead in front that are passed over at once: some hundred microseconds.
+# The dead in front that are passed over in one step: some hundred microseconds.
 PASSED = 500
 
 
@@ -80,38 +81,49 @@ class Entry:
 class Line:
     """Entries, oldest first."""
 
-    __slots__ = ("_capacity", "_dead", "_head", "_living", "_moved", "_receive", "_send", "length")
+    __slots__ = ("_capacity", "_dead", "_living", "_moved", "_receive", "_send", "_usual", "head", "length", "may_pass")
 
     def __init__(self, max_bytes: int | None) -> None:
         """``max_bytes``: memory that its entries may take, `ENTRY_BYTES` each. Who puts them in counts that."""
         self._capacity = math.inf if max_bytes is None else max_bytes // ENTRY_BYTES + 1
         # Opened when the socket first lags: most never do, and a channel takes 2 KiB.
-        self._send: trio.MemorySendChannel[Entry] | None = None
+        self._send: trio.MemorySendChannel[Entry]
         self._receive: trio.MemoryReceiveChannel[Entry] | None = None
         # While the line is refilled: the channel of those that were looked at, which are in front, and how many are in.
         self._living: tuple[trio.MemorySendChannel[Entry], trio.MemoryReceiveChannel[Entry]] | None = None
         self._moved = 0
-        self._head: Entry | None = None  # taken out of the channel already, because somebody wanted to look at it
+        self._usual = False  # whether it is opened, and not being refilled
+        self.head: Entry | None = None
+        """Taken out of the channel already, because somebody wanted to look at it. Who takes what `first` has returned
+        sets it to None."""
         self.length = 0
         """Entries in the channels, dead or not."""
         self._dead = 0  # of those, and of the head
+        self.may_pass = PASSED
+        """How many dead ones `first` may still pass over: who begins a step that takes entries out says so."""
 
     def put(self, entry: Entry) -> None:
         """Add an entry at the end."""
-        if self._send is None:
-            self._send, self._receive = trio.open_memory_channel[Entry](self._capacity)
-        elif self._living is not None and self.length >= self._capacity:
-            raise trio.WouldBlock  # each of the two has room for all
-        self._send.send_nowait(entry)
+        send = self._send if self._usual else self._prepared()
+        send.send_nowait(entry)
         self.length += 1
 
+    def _prepared(self) -> trio.MemorySendChannel[Entry]:
+        if self._living is None:
+            self._send, self._receive = trio.open_memory_channel[Entry](self._capacity)
+            self._usual = True
+        elif self.length >= self._capacity:
+            raise trio.WouldBlock  # each of the two has room for all
+        return self._send
+
     def first(self) -> Entry | None:
-        """The first in line that is not dead. None while ``length`` is not 0: many are dead in front, ask again."""
-        head = self._head
+        """The first in line that is not dead. None while ``length`` is not 0: more are dead in front than may be passed
+        over in this step."""
+        head = self.head
         if head is not None:
             if head.count:
                 return head
-            self._head = None
+            self.head = None
             self._dead -= 1
         if not self.length:
             return None
@@ -124,16 +136,17 @@ class Line:
             assert self._receive is not None
             entry = self._receive.receive_nowait()
         if entry.count:
-            self._head = entry
+            self.head = entry
             return entry
         self._dead -= 1
         return self._pass_dead()
 
     def _pass_dead(self) -> Entry | None:
-        for _ in range(min(self.length, PASSED)):
+        while self.length and self.may_pass:
+            self.may_pass -= 1
             entry = self._next()
             if entry.count:
-                self._head = entry
+                self.head = entry
                 return entry
             self._dead -= 1
         return None
@@ -148,16 +161,13 @@ class Line:
         assert receive is not None
         return receive.receive_nowait()
 
-    def take_first(self) -> None:
-        """Remove what `first` has returned."""
-        self._head = None
-
     def note_dead(self, count: int = 1) -> None:
         """So many entries have died. Those in front are skipped; when too many are left the line is refilled."""
         self._dead += count
+        self.may_pass = _PASSED_EACH * count
         self.first()
         if self._living is not None or (self._dead > _FEW and self._dead * 2 > self.length):
-            self.refill(MOVED)
+            self.refill(MOVED_EACH * count)
 
     def refill(self, most: int) -> bool:
         """Go on to drop the dead, if there are too many, by looking at ``most`` entries; whether there is more to do.
@@ -167,7 +177,7 @@ class Line:
         if self._living is None:
             if self._dead <= _FEW or self._dead * 2 <= self.length:
                 return False
-            self._living = trio.open_memory_channel[Entry](self._capacity)
+            self._living, self._usual = trio.open_memory_channel[Entry](self._capacity), False
         assert self._receive is not None
         send, receive = self._living[0].send_nowait, self._receive.receive_nowait
         for _ in range(min(most, self.length - self._moved)):
@@ -181,5 +191,5 @@ class Line:
         if self._moved < self.length:
             return True
         self._send, self._receive = self._living
-        self._living, self._moved = None, 0
+        self._living, self._moved, self._usual = None, 0, True
         return self._dead > _FEW and self._dead * 2 > self.length

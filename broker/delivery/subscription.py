@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..topics.routes import Taker
@@ -28,8 +29,12 @@ class Throttling(Holder, Protocol):
     def change(self, max_rate: float, now: float) -> None:
         """Another rate from now on, also for what is held."""
 
-    def open(self, now: float) -> None:
-        """No limit any more: all that is held goes."""
+    def open(self, now: float, opened: Callable[[], None]) -> None:
+        """No limit any more: all that is held goes, some of it now. ``opened`` is called when nothing is held, now or
+        later: then this one is of no use."""
+
+    def let_go(self, now: float) -> bool:
+        """Some of what is held goes, whatever the limit; whether there is more."""
 
     def unsent(self) -> set[str | None]:
         """Topics of which something is held, or lost and not told yet; None among them: maybe any."""

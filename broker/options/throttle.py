@@ -9,10 +9,11 @@ what its budget allows.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..delivery.losses import MAX_TOPICS
-from ..delivery.outbox import BUDGET, TOLD_APART
+from ..delivery.outbox import BUDGET, THROWN_AT_ONCE, TOLD_APART
 from ..delivery.policies import MOST_DROPPED, SHED
 from ..delivery.queue import ENTRY_BYTES
 from ..timing.timers import Watched
@@ -49,6 +50,7 @@ class Limiter(Watched):
         "_interval",
         "_losses",
         "_lost",
+        "_opened",
         "_outbox",
         "_recent",
         "_sent",
@@ -64,6 +66,7 @@ class Limiter(Watched):
         self._watchdog = watchdog
         self._watch: int | None = None
         self._closed = False
+        self._opened: Callable[[], None] | None = None  # while what is held goes because there is no limit any more
         assert subscription.max_rate is not None
         self._interval = 1 / subscription.max_rate
         self._budget_bytes = 0  # of those
@@ -84,9 +87,12 @@ class Limiter(Watched):
 
     def _take(self, chunk: Chunk, now: float) -> None:
         subscription, outbox = self._subscription, self._outbox
-        outbox.count_replaced(subscription, chunk.count - 1)
         newest = chunk.newest()
         key = newest.key
+        if self._opened is not None:
+            self._give_behind_held(chunk, key, now)
+            return
+        outbox.count_replaced(subscription, chunk.count - 1)
         entry = subscription.newest.get(key)
         if entry is not None and key not in self._held and key not in self._lost:
             outbox.replace(entry, newest)  # one was sent and still waits for the socket: this one goes in its place
@@ -114,7 +120,7 @@ class Limiter(Watched):
         being held is no sign of slowness. Only bytes are, and then there may be very many keys."""
         excess = len(self._held) + 1 - self._subscription.queue
         if self._subscription.grace_s is not None:
-            excess = min(excess, SHED) if self._outbox.crowded else 0
+            excess = min(excess, SHED) if self._outbox.is_crowded() else 0
         excess = min(excess, MOST_DROPPED)
         for _ in range(excess):
             self._lose_oldest()
@@ -167,6 +173,12 @@ class Limiter(Watched):
         """It waits for the socket from now on: how long it was held says nothing of the subscriber's slowness."""
         self._fanout.give(self._outbox, held.born_again(now))
 
+    def _give_behind_held(self, chunk: Chunk, key: ConflationKey, now: float) -> None:
+        """There is no limit any more, but something of its key may still be held."""
+        if (held := self._release(key)) is not None:
+            self._give_held(held, now)
+        self._fanout.give(self._outbox, chunk)
+
     def _tell_losses(self, now: float) -> None:
         if self._losses is not None:
             for loss in self._losses.chunks(self._subscription.route, now, frozenset(self._lost)):
@@ -188,6 +200,12 @@ class Limiter(Watched):
 
     def look(self, now: float) -> float | None:
         """See `Watched`: release what is due."""
+        if self._opened is not None:
+            if self.let_go(now):
+                return now + SLACK
+            self._watch = None
+            self._opened()
+            return None
         self._tell_losses(now)
         sent, interval = self._sent, self._interval
         for _ in range(PORTION):
@@ -207,18 +225,31 @@ class Limiter(Watched):
 
     def change(self, max_rate: float, now: float) -> None:
         """Another rate from now on, also for what is held."""
-        self._interval = 1 / max_rate
+        self._interval, self._opened = 1 / max_rate, None
         if self._watch is not None:
             self._watchdog.forget(self._watch)
             self._watch = self._watchdog.watch(self, max(now, self._sent[0][0] + self._interval))
 
-    def open(self, now: float) -> None:
-        """No limit any more: all that is held goes."""
+    def open(self, now: float, opened: Callable[[], None]) -> None:
+        """No limit any more: all that is held goes, some of it now. ``opened`` is called when nothing is held, now or
+        later: then this one is of no use."""
+        if not self.let_go(now):
+            opened()
+            return
+        self._opened = opened
+        if self._watch is not None:
+            self._watchdog.forget(self._watch)
+        self._watch = self._watchdog.watch(self, now + SLACK)
+
+    def let_go(self, now: float) -> bool:
+        """Some of what is held goes, whatever the limit; whether there is more."""
         self._tell_losses(now)
-        for _, key in self._sent:
+        for _ in range(min(PORTION, len(self._sent))):
+            _, key = self._sent.popleft()
+            self._forget(key)
             if (held := self._release(key)) is not None:
                 self._give_held(held, now)
-        self.close()
+        return bool(self._held)
 
     def close(self) -> None:
         """Nobody wants what is held. Idempotent; `offer` does nothing any more.
@@ -232,7 +263,7 @@ class Limiter(Watched):
         if self._watch is not None:
             self._watchdog.forget(self._watch)
             self._watch = None
-        if not self.free(PORTION):
+        if not self.free(THROWN_AT_ONCE):
             self._outbox.note_closed(self)
 
     def free(self, most: int) -> bool:

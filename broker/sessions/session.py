@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import random
 import secrets
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgpack
@@ -35,6 +36,7 @@ from ..telemetry.closed import ClosedConnection
 from ..telemetry.text import shown
 from ..timing.clock import wall_clock_us
 from ..timing.timers import Watched
+from ..timing.turn import Turn
 from . import disconnects
 from .authentication import admit, equip, is_ambient, look_again, note_expired, note_turned_away
 from .disconnects import Ending
@@ -462,10 +464,9 @@ class Session(Owner, Watched):
                 if subscription.replaying is not None:
                     subscription.replaying.close()
                     subscription.replaying = None
-                if (limiter := subscription.limiter) is not None:
-                    if self.ending is not None and not self.ending.discard:
-                        limiter.open(trio.current_time())  # it is sent what waits for it: that, too
-                    limiter.close()
+                # Else it is sent what waits for it, and that, too: see `_empty_outbox`.
+                if subscription.limiter is not None and (self.ending is None or self.ending.discard):
+                    subscription.limiter.close()
                     subscription.limiter = None
 
     # ---------------------------------------------------------------- ending
@@ -516,6 +517,7 @@ class Session(Owner, Watched):
     async def _empty_outbox(self, ending: Ending) -> None:
         """Let what waits go out first, or throw it away."""
         if not ending.discard:
+            await self._let_held_go()
             self.hub.fanout.flush(self.outbox)
             if not self.stream.clear:
                 self._start_writer()
@@ -528,6 +530,12 @@ class Session(Owner, Watched):
             await self.writing.wait()
         await self.outbox.throw_away()
         self.outbox.discard()
+
+    async def _let_held_go(self) -> None:
+        turn = Turn()
+        for limiter in [each.limiter for each in self.outbox.subscriptions.values()]:
+            while limiter is not None and limiter.let_go(trio.current_time()):
+                await turn.pause()
 
     # ------------------------------------------- asked by sweeps (see Owner)
 
@@ -721,12 +729,19 @@ class Session(Owner, Watched):
             return  # when it is live
         if rate is None:
             if limiter is not None:
-                limiter.open(trio.current_time())
-            subscription.limiter = None
+                limiter.open(trio.current_time(), partial(self._opened, subscription))
         elif limiter is not None:
             limiter.change(rate, trio.current_time())
         else:
             subscription.limiter = Limiter(subscription, self.outbox, self.hub.fanout, self.hub.watchdog)
+
+    def _opened(self, subscription: Subscription) -> None:
+        """Nothing of it is held any more, and there is no limit: from now on it gets what is published as it comes."""
+        assert subscription.limiter is not None
+        subscription.limiter.close()
+        subscription.limiter = None
+        if self.outbox in subscription.route.outboxes:
+            subscription.route.add(self.outbox, subscription)
 
     def _set_conflating(self) -> None:
         outbox = self.outbox

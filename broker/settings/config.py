@@ -207,9 +207,9 @@ class Config:
     has sent, about 200 bytes each."""
 
     max_pending_bytes: int | None = attrs.field(default=64 * 1024 * 1024, validator=BYTES.or_none)
-    """Memory that may wait for one connection: its messages, and 128 bytes for each entry of its line (a run of
-    messages of one topic). 64 MiB hold a burst of 200,000 messages of 128 bytes, which are 56 MB if each has an entry
-    of its own."""
+    """Memory that may wait for one connection: its messages, 180 bytes for each entry of its line (a run of messages of
+    one topic), and what conflated keys take. 64 MiB hold a burst of 200,000 messages of 128 bytes, which are 67 MB if
+    each has an entry of its own."""
 
     max_total_pending_bytes: int | None = attrs.field(default=1024 * 1024 * 1024, validator=BYTES.or_none)
     """Bytes that may wait for all connections, shared messages counted once; beyond it who has most is disconnected."""

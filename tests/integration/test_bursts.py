@@ -101,7 +101,7 @@ async def test_who_does_not_keep_up_goes_and_nobody_else(autojump_clock: MockClo
 
 async def test_who_is_unsubscribed_for_bytes_is_told_so(autojump_clock: MockClock) -> None:
     """Young as it is: before the connection would have to be closed."""
-    async with serving(max_pending_bytes=2_000_000) as broker:
+    async with serving(max_pending_bytes=2_900_000) as broker:
         slow = await subscribed(broker, "t.*", on_slow="unsubscribe")
         await _publish(broker)
         while not isinstance(told := await slow.next(), Error):

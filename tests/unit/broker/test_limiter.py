@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fanwire.broker.delivery.outbox import USUAL_BUDGET
+from fanwire.broker.delivery.outbox import THROWN_AT_ONCE, USUAL_BUDGET
 from fanwire.broker.delivery.policies import MOST_DROPPED
 from fanwire.broker.delivery.subscription import Subscription
 from fanwire.broker.options.throttle import PORTION, SLACK, Limiter
@@ -194,7 +194,7 @@ async def test_a_change_counts_for_what_is_held(autojump_clock: MockClock) -> No
         limiter.change(0.01, trio.current_time())
         scene.engine.publish("a", b"4")
         await trio.sleep(50)
-        limiter.open(trio.current_time())
+        limiter.open(trio.current_time(), limiter.close)
         await wait_all_tasks_blocked()
 
         assert scene.seen == [(0.0, b"1"), (1.0, b"2"), (2.5, b"3"), (52.5, b"4")]
@@ -309,6 +309,7 @@ async def test_long_keys_count_as_several(autojump_clock: MockClock) -> None:
         assert isinstance(limiter, Limiter)
 
         limiter.close()
+        await outbox.clear()
 
         assert (outbox.budgets, outbox.budget_bytes) == (0, 0)
 
@@ -325,12 +326,12 @@ async def test_very_many_keys_are_freed_some_at_a_time(autojump_clock: MockClock
         assert (scene.subscription.held, outbox.budgets) == (5 * PORTION, 5 * PORTION)
         before = outbox.held_bytes
         limiter.close()
-        assert (scene.subscription.held, outbox.budgets) == (0, 4 * PORTION)
+        assert (scene.subscription.held, outbox.budgets) == (0, 5 * PORTION - THROWN_AT_ONCE)
         assert before / 2 < outbox.held_bytes < before
         assert scene.subscriber.wanted_clearing == 1
-        for left in range(3, -1, -1):
+        for left in range(4, -1, -1):
             limiter.free(PORTION)
-            assert outbox.budgets == left * PORTION
+            assert outbox.budgets == max(0, left * PORTION - THROWN_AT_ONCE)
         assert (outbox.held_bytes, outbox.budget_bytes) == (0, 0)
         await trio.sleep(2000)
 
@@ -354,3 +355,57 @@ async def test_a_queue_that_becomes_much_smaller_is_emptied_some_at_a_time(autoj
     assert all(before - after < MOST_DROPPED for before, after in pairwise(held))
     assert held[-1] == 10
     assert scene.subscription.lost + held[-1] == 1010
+
+
+async def test_very_many_keys_are_let_go_some_at_a_time(autojump_clock: MockClock) -> None:
+    """There is no limit any more: all that was held comes, and what is published meanwhile comes behind it, each."""
+    count = 5 * PORTION
+    async with _scene("t.>", max_rate=0.001, queue=100_000, capacity=10**7) as scene:
+        for payload in (b"1", b"2"):
+            for number in range(count):
+                scene.engine.publish(f"t.{number}", payload)
+            await wait_all_tasks_blocked()
+        limiter, outbox = scene.subscription.limiter, scene.subscriber.outbox
+        assert limiter is not None
+        began, opened = trio.current_time(), list[float]()
+
+        def note_opened() -> None:
+            opened.append(trio.current_time() - began)
+            limiter.close()
+
+        limiter.open(trio.current_time(), note_opened)
+        assert scene.subscription.held == 4 * PORTION
+        scene.engine.publish(f"t.{count - 1}", b"3", b"4")  # its key is held still
+        scene.engine.publish("t.0", b"5")  # and this one's is not
+        left = [scene.subscription.held]
+        while scene.subscription.held:
+            await trio.sleep(SLACK)
+            left.append(scene.subscription.held)
+        await wait_all_tasks_blocked()
+
+    assert len(left) > 2
+    assert all(before - after <= 2 * PORTION for before, after in pairwise(left)), "two looks between ours"
+    assert len(opened) == 1
+    assert sorted(scene.what, key=repr) == [b"1"] * count + [b"2"] * count + [b"3", b"4", b"5"]
+    places = [scene.what.index(each) for each in (b"3", b"4")]
+    assert scene.what[places[0] - 1] == b"2"
+    assert places[0] < places[1]
+    assert (outbox.budgets, outbox.budget_bytes, outbox.held_bytes) == (0, 0, 0)
+
+
+async def test_a_limit_that_comes_back_while_keys_are_let_go(autojump_clock: MockClock) -> None:
+    """What is held still is held by the new one."""
+    async with _scene("t.>", max_rate=0.001, queue=100_000, capacity=10**7) as scene:
+        for payload in (b"1", b"2"):
+            for number in range(3 * PORTION):
+                scene.engine.publish(f"t.{number}", payload)
+            await wait_all_tasks_blocked()
+        limiter = scene.subscription.limiter
+        assert limiter is not None
+        limiter.open(trio.current_time(), limiter.close)
+        limiter.change(0.001, trio.current_time())
+        await trio.sleep(500)
+        assert scene.what.count(b"2") == PORTION
+        await trio.sleep(1000)
+
+        assert scene.what.count(b"2") == 3 * PORTION

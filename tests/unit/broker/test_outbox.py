@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Any
 
@@ -9,12 +10,12 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fanwire.broker.delivery.outbox import PORTION, THROWN, Outbox, SlowConsumer
-from fanwire.broker.delivery.queue import ENTRY_BYTES
+from fanwire.broker.delivery.outbox import PORTION, THROWN, THROWN_AT_ONCE, Outbox, SlowConsumer
+from fanwire.broker.delivery.queue import ENTRY_BYTES, PASSED, size_of_key
 from fanwire.broker.delivery.routes import Route
 from fanwire.broker.delivery.subscription import Subscription
 from fanwire.broker.timing import turn
-from fanwire.broker.topics.routes import Chunk, KeyedChunk
+from fanwire.broker.topics.routes import Chunk, KeyedChunk, LossChunk
 from fanwire.protocol import MAX_BATCH, Ok, encode
 from fanwire.protocol.codec import decode_from_broker
 from fanwire.protocol.envelopes import Lagging as LaggingEnvelope
@@ -402,7 +403,7 @@ async def test_very_many_are_forgotten_some_at_a_time(autojump_clock: MockClock)
     lagging.outbox.queue_pending([_chunk(other, size=11)])
     lagging.outbox.forget(one)
     left = [len(one.entries)]
-    assert left == [19 * THROWN]
+    assert left == [20 * THROWN - THROWN_AT_ONCE]
     assert lagging.subscriber.wanted_clearing == 1
     assert one.waiting == 0
 
@@ -433,7 +434,7 @@ async def test_nothing_of_those_that_are_gone_is_sent(policy: str, autojump_cloc
     chunks = [KeyedChunk(gone.route, "a", _chunk(gone).data, 0.0, f"{n}") for n in range(4 * THROWN)]
     lagging.outbox.queue_pending([*chunks, _chunk(other)])
     lagging.outbox.forget(gone)
-    assert len(gone.entries) == 2 * THROWN
+    assert len(gone.entries) == 3 * THROWN - THROWN_AT_ONCE
     lagging.outbox.subscriptions[1] = again = Subscription(gone.route, 10)
     lagging.outbox.queue_pending([_chunk(again, size=12)])
     envelopes = [each for frame in await lagging.frames() for each in decode_from_broker(frame)]
@@ -473,3 +474,91 @@ async def test_those_that_are_gone_make_room(autojump_clock: MockClock) -> None:
     assert gone.entries
 
     assert lagging.outbox.queue_pending([_chunk(other, size=1000) for _ in range(200)]) == []
+
+
+def _keyed(subscription: Subscription, key: str) -> KeyedChunk:
+    return KeyedChunk(subscription.route, "a", _chunk(subscription).data, 0.0, key)
+
+
+def _key_bytes(*subscriptions: Subscription) -> int:
+    return sum(size_of_key(key) for each in subscriptions for key in each.newest)
+
+
+async def test_keys_count_with_what_they_take(autojump_clock: MockClock) -> None:
+    """Each from when it waits until it goes out, is dropped, or something newer may not go in its place any more."""
+    lagging = Lagging()
+    outbox = lagging.outbox
+    one, two = lagging.subscribe(5, 1, "conflate"), lagging.subscribe(100, 2, "conflate")
+    assert size_of_key("a") < size_of_key(("a", "")) == size_of_key(("a", "k" * 10)) - 10
+    outbox.queue_pending([*(_keyed(one, f"{number}") for number in range(8)), _chunk(one), _chunk(two)])
+    assert (one.waiting, len(one.newest), one.lost) == (5, 5, 4)
+    assert outbox.key_bytes == _key_bytes(one, two) > 0
+    before = outbox.behind_bytes
+    outbox.queue_pending([_keyed(two, "k" * 200)])
+    size = len(_keyed(two, "").data)
+    assert outbox.behind_bytes == before + size + ENTRY_BYTES + size_of_key(("a", "k" * 200))
+    outbox.queue_pending([LossChunk(two.route, "a", b"", 1, "keys", 0.0, frozenset([("a", "k" * 200), ("a", "none")]))])
+    assert outbox.key_bytes == _key_bytes(one, two)
+    outbox.forget_keys(one)
+    assert outbox.key_bytes == _key_bytes(two) > 0
+    assert len(await lagging.frames()) > 0
+
+    assert (outbox.key_bytes, outbox.waiting_bytes) == (0, 0)
+
+
+async def test_very_many_keys_are_freed_some_at_a_time(autojump_clock: MockClock) -> None:
+    """Of a subscription that conflates no more: what waits stays, and the keys count until they are freed."""
+    lagging = Lagging()
+    one = lagging.subscribe(100_000, 1, "conflate")
+    lagging.outbox.queue_pending([_keyed(one, f"{number:05}") for number in range(10 * THROWN)])
+    each = size_of_key(("a", "00000"))
+    lagging.outbox.forget_keys(one)
+    assert not one.newest
+    assert lagging.outbox.key_bytes == 9 * THROWN * each
+    assert lagging.subscriber.wanted_clearing == 1
+    await lagging.outbox.clear()
+
+    assert (lagging.outbox.key_bytes, one.waiting) == (0, 10 * THROWN)
+
+
+async def test_what_is_gone_crowds_nobody_out(autojump_clock: MockClock) -> None:
+    """Of two that would be unsubscribed before the connection is over its bytes one is enough."""
+    lagging = Lagging(max_pending_bytes=1_000_000)
+    one, two = lagging.subscribe(100, 1, "unsubscribe"), lagging.subscribe(100, 2, "unsubscribe")
+    one.grace_s = two.grace_s = math.inf
+    verdicts = lagging.outbox.queue_pending([_chunk(two, size=1000) for _ in range(101)])
+    for _ in range(10_000):
+        verdicts += lagging.outbox.queue_pending([_chunk(one)])
+        if verdicts:
+            break
+    assert [verdict.subscription for verdict in verdicts] == [one]
+    assert one.entries, "it is yet to be thrown away"
+
+    assert lagging.outbox.queue_pending([_chunk(two, size=50) for _ in range(20)]) == []
+
+
+async def test_many_that_are_forgotten_at_the_same_time(autojump_clock: MockClock) -> None:
+    """Each of them has few entries, but together they have very many: of each some are thrown away at once."""
+    lagging = Lagging()
+    many = [lagging.subscribe(10 * THROWN_AT_ONCE, number, "unsubscribe") for number in range(1, 101)]
+    for _ in range(10 * THROWN_AT_ONCE):
+        lagging.outbox.queue_pending([_chunk(each) for each in many])
+    assert len(lagging.outbox.queue_pending([_chunk(each) for each in many])) == len(many)
+    assert [len(each.entries) for each in many] == [9 * THROWN_AT_ONCE] * len(many)
+    await lagging.outbox.clear()
+
+    assert not any(each.entries for each in many)
+    assert lagging.outbox.waiting_bytes == lagging.outbox.answer_bytes
+
+
+async def test_no_frame_passes_over_very_many(autojump_clock: MockClock) -> None:
+    """Few of one that lives lie between many of one that is gone: then a frame ends early, and the next goes on."""
+    lagging = Lagging()
+    gone, other = lagging.subscribe(10**6), lagging.subscribe(10**6, 2)
+    for _ in range(10):
+        lagging.outbox.queue_pending([_chunk(other), *(_chunk(gone) for _ in range(PASSED - 1))])
+    lagging.outbox.queue_pending([_chunk(other) for _ in range(20 * PASSED)])
+    lagging.outbox.forget(gone)
+    left = lagging.outbox._line.length
+    assert lagging.outbox._next_messages(10**9) == _chunk(other).data * 2
+    assert left - lagging.outbox._line.length <= PASSED + 3
