@@ -54,6 +54,10 @@ FEW = 2
 # But not again within this time, in seconds: under load it is better to gather.
 PAUSE_S = 100e-6
 
+# And not when it has brought more chunks than these: where they have to wait in line each takes some microseconds, and
+# what took a turn to be gathered would then take a second one in the same step.
+FEW_CHUNKS = 200
+
 
 # What one frame has at most, with its header, unless it is a single larger envelope.
 ONE_FRAME = MAX_BATCH + len(frame_header(MAX_BATCH))
@@ -373,7 +377,7 @@ class Fanout:
                 self._wake()
             return
         now = trio.current_time()
-        if self._spreads or len(self._dirty) > FEW or now - self._hurried < PAUSE_S:
+        if self._spreads or len(self._dirty) > FEW or now - self._hurried < PAUSE_S or len(self._chunks) > FEW_CHUNKS:
             self._wake()
         else:
             self._hurried = now
