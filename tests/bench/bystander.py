@@ -154,10 +154,15 @@ def _prepared(attack: Attack, scale: int) -> bytes:
     return masked_frame(packed(hit), KEY) + masked_frame(encode(Ping(_LAST)), KEY)
 
 
-async def _strike(hit: bytes, client: RawClient | None, port: int) -> None:
+def _unread(attack: Attack, scale: int) -> bytes:
+    return b"".join(masked_frame(packed(some), KEY) for some in portions(attack.deaf(scale), 1000))
+
+
+async def _strike(unread: bytes, hit: bytes, client: RawClient | None, port: int) -> None:
     """Send it, and read until all is answered or the connection ends; then hang up. Without a client it is HTTP."""
     stream = client.stream if client else await trio.open_tcp_stream("127.0.0.1", port)
     try:
+        await stream.send_all(unread)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(stream.send_all, hit)
             if client:
@@ -181,7 +186,7 @@ async def _until_answered(client: RawClient) -> None:
 
 async def measure(attack: Attack, scale: int) -> Cost:
     """One broker, one attack."""
-    hit, over_http = _prepared(attack, scale), isinstance(attack.hit(1), bytes)
+    unread, hit, over_http = _unread(attack, scale), _prepared(attack, scale), isinstance(attack.hit(1), bytes)
     with serving(attack.name) as (process, port):
         clients = [await _ready(port, envelopes) for envelopes in attack.ready(scale)]
         bystander = Bystander(await _connect(port), process)
@@ -193,7 +198,7 @@ async def measure(attack: Attack, scale: int) -> Cost:
             longest_step_ms(process)
             began = time.monotonic()
             with trio.move_on_after(_PATIENCE_S):
-                await _strike(hit, None if over_http else clients[-1], port)
+                await _strike(unread, hit, None if over_http else clients[-1], port)
             took = time.monotonic() - began
             await trio.sleep(0.3)
             nursery.cancel_scope.cancel()

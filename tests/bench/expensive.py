@@ -41,6 +41,8 @@ class Attack:
     hit: Callable[[int], list[Envelope] | bytes]
     """One WebSocket message; or the bytes of HTTP requests, sent without waiting."""
     settings: dict[str, Any] = attrs.field(factory=dict)
+    deaf: Callable[[int], list[Envelope]] = attrs.field(default=lambda _scale: [])
+    """What the attacker sends before the hit, and wants no answers to: until the hit it reads nothing."""
 
     @property
     def covered(self) -> set[str]:
@@ -114,9 +116,9 @@ def slow(**options: Any) -> Callable[[int], list[list[Envelope]]]:
     return lambda scale: [[[SUBSCRIBE, n + 1, f"s.{n % 7}.{n}.>", options] for n in range(min(scale, 1000))]]
 
 
-def one_of(pattern: str, **options: Any) -> Callable[[int], list[list[Envelope]]]:
-    """The attacker has one subscription, on one of the broker's first routes."""
-    return lambda _scale: [[[SUBSCRIBE, 1, pattern, options]]]
+def one(**options: Any) -> Callable[[int], list[list[Envelope]]]:
+    """The attacker is subscribed to what `in_turn` and `keyed` publish, and to something else."""
+    return lambda _: [[[SUBSCRIBE, 1, "q.*", options], [SUBSCRIBE, 2, "r.*"]]]
 
 
 # -------------------------------------------------------------------------------- hits
@@ -134,6 +136,16 @@ def numbered(make: Callable[[int], Envelope], times: int = 30) -> Callable[[int]
     return lambda scale: [make(n) for n in range(times * scale)]
 
 
+def in_turn(times: int) -> Callable[[int], list[Envelope]]:
+    """Publishes on two topics in turn, so that no two of them make one run: an entry of the line for each."""
+    return lambda scale: [[PUBLISH, 0, f"q.{n % 2}", b""] for n in range(times * scale)]
+
+
+def keyed(times: int) -> Callable[[int], list[Envelope]]:
+    """Publishes, each with a key of its own."""
+    return lambda scale: [[PUBLISH, 0, "q.1", b"", 0, {"key": f"{n}"}] for n in range(times * scale)]
+
+
 def request(method: str, target: str, body: bytes = b"", media: str = "", times: int = 20) -> Callable[[int], bytes]:
     """HTTP requests, one behind the other."""
     kind = f"Content-Type: {media}\r\n" if media else ""
@@ -147,8 +159,8 @@ def _batch(topic: str, count: int = 1000) -> bytes:
 
 _ndjson = "application/x-ndjson"
 _json = "application/json"
+PATIENT = {"queue_grace_s": 3600.0}
 _maps = b"[" + b",".join([b"{}"] * 340_000) + b"]"
-_unsubscribed = [[UNSUBSCRIBE, n, n] for n in range(1, 10)]
 _many_headers = {f"h{n}": "" for n in range(16_000)}
 _many_offsets = {f"kept.{n}": 0 for n in range(16_000)}
 
@@ -269,22 +281,54 @@ ATTACKS: tuple[Attack, ...] = (
         ],
     ),
     Attack(
-        "a subscription with a long queue, unsubscribed",
-        "UNSUBSCRIBE",
-        one_of("s.>", queue=100_000, on_slow="drop_newest"),
-        lambda scale: [*([PUBLISH, 0, f"s.{n % 2}", b""] for n in range(32 * scale)), *_unsubscribed],
+        "a long queue, unsubscribed", "UNSUBSCRIBE", one(), lambda _: [[UNSUBSCRIBE, 1, 1]], PATIENT, deaf=in_turn(300)
     ),
     Attack(
-        "a subscription with a long queue of keys, unsubscribed",
+        "a long queue of keys, unsubscribed",
         "UNSUBSCRIBE",
-        one_of("s.>", queue=100_000, on_slow="conflate"),
-        lambda scale: [*([PUBLISH, 0, f"s.{n}", b""] for n in range(32 * scale)), *_unsubscribed],
+        one(on_slow="conflate"),
+        lambda _: [[UNSUBSCRIBE, 1, 1]],
+        PATIENT,
+        deaf=keyed(90),
     ),
     Attack(
-        "max_rate with very many keys, unsubscribed",
+        "a long queue, ended by its policy",
+        "SUBSCRIBE.on_slow",
+        one(on_slow="unsubscribe", queue=100_000),
+        lambda _: [[PING, 1]],
+        PATIENT,
+        deaf=in_turn(400),
+    ),
+    Attack(
+        "a long queue of keys, then another policy and a short one",
+        "SUBSCRIBE.on_slow, SUBSCRIBE.queue",
+        one(on_slow="conflate"),
+        lambda _: [[SUBSCRIBE, 1, "q.*", {"on_slow": "drop_oldest", "queue": 1}], [PUBLISH, 2, "q.1", b""]],
+        PATIENT,
+        deaf=keyed(90),
+    ),
+    Attack(
+        "very many keys held, then let go",
+        "SUBSCRIBE.max_rate",
+        one(max_rate=0.01, queue=100_000),
+        lambda _: [[SUBSCRIBE, 1, "q.*", {"queue": 100_000}]],
+        PATIENT,
+        deaf=lambda scale: 2 * keyed(90)(scale),
+    ),
+    Attack(
+        "very many keys held, unsubscribed",
         "UNSUBSCRIBE, SUBSCRIBE.max_rate",
-        one_of("s.>", max_rate=0.001),
-        lambda scale: [*([PUBLISH, 0, f"s.{n % (16 * scale)}", b""] for n in range(32 * scale)), *_unsubscribed],
+        one(max_rate=0.01, queue=100_000),
+        lambda _: [[UNSUBSCRIBE, 1, 1]],
+        PATIENT,
+        deaf=lambda scale: 2 * keyed(90)(scale),
+    ),
+    Attack(
+        "a thousand long queues, ended by their policy",
+        "SUBSCRIBE.on_slow, SUBSCRIBE.queue",
+        own(on_slow="unsubscribe", queue=100),
+        lambda _: [[PING, 1]],
+        deaf=lambda _: [[PUBLISH, 0, DEEP, b"", 0, {"key": f"{n}"}] for n in range(120)],
     ),
     Attack(
         "the options of subscriptions changed",

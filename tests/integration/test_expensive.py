@@ -117,6 +117,8 @@ async def test_no_step_takes_many_times_a_turn(attack: Attack, work: Work, autoj
         trio.lowlevel.add_instrument(work)
         try:
             with trio.move_on_after(60):
+                for some in portions(attack.deaf(SCALE), 1000):
+                    await client.send_frame(packed(some))
                 if isinstance(hit, bytes):
                     stream = await broker.open_stream()
                     async with trio.open_nursery() as nursery:
