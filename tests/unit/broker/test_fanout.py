@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fanwire.broker.delivery import fanout as fanout_module
-from fanwire.broker.delivery.fanout import FEW, SWEEP
+from fanwire.broker.delivery.fanout import FEW, FEW_CHUNKS, SWEEP
 from fanwire.protocol import MAX_BATCH, Message, Publish, encode
 from fanwire.protocol.codec import decode_from_broker
 from tests.unit.broker.subscriber import Engine, Subscriber
@@ -292,6 +292,23 @@ async def test_what_comes_soon_after_that_is_gathered(engine: Engine, autojump_c
     assert recorded[1][1].written == []
     await wait_all_tasks_blocked()
     assert len(recorded[1][1].written) == 1
+
+
+@pytest.mark.parametrize("more", [0, 1])
+async def test_much_that_one_read_brings_waits_for_the_sweep(
+    more: int, engine: Engine, autojump_clock: MockClock
+) -> None:
+    """To gather it has taken a turn: to write it, too, takes another step."""
+    subscriber, recorder = _recording()
+    engine.subscribe(subscriber, "t.*")
+    await trio.sleep(1)
+    sleeper = engine.fanout.hold()
+    for number in range(FEW_CHUNKS + more):
+        engine.publish(f"t.{number}", b"x")
+    engine.fanout.let_go(sleeper)
+    assert len(recorder.written) == 1 - more
+    await wait_all_tasks_blocked()
+    assert len(recorder.written) == 1
 
 
 async def test_a_sweep_under_way_is_left_alone(autojump_clock: MockClock) -> None:
