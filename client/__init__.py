@@ -28,9 +28,9 @@ from .following.demand import Demand as Demand
 from .following.history import History as History
 from .following.presence import Member as Member
 from .following.presence import PresenceWatch as PresenceWatch
-from .message import LostMessages as LostMessages
 from .message import Message as Message
-from .message import Stale as Stale
+from .notices import LostMessages as LostMessages
+from .notices import Stale as Stale
 from .publishing.pipeline import Pipeline as Pipeline
 from .publishing.result import PublishResult as PublishResult
 from .requesting.replies import Replies as Replies

@@ -15,7 +15,6 @@ from fanwire.protocol import Replay
 from fanwire.protocol.codes import MAX_BATCH
 
 from .checks import check_count, check_flag, check_seconds, check_text, check_word
-from .connecting.token_renewal import TokenSource, check_token
 
 OnOutage: TypeAlias = Literal["wait", "raise"]
 OnFull: TypeAlias = Literal["disconnect", "drop_oldest", "drop_newest", "conflate"]
@@ -23,6 +22,19 @@ OnSlow: TypeAlias = Literal["disconnect", "unsubscribe", "drop_oldest", "drop_ne
 OnSlowReconnect: TypeAlias = Literal["raise", "conflate", "resume"]
 OnStale: TypeAlias = Literal["yield", "raise"]
 OpenStream: TypeAlias = Callable[[], Awaitable[trio.abc.Stream]]
+TokenSource: TypeAlias = Callable[[], str | Awaitable[str]]
+"""Gives a token that is good now."""
+
+
+def check_token(token: object) -> str:
+    """Return a token as it is, if it can be one: it goes into an HTTP header.
+
+    Raises:
+        ValueError: It is no text, or has other characters than visible ASCII. Does not say what it is.
+    """
+    if not isinstance(token, str) or not token or not token.isascii() or any(c <= " " or c == "\x7f" for c in token):
+        raise ValueError("a token is a text of visible ASCII characters without spaces")
+    return token
 
 
 def _seconds(_instance: object, attribute: Attribute[Any], value: object) -> None:

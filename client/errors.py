@@ -25,7 +25,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .message import Stale
+    from .notices import Stale
 
 
 class FanwireError(Exception):

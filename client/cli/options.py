@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from fanwire.client.connecting.token_renewal import check_token
+from fanwire.client.config import check_token
 from fanwire.client.url import DEFAULT_URL, parse_url
 from fanwire.protocol import LocalProtocolError, check_pattern, check_topic, foreign_wildcards
 from fanwire.protocol.ranges import SECONDS

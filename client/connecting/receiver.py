@@ -30,10 +30,11 @@ from fanwire.protocol import (
 from fanwire.protocol.fields import is_topic, shown
 from fanwire.protocol.frames import Fault, TooLarge
 
+from ..answer_fields import unsigned_of
 from ..errors import MessageTooLarge, RequestFailed
-from ..exchange.answer_fields import unsigned_of
 from ..exchange.answers import Requests
-from ..message import LostMessages, Raw
+from ..message import Raw
+from ..notices import LostMessages
 from ..subscribing.wire_subscriptions import Feeds
 from .decoding import Decoder, strictly
 

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import trio
 
 from fanwire.protocol import Hello, encode
 
+from ..answer_fields import number_of
+from ..config import TokenSource, check_token
 from ..errors import ConnectionFailed, FanwireError
-from ..exchange.answer_fields import number_of
 from ..exchange.answers import Request, Requests
 
 if TYPE_CHECKING:
     from ..exchange.outgoing import Outgoing
 
-TokenSource: TypeAlias = Callable[[], str | Awaitable[str]]
-"""Gives a token that is good now."""
 
 # A token is renewed when a fifth of its time is left, or a minute of it; after a failure again and again, so often.
 LEFT, MOST_LEFT_S, RETRY_S = 0.2, 60.0, 5.0
@@ -27,17 +26,6 @@ LEFT, MOST_LEFT_S, RETRY_S = 0.2, 60.0, 5.0
 _TRY_AGAIN: Mapping[str, Any] = {}
 
 _log = logging.getLogger("fanwire.client")
-
-
-def check_token(token: object) -> str:
-    """Return a token as it is, if it can be one: it goes into an HTTP header.
-
-    Raises:
-        ValueError: It is no text, or has other characters than visible ASCII. Does not say what it is.
-    """
-    if not isinstance(token, str) or not token or not token.isascii() or any(c <= " " or c == "\x7f" for c in token):
-        raise ValueError("a token is a text of visible ASCII characters without spaces")
-    return token
 
 
 async def token_of(source: str | TokenSource | None) -> str | None:

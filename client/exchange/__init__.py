@@ -6,5 +6,4 @@ In reading order:
 * `answers.py`: Requests that wait for their answer.
 * `deadlines.py`: One timer for all of a client's requests: a cancel scope for each would take longer than all else that
   is done here for a request and its reply.
-* `answer_fields.py`: What a broker says is not believed: numbers and texts of its answers, or what is wrong with them.
 """

@@ -8,9 +8,9 @@ from types import TracebackType
 from fanwire.protocol import LocalProtocolError, check_pattern, patterns_overlap
 from fanwire.protocol.fields import shown
 
+from ..answer_fields import field_of, not_in_protocol
 from ..errors import RequestFailed
-from ..exchange.answer_fields import field_of, not_in_protocol
-from ..message import LostMessages
+from ..notices import LostMessages
 from ..subscribing.subscription import Subscription
 
 # Patterns that are followed, at some 350 bytes each.

@@ -8,10 +8,11 @@ from typing import Any, TypeAlias
 
 from fanwire.protocol import Fetch
 
+from ..answer_fields import field_of, not_in_protocol
 from ..errors import RequestFailed
-from ..exchange.answer_fields import field_of, not_in_protocol
 from ..exchange.answers import Result
-from ..message import REPLAYED, LostMessages, Message
+from ..message import REPLAYED, Message
+from ..notices import LostMessages
 
 Ask: TypeAlias = Callable[[Fetch], Awaitable[Result]]
 

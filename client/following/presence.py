@@ -19,12 +19,12 @@ from fanwire.protocol import Presence, PresenceEvent, SubscribeOptions, check_pa
 from fanwire.protocol.fields import shown
 from fanwire.protocol.reserved import PRESENCE
 
+from ..answer_fields import field_of, not_in_protocol, number_of, word_of
 from ..checks import LONGEST_S
 from ..errors import ConnectionLost, FanwireError, RequestFailed
-from ..exchange.answer_fields import field_of, not_in_protocol, number_of, word_of
 from ..exchange.answers import Requests, Result
 from ..exchange.outgoing import Outgoing
-from ..message import LostMessages
+from ..notices import LostMessages
 from ..subscribing.buffer_options import BufferOptions
 from ..subscribing.position import Beginning
 from ..subscribing.subscription import Subscription

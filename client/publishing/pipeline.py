@@ -9,11 +9,11 @@ from types import TracebackType
 
 import trio
 
+from ..checkpoints import MESSAGES_A_CHECKPOINT, SECONDS_A_CHECKPOINT
 from ..checks import check_count
 from ..errors import FanwireError
 from ..exchange.answers import Requests, Result
 from ..exchange.outgoing import Outgoing
-from ..subscribing.subscription import MESSAGES_A_CHECKPOINT, SECONDS_A_CHECKPOINT
 from .encoder import Publisher, options_of
 from .result import PublishResult, result_of
 

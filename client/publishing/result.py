@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from ..exchange.answer_fields import unsigned_of
+from ..answer_fields import unsigned_of
 from ..exchange.answers import Result
 
 

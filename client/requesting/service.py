@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Any, TypeAlias
 
-from ..message import LostMessages, Message, Stale
+from ..message import Message
+from ..notices import LostMessages, Stale
 from ..subscribing.subscription import Subscription
 
 Reply: TypeAlias = Callable[[str, object, bool, Mapping[str, str] | None], Awaitable[None]]

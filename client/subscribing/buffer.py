@@ -12,7 +12,8 @@ from typing import Protocol
 
 from attrs import frozen
 
-from ..message import Mark, Raw
+from ..message import Raw
+from ..notices import Mark
 from .marks import KINDS_A_PLACE, Place, gathered, is_mark, is_stale, joined, lost_here, mark_of
 from .weight import MESSAGE, WeighedRun, weight_of, weight_of_all
 

@@ -9,7 +9,7 @@ from attrs import frozen
 
 from fanwire.protocol import SubscribeOptions
 
-from ..exchange.answer_fields import number_of, unsigned_of, word_of
+from ..answer_fields import number_of, unsigned_of, word_of
 from ..exchange.answers import Result
 
 

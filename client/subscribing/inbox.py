@@ -12,7 +12,8 @@ from typing import Any, Protocol
 from fanwire.protocol import LocalProtocolError, SubscribeOptions
 
 from ..errors import FanwireError, MessageTooLarge, RequestFailed
-from ..message import LostMessages, Raw
+from ..message import Raw
+from ..notices import LostMessages
 from .position import Beginning
 from .wire_subscription import Feed
 

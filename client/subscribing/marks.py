@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from ..message import LostMessages, Mark, Raw, Stale
+from ..message import Raw
+from ..notices import LostMessages, Mark, Stale
 
 # Kinds of marks (a topic, a reason) that one place can tell apart. A broker that drops from ten thousand topics would
 # otherwise fill the memory of a program that does not read: marks take no message's room.

@@ -11,9 +11,10 @@ from attrs import frozen
 
 from fanwire.protocol import Replay, SubscribeOptions
 
-from ..exchange.answer_fields import unsigned_of, word_of
+from ..answer_fields import unsigned_of, word_of
 from ..exchange.answers import Result
-from ..message import LostMessages, Raw
+from ..message import Raw
+from ..notices import LostMessages
 from .granted import effective_on_slow
 
 # Why all since an offset is lost of which the broker knows nothing (protocol.md, Snapshot, replay, history).

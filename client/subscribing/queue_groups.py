@@ -21,7 +21,8 @@ from fanwire.protocol import SubscribeOptions
 
 from ..errors import MessageTooLarge
 from ..exchange.answers import Result
-from ..message import LostMessages, Raw
+from ..message import Raw
+from ..notices import LostMessages
 from .position import Asked, Beginning
 from .subscription import Subscription
 from .weight import WeighedRun, weight_of_all

@@ -15,7 +15,7 @@ from fanwire.protocol import is_wildcard
 
 from ..checks import check_word
 from ..config import OnStale
-from ..message import Stale
+from ..notices import Stale
 
 if TYPE_CHECKING:
     from .subscription import Subscription

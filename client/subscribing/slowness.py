@@ -7,8 +7,8 @@ from typing import Any
 
 from fanwire.protocol import Goodbye
 
+from ..answer_fields import unsigned_of
 from ..errors import SlowConsumer
-from ..exchange.answer_fields import unsigned_of
 
 _REMEDY = (
     "the network, or this process, took messages more slowly than they came. Let the broker keep only the newest of"

@@ -13,10 +13,12 @@ import trio
 
 from fanwire.protocol import PresenceEvent, SubscribeOptions, is_wildcard
 
+from ..checkpoints import MESSAGES_A_CHECKPOINT, SECONDS_A_CHECKPOINT
 from ..checks import check_count
 from ..config import OnSlow, OnSlowReconnect
 from ..errors import Closed, FanwireError, MessageTooLarge, SlowConsumer, StaleTopic
-from ..message import TOO_LARGE, LostMessages, Message, Raw, Stale
+from ..message import TOO_LARGE, Message, Raw
+from ..notices import LostMessages, Stale
 from .buffer_options import BACKLOG_ABOVE, BACKLOG_BELOW, Ages, BufferOptions
 from .granted import UNCHANGED, Granted, LaggingReport, OrUnchanged
 from .marks import lost_of
@@ -26,11 +28,6 @@ from .silence import Silence
 if TYPE_CHECKING:
     from .wire_subscription import Feed
     from .wire_subscriptions import Feeds
-
-# A checkpoint costs 2.7 us, several times what taking a message does. So iterating passes one every so many messages or
-# so many seconds, whichever comes first.
-MESSAGES_A_CHECKPOINT = 64
-SECONDS_A_CHECKPOINT = 0.001
 
 
 class Subscription:

@@ -18,7 +18,8 @@ from fanwire.protocol.topics import MAX_NAME_BYTES
 
 from ..errors import FanwireError, MessageTooLarge
 from ..exchange.answers import Result
-from ..message import REPLAYED, TOO_LARGE, LostMessages, Raw
+from ..message import REPLAYED, TOO_LARGE, Raw
+from ..notices import LostMessages
 from .granted import Granted, LaggingReport, granted_of
 from .position import Asked, Beginning, Position
 from .weight import MESSAGE, PLAIN_ENVELOPE, WeighedRun, weighed, weight_of_all

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import attrs
 import trio
@@ -22,12 +22,11 @@ from fanwire.protocol import (
 from fanwire.protocol.codes import MAX_NUMBER
 
 from ..config import Options
-from ..connecting.outages import Outages
 from ..errors import FanwireError, RequestFailed, SlowConsumer
 from ..exchange.answers import Request, Requests, Result
 from ..exchange.deadlines import Deadlines
 from ..exchange.outgoing import Outgoing
-from ..message import LostMessages, Stale
+from ..notices import LostMessages, Stale
 from .granted import LaggingReport, bears_loss, effective_on_slow
 from .inbox import Inbox
 from .position import Asked, Beginning
@@ -47,11 +46,21 @@ Key: TypeAlias = tuple[str, str | None]
 _log = logging.getLogger("fanwire.client")
 
 
+class Missing(Protocol):
+    """Is told what an outage may have cost."""
+
+    def missing(self, pattern: str) -> None:
+        """Messages of a pattern may be missing."""
+
+    def tell_missing(self) -> None:
+        """That is all."""
+
+
 class Feeds:
     """Which patterns this client is subscribed to."""
 
     def __init__(
-        self, requests: Requests, outgoing: Outgoing, options: Options, deadlines: Deadlines, outages: Outages
+        self, requests: Requests, outgoing: Outgoing, options: Options, deadlines: Deadlines, outages: Missing
     ) -> None:
         self._outages = outages
         self._requests = requests

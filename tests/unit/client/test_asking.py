@@ -13,7 +13,8 @@ from fanwire.client import BufferFull, ConnectionLost, RequestFailed
 from fanwire.client.config import Options
 from fanwire.client.exchange.deadlines import MOST_OVER, Deadlines
 from fanwire.client.exchange.outgoing import Outgoing
-from fanwire.client.message import LostMessages, Raw
+from fanwire.client.message import Raw
+from fanwire.client.notices import LostMessages
 from fanwire.client.subscribing.inbox import Inbox
 from fanwire.protocol import Error, Message, Ping, Publish, Subscribe, Welcome, decode_from_client
 from tests.unit.client.scripted_peer import WELCOME, ScriptedPeer, connected

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from fanwire.client.message import LostMessages
+from fanwire.client.notices import LostMessages
 from fanwire.client.subscribing.buffer import Bounds, Buffer, Conflating, Line, drop_newest, drop_oldest
 from fanwire.client.subscribing.marks import KINDS_A_PLACE
 from fanwire.client.subscribing.marks import lost_of as mark_in

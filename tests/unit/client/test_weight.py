@@ -7,7 +7,8 @@ import pytest
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fanwire.client import SlowConsumer
-from fanwire.client.message import LostMessages, Raw
+from fanwire.client.message import Raw
+from fanwire.client.notices import LostMessages
 from fanwire.client.subscribing.buffer import Bounds, Buffer, Conflating, Line, drop_newest, drop_oldest, refuse
 from fanwire.client.subscribing.marks import is_mark
 from fanwire.client.subscribing.weight import MESSAGE, weighed, weight_of_all

@@ -9,7 +9,7 @@ from typing import Any
 from fanwire.protocol.codes import MAX_NUMBER
 from fanwire.protocol.fields import shown
 
-from ..errors import ConnectionLost
+from .errors import ConnectionLost
 
 MOST_TEXT = 4096
 """Characters of a text that a broker may make us keep: names, epochs. Its own bounds are far lower."""
