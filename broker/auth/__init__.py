@@ -9,4 +9,5 @@ In reading order:
 * `jwt_keys.py`: Keys that JWTs are verified with: read from files, each fit for one algorithm and bound to it.
 * `client_certificate.py`: What a client's certificate says of who it is. That an authority of ours signed it, TLS has
   made sure of.
+* `failure.py`: The refusal to believe who somebody says that he is.
 """

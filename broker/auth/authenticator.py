@@ -14,7 +14,8 @@ from weakref import WeakValueDictionary
 
 from ..settings.auth import Auth, AuthToken, check_user
 from .client_certificate import ClientCertificate
-from .identity import AuthenticationFailed, Identity
+from .failure import AuthenticationFailed
+from .identity import Identity
 from .permissions import Permissions, Rights, Unusable, rights_of
 
 if TYPE_CHECKING:

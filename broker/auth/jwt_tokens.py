@@ -12,7 +12,7 @@ import attrs
 import jwt
 
 from ..settings.auth import Auth
-from .identity import AuthenticationFailed
+from .failure import AuthenticationFailed
 from .jwt_keys import VerifyingKey, load_jwks, load_key
 
 

@@ -1,7 +1,7 @@
 """`fanwire config`: write a file of settings, check one, and show what a broker would go by."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,9 @@ import click
 
 from fanwire.broker.operations.foreign_patterns import foreign_patterns
 from fanwire.client.cli.command import Group
-from fanwire.client.cli.output import note_error, note_warning, say
+from fanwire.client.cli.output import note_warning, say
 
-from .config_file import EX_CONFIG, KEYS, BadSettings, Given, Settings, given_by, resolve
+from .config_file import EX_CONFIG, KEYS, Settings, given_by, resolved
 from .environment import complain
 
 DEFAULT_FILE = "fanwire.toml"
@@ -132,22 +132,6 @@ def check(file: Path | None) -> int:
         note_warning(f"{where}: {place}: {hint}")
     say(f"{path} is good")
     return 0
-
-
-def resolved(path: Path | None, given: Mapping[str, Given]) -> Settings | None:
-    """The settings; None: they cannot be used, and standard error has why.
-
-    Raises:
-        click.UsageError: Only flags are wrong.
-    """
-    try:
-        return resolve(path, given)
-    except BadSettings as error:
-        if all(each.startswith("--") and not each.startswith(("--auth-file", "--tls-")) for each in error.problems):
-            raise click.UsageError("; ".join(error.problems), click.get_current_context()) from None
-        for problem in error.problems:
-            note_error(problem)
-        return None
 
 
 @config.command(

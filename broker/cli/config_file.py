@@ -20,6 +20,7 @@ from fanwire.broker.sessions.authentication import authenticator_of
 from fanwire.broker.settings.auth_file import build, decoded, read_auth
 from fanwire.broker.settings.tls import load
 from fanwire.client.cli.command import EX_CONFIG as EX_CONFIG
+from fanwire.client.cli.output import note_error
 
 from .logs import FORMATS, LEVELS
 from .options import FLAGS, SETTINGS, option_of, quoted, rule_of_table, unknown, variable_of
@@ -379,3 +380,19 @@ def given_by(context: click.Context) -> dict[str, Given]:
         elif source is click.core.ParameterSource.ENVIRONMENT:
             given[name] = Given(context.params[name], str(option.envvar))
     return given
+
+
+def resolved(path: Path | None, given: Mapping[str, Given]) -> Settings | None:
+    """The settings; None: they cannot be used, and standard error has why.
+
+    Raises:
+        click.UsageError: Only flags are wrong.
+    """
+    try:
+        return resolve(path, given)
+    except BadSettings as error:
+        if all(each.startswith("--") and not each.startswith(("--auth-file", "--tls-")) for each in error.problems):
+            raise click.UsageError("; ".join(error.problems), click.get_current_context()) from None
+        for problem in error.problems:
+            note_error(problem)
+        return None

@@ -18,8 +18,7 @@ from fanwire.broker.telemetry.log import log
 from fanwire.client.cli.output import OutputClosed, OutputFailed, say
 from fanwire.client.cli.running import run
 
-from .config_command import resolved
-from .config_file import EX_CONFIG, BadSettings, Settings, given_by, resolve
+from .config_file import EX_CONFIG, BadSettings, Settings, given_by, resolve, resolved
 from .environment import complain
 from .logs import FORMATS, LEVELS, LogFormat, change_level, configure_logs
 from .options import settings_options

@@ -10,7 +10,8 @@ from pathlib import Path
 import click
 
 from fanwire.broker.auth.authenticator import Authenticator
-from fanwire.broker.auth.identity import AuthenticationFailed, Identity
+from fanwire.broker.auth.failure import AuthenticationFailed
+from fanwire.broker.auth.identity import Identity
 from fanwire.broker.settings.auth import ALGORITHMS
 from fanwire.broker.settings.auth_file import read_auth
 from fanwire.client.cli.command import Group

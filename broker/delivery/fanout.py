@@ -19,7 +19,8 @@ from fanwire.protocol.frames import frame_header
 from ..telemetry.statistics import Counters
 from ..timing import turn
 from ..timing.clock import time_stamp
-from ..topics.routes import Chunk, Taker
+from ..topics.chunks import Chunk
+from ..topics.takers import Taker
 from .outbox import Outbox
 from .routes import Route, Topic
 
@@ -127,7 +128,8 @@ class Fanout:
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
-        self._dirty: set[Outbox] = set()
+        # In the order in which they got something: who is answered comes behind those for whom it was published.
+        self._dirty: dict[Outbox, object] = {}
         # What is gathered, by the identity of its bytes; those of the sweep under way, which may yield, apart.
         self._chunks: dict[int, Chunk] = {}
         self._sweeping: dict[int, Chunk] = {}
@@ -235,13 +237,13 @@ class Fanout:
         outbox.pending.append(data)
         self._chunks[id(data)] = chunk
         self._gathered += len(data)
-        self._dirty.add(outbox)
+        self._dirty[outbox] = None
         self._wake()
 
     def answer(self, outbox: Outbox, envelopes: bytes) -> None:
         """Send answers, which may overtake messages."""
         outbox.pending.append(envelopes)
-        self._dirty.add(outbox)
+        self._dirty[outbox] = None
         self._wake()
 
     # ------------------------------------------------------ to very many routes

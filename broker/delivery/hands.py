@@ -14,7 +14,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..topics.routes import Chunk
+    from ..topics.chunks import Chunk
 
 # One message that is worked on, and one in hand.
 LEAST = 2

@@ -6,7 +6,8 @@ from typing import Any
 
 from fanwire.protocol import Lost, encode
 
-from ..topics.routes import ConflationKey, LossChunk, Route
+from ..topics.chunks import ConflationKey, LossChunk
+from ..topics.routes import Route
 
 # Topics told apart at one place. Beyond that what was lost is summed up in one LOST without a topic: 256 names of up to
 # 255 bytes are 64 KiB, and a subscriber of a wildcard could lose messages of any number of topics.

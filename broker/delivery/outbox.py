@@ -31,13 +31,13 @@ from fanwire.protocol import MAX_BATCH, Lagging, encode
 from fanwire.protocol.frames import frame_header
 
 from ..timing.turn import Turn
-from ..topics.routes import Chunk, ConflationKey, LossChunk
+from ..topics.chunks import Chunk, ConflationKey, LossChunk
 from .losses import MAX_BYTES as MAX_LOSS_BYTES
 from .losses import MAX_TOTAL_BYTES as MAX_TOTAL_LOSS_BYTES
 from .losses import Losses
 from .policies import POLICIES
-from .queue import ENTRY_BYTES, OWN_KEY_BYTES, PASSED, Entry, Line, size_of_key
-from .subscription import Subscription
+from .queue import ENTRY_BYTES, OWN_KEY_BYTES, PASSED, Line, size_of_key
+from .subscription import Entry, Subscription
 
 if TYPE_CHECKING:
     from fanwire.transport import FrameStream

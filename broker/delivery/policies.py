@@ -14,10 +14,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
-from .queue import Entry
+from .subscription import Entry
 
 if TYPE_CHECKING:
-    from ..topics.routes import Chunk
+    from ..topics.chunks import Chunk
     from .outbox import Outbox
     from .subscription import Subscription
 

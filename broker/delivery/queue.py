@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from .subscription import Entry
+
 if TYPE_CHECKING:
-    from ..topics.routes import Chunk, ConflationKey
-    from .losses import Losses
-    from .subscription import Subscription
+    from ..topics.chunks import ConflationKey
 
 # Memory of one entry, in bytes, beside the messages in it. Its object and its two places in queues take 115. What is
 # known of its chunk takes 135 more, but is shared with all who wait for the same.
@@ -41,41 +41,6 @@ PASSED = 500
 def size_of_key(key: ConflationKey) -> int:
     """Bytes that a key takes while something newer may go in the place of what waits."""
     return KEY_BYTES if isinstance(key, str) else OWN_KEY_BYTES + len(key[1])
-
-
-class Entry:
-    """Some messages of one subscription, waiting: ``count`` of a chunk's, from its ``first`` on."""
-
-    __slots__ = ("chunk", "count", "first", "lost", "size", "subscription")
-
-    def __init__(self, subscription: Subscription, chunk: Chunk) -> None:
-        self.subscription = subscription
-        self.chunk = chunk
-        self.first = 0
-        self.count = chunk.count
-        """0: dead."""
-        self.size = len(chunk.data)
-        """Bytes of what remains of it."""
-        self.lost: Losses | None = None
-        """To be told before it."""
-
-    def data(self) -> bytes:
-        """The envelopes."""
-        chunk = self.chunk
-        return chunk.data if self.count == chunk.count else chunk.part(self.first, self.count)
-
-    def kill(self) -> None:
-        """Nothing of it is sent: it stays in line until it comes out, but holds no messages."""
-        self.count = 0
-        del self.chunk
-
-    def cut(self, first: int, count: int) -> int:
-        """Keep only ``count`` of its messages, from the ``first`` that it has; return how many bytes went."""
-        before = self.size
-        self.first += first
-        self.count = count
-        self.size = self.chunk.size_of(self.first, count) if count else 0
-        return before - self.size
 
 
 class Line:

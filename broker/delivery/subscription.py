@@ -7,13 +7,53 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..topics.routes import Taker
+from ..topics.takers import Taker
 from .hands import Hand
 
 if TYPE_CHECKING:
-    from ..topics.routes import ConflationKey, Route
+    from ..topics.chunks import ConflationKey
+    from ..topics.routes import Route
     from .losses import Losses
-    from .queue import Entry
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..topics.chunks import Chunk, ConflationKey
+    from .losses import Losses
+
+
+class Entry:
+    """Some messages of one subscription, waiting: ``count`` of a chunk's, from its ``first`` on."""
+
+    __slots__ = ("chunk", "count", "first", "lost", "size", "subscription")
+
+    def __init__(self, subscription: Subscription, chunk: Chunk) -> None:
+        self.subscription = subscription
+        self.chunk = chunk
+        self.first = 0
+        self.count = chunk.count
+        """0: dead."""
+        self.size = len(chunk.data)
+        """Bytes of what remains of it."""
+        self.lost: Losses | None = None
+        """To be told before it."""
+
+    def data(self) -> bytes:
+        """The envelopes."""
+        chunk = self.chunk
+        return chunk.data if self.count == chunk.count else chunk.part(self.first, self.count)
+
+    def kill(self) -> None:
+        """Nothing of it is sent: it stays in line until it comes out, but holds no messages."""
+        self.count = 0
+        del self.chunk
+
+    def cut(self, first: int, count: int) -> int:
+        """Keep only ``count`` of its messages, from the ``first`` that it has; return how many bytes went."""
+        before = self.size
+        self.first += first
+        self.count = count
+        self.size = self.chunk.size_of(self.first, count) if count else 0
+        return before - self.size
 
 
 class Holder(Taker, Protocol):

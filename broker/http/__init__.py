@@ -33,6 +33,7 @@ In reading order:
   memory.
 * `long_json.py`: Long JSON, cut into the items of its outermost array before any of it is parsed, in turns.
 * `scraping.py`: The endpoint that Prometheus asks. What it needs is imported with the first request, and in a thread.
+* `who.py`: Who may ask for what an endpoint has.
 """
 
 from __future__ import annotations

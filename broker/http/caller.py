@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ..auth.identity import AuthenticationFailed, Identity
+from ..auth.failure import AuthenticationFailed
+from ..auth.identity import Identity
 from ..limits.publish_meter import MOST_OWED_S
 from ..limits.users import budgets_of, rates_of
 from ..network.arrival import may_page, speaking_for
@@ -26,8 +27,8 @@ from ..sessions.authentication import (
     token_of,
 )
 from .answers import HttpError
-from .endpoints import Who
 from .locality import forwarded, names_this_machine
+from .who import Who
 
 if TYPE_CHECKING:
     from ..auth.permissions import Permissions

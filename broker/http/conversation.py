@@ -26,10 +26,11 @@ from ..network.handshake import (
 from ..network.origin_check import cors, preflight, what_to_list
 from .answers import Answer, HttpError, Reply, Stream
 from .caller import Caller
-from .endpoints import Endpoint, Who, find, methods_at
+from .endpoints import Endpoint, find, methods_at
 from .locality import on_this_machine
 from .request import Request
 from .request_id import HEADER, request_id
+from .who import Who
 
 if TYPE_CHECKING:
     from ..limits.addresses import Address

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from . import figures, health, history, operating, publish, schemas, scraping, sse_stream
 from .answers import JSON, json_answer
-from .endpoints import Endpoint, Parameter, Who
+from .endpoints import Endpoint, Parameter
 from .openapi import describe
 from .sse_events import MEDIA_TYPE
+from .who import Who
 
 if TYPE_CHECKING:
     from ..sessions.hub import Hub

@@ -3,7 +3,6 @@ requests are judged by it, and a document for others can be made from it."""
 
 from __future__ import annotations
 
-import enum
 import math
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -14,6 +13,7 @@ import attrs
 
 from ..settings.rule_text import yes_or_no
 from .answers import JSON, HttpError, Reply
+from .who import Who
 
 if TYPE_CHECKING:
     from ..sessions.hub import Hub
@@ -26,18 +26,6 @@ MAX_VALUE = 2**63 - 1
 NOTHING_SERVED = "nothing is served at this path"
 
 _decimal = re.compile(r"[0-9]{1,20}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?").fullmatch
-
-
-class Who(enum.Enum):
-    """Who may ask."""
-
-    EVERYBODY = "everybody"
-    """Also without a token."""
-    OPERATOR = "operators"
-    """Who has a role with `operator`; without authentication, who is on the same machine. Like everybody, they are
-    answered also when the broker has no room for more clients."""
-    PERMITTED = "who may do that on the topic"
-    """Whoever is known; the handler asks for the permission on the topic."""
 
 
 @attrs.frozen

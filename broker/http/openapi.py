@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from .answers import JSON
-from .endpoints import MAX_VALUE, Endpoint, Parameter, Who, errors_of
+from .endpoints import MAX_VALUE, Endpoint, Parameter, errors_of
 from .schemas import SCHEMAS, reference
+from .who import Who
 
 Map = dict[str, Any]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
@@ -14,10 +14,8 @@ from ..timing.timers import Watched
 
 if TYPE_CHECKING:
     from ..delivery.fanout import Fanout
-    from ..delivery.routes import Route
     from ..telemetry.statistics import Counters
     from ..timing.timers import Watchdog
-    from .queue_groups import GroupRoute
 
 # Bytes that all groups together remember: what waits for a member, and what members have not finished. Beyond that
 # messages are given out without a window, and are lost with the member that has them.
@@ -31,6 +29,18 @@ PORTION = 500
 MOST_TOLD = 20
 
 
+class Group(Protocol):
+    """A queue group."""
+
+    pattern: str
+    group: str | None
+    watched: bool
+    """Whether the clock looks after it."""
+
+    def look(self, now: float, fanout: Fanout) -> bool:
+        """Look after it; whether that is to be done again."""
+
+
 class GroupWatch(Watched):
     """One for each broker."""
 
@@ -41,12 +51,12 @@ class GroupWatch(Watched):
         self.counters: Counters | None = None
         """The broker's."""
         self._watching = False
-        self._busy: dict[GroupRoute, None] = {}
+        self._busy: dict[Group, None] = {}
         self._lost: dict[tuple[str, str], int] = {}
         self.kept = 0
         """Bytes that groups remember."""
 
-    def begin(self, counters: Counters, fanout: Fanout, watchdog: Watchdog, release: Callable[[Route], None]) -> None:
+    def begin(self, counters: Counters, fanout: Fanout, watchdog: Watchdog, release: Callable[[Any], None]) -> None:
         """From now on look after groups.
 
         Args:
@@ -62,8 +72,8 @@ class GroupWatch(Watched):
         """Whether no more should be remembered."""
         return self.kept >= MOST_KEPT
 
-    def add(self, route: GroupRoute) -> None:
-        """Look after a group until its `GroupRoute.look` says that this is not needed any more."""
+    def add(self, route: Group) -> None:
+        """Look after a group until its `Group.look` says that this is not needed any more."""
         if self._watchdog is None:
             return
         self._busy[route] = None
@@ -74,7 +84,7 @@ class GroupWatch(Watched):
             self._watching = True
             self._watchdog.watch(self, trio.current_time() + EVERY_S)
 
-    def lose(self, route: GroupRoute, count: int) -> None:
+    def lose(self, route: Group, count: int) -> None:
         """Messages of the group are lost: nobody is left who could have them."""
         if self.counters is None or not count:
             return

@@ -14,7 +14,8 @@ from fanwire.protocol import matches
 if TYPE_CHECKING:
     from ..delivery.routes import Route
     from ..store.interface import Store
-    from ..topics.routes import Chunk, Inlet
+    from ..topics.chunks import Chunk
+    from ..topics.takers import Inlet
 
 # Topics watched through wildcard patterns, of all patterns together: about 250 bytes each, so 25 MiB. (A pattern
 # without wildcard has one topic; how many of those there are, the limits on connections and subscriptions say.)

@@ -22,7 +22,9 @@ from fanwire.protocol import Lost, encode
 from ..delivery.hands import LEAST, MOST_BYTES, NOTHING, OVERHEAD, Held
 from ..delivery.losses import Losses
 from ..delivery.routes import Route
-from ..topics.routes import Append, Chunk, Inlet, LossChunk
+from ..topics.chunks import Chunk, LossChunk
+from ..topics.routes import Append
+from ..topics.takers import Inlet
 from .group_watch import MOST_KEPT, GroupWatch
 
 if TYPE_CHECKING:

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from ..delivery.routes import Route
     from ..delivery.subscription import Subscription
     from ..store.interface import Kept, Store, Stored
-    from ..topics.routes import Chunk, Inlet
+    from ..topics.chunks import Chunk
+    from ..topics.takers import Inlet
 
 # Of one page: so many topics are looked at, at a third of a microsecond each, and so many bytes put together, at about
 # one a message. Between pages the loop goes round so many times: of what others wait for the pages are a small part.

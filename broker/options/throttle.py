@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from ..delivery.outbox import Outbox
     from ..delivery.subscription import Subscription
     from ..timing.timers import Watchdog
-    from ..topics.routes import Chunk, ConflationKey, Inlet
+    from ..topics.chunks import Chunk, ConflationKey
+    from ..topics.takers import Inlet
 
 # What is due within so many seconds goes out together: a subscriber of ten thousand symbols would otherwise be written
 # to ten thousand times a second. Nothing goes early; what is held comes so much later at most.

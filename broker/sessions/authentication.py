@@ -18,7 +18,8 @@ from fanwire.protocol import Error, encode
 from fanwire.protocol.reserved import is_inbox, tells_of_the_broker, watched, without_inbox
 
 from ..auth.authenticator import Authenticator
-from ..auth.identity import AuthenticationFailed, Identity
+from ..auth.failure import AuthenticationFailed
+from ..auth.identity import Identity
 from ..limits.users import budgets_of
 from ..network.handshake import Opening, Refused
 from ..telemetry.log import log_of

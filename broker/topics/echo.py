@@ -10,7 +10,8 @@ from collections.abc import Set
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .routes import Chunk, Inlet
+    from .chunks import Chunk
+    from .takers import Inlet
 
 
 class Echoes:

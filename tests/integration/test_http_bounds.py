@@ -15,8 +15,9 @@ from fanwire.broker import Broker, TopicRule
 from fanwire.broker.http import HttpService, payloads
 from fanwire.broker.http.answers import Answer, Outlet, Stream
 from fanwire.broker.http.conversation import MAX_CHUNKS
-from fanwire.broker.http.endpoints import Endpoint, Who
+from fanwire.broker.http.endpoints import Endpoint
 from fanwire.broker.http.long_json import AT_ONCE
+from fanwire.broker.http.who import Who
 from fanwire.transport import memory_stream_pair
 
 from .http_client import HttpClient, http, serving

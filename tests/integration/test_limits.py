@@ -261,7 +261,7 @@ async def test_a_token_that_has_expired_is_no_guess(
 ) -> None:
     """Its owner's other clients are not kept out."""
     from fanwire.broker.auth.authenticator import Authenticator
-    from fanwire.broker.auth.identity import AuthenticationFailed
+    from fanwire.broker.auth.failure import AuthenticationFailed
 
     def expired(*_: object) -> None:
         raise AuthenticationFailed("expired", code="expired")

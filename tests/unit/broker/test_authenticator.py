@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fanwire.broker.auth.authenticator import MAX_TOKEN, Authenticator
-from fanwire.broker.auth.identity import AuthenticationFailed
+from fanwire.broker.auth.failure import AuthenticationFailed
 from fanwire.broker.settings.auth import Auth, AuthKey
 from fanwire.broker.settings.roles import Role
 from tests.keys import EDDSA, ES256, HS256, PAIRS, RS256, SECRET, Pair, known

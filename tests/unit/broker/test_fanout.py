@@ -12,7 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fanwire.broker.delivery import fanout as fanout_module
 from fanwire.broker.delivery.fanout import FEW, FEW_CHUNKS, SWEEP
-from fanwire.protocol import MAX_BATCH, Message, Publish, encode
+from fanwire.protocol import MAX_BATCH, Message, Ok, Publish, encode
 from fanwire.protocol.codec import decode_from_broker
 from tests.unit.broker.subscriber import Engine, Subscriber
 
@@ -321,3 +321,17 @@ async def test_a_sweep_under_way_is_left_alone(autojump_clock: MockClock) -> Non
     engine.fanout.let_go(sleeper)
 
     assert (sleeper, recorder.written) == (None, [])
+
+
+async def test_who_publishes_is_answered_behind_those_it_is_for(autojump_clock: MockClock) -> None:
+    """An answer to PUBLISH says that it was given out: it leaves with the last of them, not before the first."""
+    engine, publisher = Engine(), Subscriber()
+    readers = [Subscriber() for _ in range(20)]
+    for reader in readers:
+        engine.subscribe(reader, "a")
+
+    engine.publish("a", b"x", source=publisher.outbox)
+    engine.fanout.answer(publisher.outbox, encode(Ok(1)))
+
+    batch, _ = engine.fanout._begin()
+    assert batch == [*(reader.outbox for reader in readers), publisher.outbox]

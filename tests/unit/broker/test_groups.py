@@ -9,7 +9,7 @@ from trio.testing import MockClock
 
 from fanwire.broker.delivery.subscription import Subscription
 from fanwire.broker.options.queue_groups import GroupRoute
-from fanwire.broker.topics.routes import Chunk
+from fanwire.broker.topics.chunks import Chunk
 from fanwire.protocol import Message, decode_from_broker
 from tests.unit.broker.subscriber import Engine, Subscriber
 

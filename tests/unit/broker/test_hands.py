@@ -9,7 +9,7 @@ from fanwire.broker.delivery.hands import GOOD_S, LEAST, MOST, MOST_BYTES, Hand,
 from fanwire.broker.delivery.routes import Registry
 from fanwire.broker.options.queue_groups import GroupRoute
 from fanwire.broker.telemetry.statistics import Counters
-from fanwire.broker.topics.routes import Chunk
+from fanwire.broker.topics.chunks import Chunk
 
 
 def _hand() -> Hand:

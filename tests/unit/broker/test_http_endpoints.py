@@ -7,8 +7,9 @@ import pytest
 
 from fanwire.broker.http.answers import HttpError
 from fanwire.broker.http.endpoint_table import ENDPOINTS
-from fanwire.broker.http.endpoints import MAX_VALUE, Parameter, Who, errors_of, find
+from fanwire.broker.http.endpoints import MAX_VALUE, Parameter, errors_of, find
 from fanwire.broker.http.metrics import COUNTERS, COUNTERS_BY, GAUGES, HISTOGRAMS
+from fanwire.broker.http.who import Who
 from fanwire.broker.telemetry.statistics import BrokerStatistics
 
 

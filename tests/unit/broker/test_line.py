@@ -7,10 +7,10 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanwire.broker.delivery.queue import ENTRY_BYTES, MOVED_EACH, PASSED, Entry, Line
+from fanwire.broker.delivery.queue import ENTRY_BYTES, MOVED_EACH, PASSED, Line
 from fanwire.broker.delivery.routes import Route
-from fanwire.broker.delivery.subscription import Subscription
-from fanwire.broker.topics.routes import Chunk
+from fanwire.broker.delivery.subscription import Entry, Subscription
+from fanwire.broker.topics.chunks import Chunk
 from fanwire.protocol import Message, encode
 
 ROUTE = Route(1, "a", wildcard=False)

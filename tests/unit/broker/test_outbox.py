@@ -15,7 +15,7 @@ from fanwire.broker.delivery.queue import ENTRY_BYTES, PASSED, size_of_key
 from fanwire.broker.delivery.routes import Route
 from fanwire.broker.delivery.subscription import Subscription
 from fanwire.broker.timing import turn
-from fanwire.broker.topics.routes import Chunk, KeyedChunk, LossChunk
+from fanwire.broker.topics.chunks import Chunk, KeyedChunk, LossChunk
 from fanwire.protocol import MAX_BATCH, Ok, encode
 from fanwire.protocol.codec import decode_from_broker
 from fanwire.protocol.envelopes import Lagging as LaggingEnvelope
